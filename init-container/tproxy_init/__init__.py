@@ -1,0 +1,1 @@
+"""Program the kernel so that a pod's traffic passes its sidecar."""

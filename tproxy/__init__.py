@@ -1,0 +1,1 @@
+"""A service-mesh sidecar without eBPF."""

@@ -1,0 +1,1 @@
+"""Bytes to HTTP events and back, for either version and either side; the only importer of h11 and h2."""

@@ -1,0 +1,226 @@
+"""What this machine knows of its pods: one directory each, kept under one lock.
+
+A record is true as long as its supervisor lives; a pid alone proves nothing, because pids are
+used again, so the process's start time stands beside it.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from tproxy.lab.namespaces import View
+from tproxy.lab.spec import LabError, User
+
+DEFAULT_ROOT = Path("/run/tproxy/lab")
+NETNS_DIR = Path("/run/netns")
+GATEWAY = 1
+"""The bridge's own number; pods count up from the next one."""
+LAST = 254
+LOCALHOST = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+NO_RESOLVER = "# no name server: pods know each other from /etc/hosts\noptions timeout:1 attempts:1\n"
+
+
+class State(StrEnum):
+    """How far a pod is."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process for certain: its pid, and when it began in clock ticks since boot."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process that has `pid` now."""
+        return cls(pid, _started(pid))
+
+    def alive(self) -> bool:
+        """Whether that very process still runs."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return _started(self.pid) == self.started
+        return False
+
+
+def _started(pid: int) -> int:
+    # proc(5): field 22; the command in field 2 may hold spaces and parentheses of its own.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(f"process {pid} has ended")
+    return int(fields[19])
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a pod is, from a documentation range of each family."""
+
+    v4: str
+    v6: str
+
+    @classmethod
+    def of(cls, number: int) -> Self:
+        """The addresses that belong to a number on the bridge."""
+        return cls(f"192.0.2.{number}", f"2001:db8:0:1::{number:x}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One pod as all others see it."""
+
+    name: str
+    namespace: str
+    number: int
+    netns: str
+    supervisor: ProcessId
+    created: float
+    user: str
+    """The applications' `UID:GID`, for whoever comes in later."""
+    holder: ProcessId | None = None
+    ready: bool = False
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Both of the pod's addresses."""
+        return Addresses.of(self.number)
+
+    @property
+    def netns_path(self) -> Path:
+        """The pod's network namespace, as `ip netns` knows it."""
+        return NETNS_DIR / self.netns
+
+    @property
+    def state(self) -> State:
+        """How far the pod is at this moment."""
+        if not self.supervisor.alive():
+            return State.DEAD
+        return State.RUNNING if self.ready else State.STARTING
+
+    def names(self) -> str:
+        """The names that lead to the pod."""
+        return f"{self.name} {self.name}.{self.namespace} {self.name}.{self.namespace}.svc.cluster.local"
+
+
+def hosts_text(records: Iterable[Record]) -> str:
+    """The /etc/hosts of every pod."""
+    lines = [
+        f"{address} {record.names()}\n"
+        for record in sorted(records, key=lambda record: record.number)
+        for address in (record.addresses.v4, record.addresses.v6)
+    ]
+    return LOCALHOST + "".join(lines)
+
+
+def free_number(taken: Iterable[int]) -> int:
+    """The lowest number on the bridge that no pod has."""
+    free = set(range(GATEWAY + 1, LAST + 1)) - set(taken)
+    if not free:
+        raise LabError(f"all {LAST - GATEWAY} addresses are taken: `tproxy pod rm` some pods")
+    return min(free)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The pods of this machine that share one bridge, and the directory that remembers them."""
+
+    root: Path = DEFAULT_ROOT
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """The lab that TPROXY_LAB_DIR names, else this machine's own."""
+        return cls(Path(environ.get("TPROXY_LAB_DIR", DEFAULT_ROOT)).absolute())
+
+    @property
+    def _mark(self) -> str:
+        """What keeps the namespaces of two labs apart; nothing for the usual one."""
+        if self.root == DEFAULT_ROOT:
+            return ""
+        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:6] + "-"
+
+    @property
+    def bridge_netns(self) -> Path:
+        """The namespace that holds the bridge and nothing else."""
+        return NETNS_DIR / f"tproxy-{self._mark}lab"
+
+    def netns(self, name: str) -> str:
+        """What `ip netns` calls the pod `name`."""
+        return f"tpx-{self._mark}{name}"
+
+    def directory(self, name: str) -> Path:
+        """Where everything about the pod `name` lies: record, hosts, logs."""
+        return self.root / "pods" / name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lab still; ends with the process that holds it, so a crash never blocks it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def records(self) -> list[Record]:
+        """All pods, dead ones too, by number."""
+        found = [self.find(path.parent.name) for path in self.root.glob("pods/*/record.json")]
+        return sorted((r for r in found if r is not None), key=lambda record: record.number)
+
+    def find(self, name: str) -> Record | None:
+        """The pod `name`, or None; a pod that leaves while we look counts as gone."""
+        try:
+            data = (self.directory(name) / "record.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        return msgspec.json.decode(data, type=Record)
+
+    def write(self, record: Record) -> None:
+        """Remember `record`, whole or not at all."""
+        directory = self.directory(record.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        draft = directory / "record.json.draft"
+        draft.write_bytes(msgspec.json.encode(record))
+        draft.replace(directory / "record.json")
+
+    def forget(self, record: Record) -> None:
+        """Remove the pod's directory; a second remover finds nothing to do."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.directory(record.name))
+
+    def tell_names(self) -> None:
+        """Rewrite every living pod's hosts file."""
+        living = [record for record in self.records() if record.state is not State.DEAD]
+        text = hosts_text(living)
+        for record in living:
+            _rewrite(self.directory(record.name) / "hosts", text)
+
+    def view(self, record: Record) -> View:
+        """The files that the pod sees in place of the host's."""
+        directory = self.directory(record.name)
+        resolver = directory / "resolv.conf"
+        resolver.write_text(NO_RESOLVER)
+        files = {"/etc/hosts": str(directory / "hosts"), "/etc/resolv.conf": str(resolver)}
+        return View(record.name, files)
+
+
+def user_text(user: User) -> str:
+    """A user as `User.parse` reads it back."""
+    return f"{user.identity.uid}:{user.identity.gid}"
+
+
+def _rewrite(path: Path, text: str) -> None:
+    # In place, never a new file: running pods have this very inode mounted over /etc/hosts.
+    with path.open("r+b" if path.exists() else "w+b", buffering=0) as file:
+        file.write(text.encode())
+        file.truncate()

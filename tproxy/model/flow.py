@@ -1,0 +1,77 @@
+"""One captured connection, known better with each phase."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Self
+
+from tproxy.model.address import Address
+
+
+class Direction(StrEnum):
+    """Towards the local application, or from it."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Protocol(StrEnum):
+    """What a connection's first bytes open."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    TLS = "tls"
+    OPAQUE = "opaque"
+    """Anything else: carried as bytes."""
+
+
+class Detection(StrEnum):
+    """How the protocol was found; the `result` label of `tproxy_detect_total`."""
+
+    HTTP10 = "http10"
+    HTTP11 = "http11"
+    H2 = "h2"
+    TLS = "tls"
+    TCP = "tcp"
+    """The bytes are none of the above."""
+    DECLARED = "declared"
+    """The port's protocol is known beforehand: nothing was sniffed."""
+    TIMEOUT = "timeout"
+    """Silence, or too little said in time."""
+    CLOSED = "closed"
+    """The peer ended before it had opened any protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """The verdict on a connection's opening."""
+
+    protocol: Protocol
+    detection: Detection
+    server_name: str = ""
+    """The SNI of a TLS ClientHello; empty when it names none."""
+    alpn: tuple[str, ...] = ()
+    """The protocols a TLS ClientHello offers, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One captured connection; each phase returns a fuller copy."""
+
+    direction: Direction
+    peer: Address
+    """Who dialled: the downstream's remote address."""
+    local: Address
+    """Our end of the downstream connection, after the redirect."""
+    original_dst: Address
+    """Where the connection was going when the kernel redirected it."""
+    sniffed: Sniffed = Sniffed(Protocol.OPAQUE, Detection.DECLARED)
+    detect_seconds: float = 0.0
+
+    def known_as(self, sniffed: Sniffed, seconds: float) -> Self:
+        """Return this flow with its protocol known."""
+        return replace(self, sniffed=sniffed, detect_seconds=seconds)
+
+    @property
+    def protocol(self) -> Protocol:
+        """What the connection speaks."""
+        return self.sniffed.protocol

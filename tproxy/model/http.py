@@ -1,0 +1,200 @@
+"""HTTP messages as the pipeline sees them, whatever version carried them."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, Self
+
+from tproxy.model.address import Address
+from tproxy.model.outcome import ResponseFlag
+
+
+class HttpVersion(StrEnum):
+    """As access logs write it."""
+
+    HTTP10 = "HTTP/1.0"
+    HTTP11 = "HTTP/1.1"
+    HTTP2 = "HTTP/2"
+
+
+Field = tuple[bytes, bytes]
+
+
+class Headers:
+    """Header fields in wire order, names in the case they came in, looked up without regard to it. Immutable."""
+
+    __slots__ = ("_index", "fields")
+
+    def __init__(self, fields: Iterable[Field] = ()) -> None:
+        self.fields: tuple[Field, ...] = tuple(fields)
+        self._index: dict[bytes, bytes] | None = None
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the value of `name` (written in lower case); several are joined by a comma (RFC 9110, 5.3)."""
+        if self._index is None:
+            self._index = _indexed(self.fields)
+        return self._index.get(name)
+
+    def __contains__(self, name: bytes) -> bool:
+        """Whether the field `name` (written in lower case) is there."""
+        return self.get(name) is not None
+
+    def without(self, names: frozenset[bytes]) -> Self:
+        """Return the fields whose lower-case names are not in `names`."""
+        return type(self)(item for item in self.fields if item[0].lower() not in names)
+
+    def plus(self, *fields: Field) -> Self:
+        """Return these fields followed by `fields`."""
+        return type(self)(self.fields + fields)
+
+    def with_value(self, name: bytes, value: bytes) -> Self:
+        """Return these fields with `name` set to `value`, at the end unless it stood there alone."""
+        return self.without(frozenset((name,))).plus((name, value))
+
+    def __iter__(self) -> Iterator[Field]:
+        """Give the fields in order."""
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        """Count the fields."""
+        return len(self.fields)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare field by field, order and case included."""
+        return isinstance(other, Headers) and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        """Hash what `==` compares."""
+        return hash(self.fields)
+
+    def __repr__(self) -> str:
+        """Name the fields, never their values: they may be secrets."""
+        return f"Headers({', '.join(name.decode('latin-1') for name, _ in self.fields)})"
+
+
+def _indexed(fields: tuple[Field, ...]) -> dict[bytes, bytes]:
+    index: dict[bytes, bytes] = {}
+    for raw, value in fields:
+        name = raw.lower()
+        index[name] = index[name] + b", " + value if name in index else value
+    return index
+
+
+NO_HEADERS = Headers()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request without its body; fields that belong to one connection only are already gone."""
+
+    method: bytes
+    scheme: bytes
+    authority: bytes
+    """Host or `:authority` or an absolute target's; empty when an HTTP/1.0 request names none."""
+    path: bytes
+    """Path with query, or `*`; empty for CONNECT."""
+    headers: Headers
+    version: HttpVersion
+    upgrade: bytes = b""
+    """The protocol that HTTP/1's Upgrade or HTTP/2's `:protocol` asks for; empty for an ordinary request."""
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether failures must be told as gRPC status."""
+        kind = self.headers.get(b"content-type") or b""
+        return kind.startswith(b"application/grpc") and kind[16:17] in (b"", b"+", b";")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A response without its body; also an informational one (1xx)."""
+
+    status: int
+    headers: Headers
+    version: HttpVersion
+    reason: bytes = b""
+    """HTTP/1's reason phrase; HTTP/2 has none."""
+
+
+class Body(Protocol):
+    """A message's content, pulled part by part; whoever pulls sets the pace of whoever sends."""
+
+    size: int
+    """Bytes pulled so far."""
+
+    trailers: Headers
+    """Complete when the body has ended."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next part, or the end, is at hand without waiting."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more, and nothing waits to be pulled."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> bytes: ...
+
+
+class Content:
+    """A body that is all there: empty ones, and the proxy's own replies."""
+
+    __slots__ = ("_parts", "size", "trailers")
+
+    def __init__(self, data: bytes = b"", trailers: Headers = NO_HEADERS) -> None:
+        self._parts = [data] if data else []
+        self.size = 0
+        self.trailers = trailers
+
+    @property
+    def ready(self) -> bool:
+        """Always: nothing has to arrive."""
+        return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the content has been pulled."""
+        return not self._parts
+
+    def __aiter__(self) -> Self:
+        """Give the parts."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Give the one part there is."""
+        if not self._parts:
+            raise StopAsyncIteration
+        part = self._parts.pop()
+        self.size += len(part)
+        return part
+
+
+async def _unheard(_: ResponseHead) -> None:
+    """Drop an informational response that nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request on its way through the pipeline."""
+
+    head: RequestHead
+    body: Body
+    inform: Callable[[ResponseHead], Awaitable[None]] = _unheard
+    """Pass an informational response (1xx) on to whoever asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response on its way back, and where it came from."""
+
+    head: ResponseHead
+    body: Body
+    flag: ResponseFlag = ResponseFlag.NONE
+    details: str = "via_upstream"
+    cause: str = ""
+    upstream: Address | None = None
+    """The endpoint that answered; None for the proxy's own replies that reached nobody."""
+    upstream_local: Address | None = None
+    """Our end of that connection."""

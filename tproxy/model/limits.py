@@ -1,0 +1,41 @@
+"""Every bound of the data path, with its name and its reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what peers can make us hold or wait for; bytes and seconds."""
+
+    connections: int = 16384
+    """Captured connections held at once; more wait in the kernel's backlog, where they cost no memory of ours."""
+    sniff_bytes: int = 8192
+    """How much opening is looked at: a ClientHello with many extensions fits, a stall does not."""
+    sniff_seconds: float = 3.0
+    """Silence that makes a connection opaque: server-first protocols wait this long on undeclared ports."""
+    head_bytes: int = 65536
+    """One message head: Envoy's default is 60 KiB."""
+    header_fields: int = 256
+    """Fields in one head or trailer block: hashing and copying grow with it."""
+    streams: int = 256
+    """Concurrent HTTP/2 streams a downstream may open on one connection."""
+    stream_window: int = 262144
+    """HTTP/2 receive window per stream: the most that one slow consumer can make us hold."""
+    connection_window: int = 1048576
+    """HTTP/2 receive window per connection: the most that all its slow consumers can make us hold."""
+    part_bytes: int = 65536
+    """One read from a socket: larger ones gained nothing."""
+    unsent_bytes: int = 262144
+    """What may stand unsent for one connection before its writers wait."""
+    connect_seconds: float = 10.0
+    """Dialling an upstream: Envoy's default."""
+    idle_seconds: float = 3600.0
+    """A downstream HTTP connection without a request: Envoy's default."""
+    pool_idle_seconds: float = 4.0
+    """A pooled upstream connection without a request: less than the 5 s keep-alive of common application servers."""
+    pool_connections: int = 1024
+    """Idle upstream connections kept in all: each holds a descriptor here and there."""
+    drain_seconds: float = 30.0
+    """How long exchanges in flight may take to end after SIGTERM."""
+    close_seconds: float = 2.0
+    """How long a close may take to be polite (TLS close_notify, GOAWAY)."""

@@ -1,0 +1,58 @@
+"""How an exchange or a connection ended, in the words of Envoy's access log."""
+
+from enum import Enum
+
+
+class ResponseFlag(Enum):
+    """Why the proxy, not the upstream, answered: log code, HTTP status, gRPC status."""
+
+    NONE = ("-", 200, 0)
+    DENIED = ("-", 403, 7)
+    """Refused by policy: Envoy has no flag for it, the details name the rule."""
+    NO_HEALTHY_UPSTREAM = ("UH", 503, 14)
+    UPSTREAM_CONNECT = ("UF", 503, 14)
+    UPSTREAM_CLOSED = ("UC", 503, 14)
+    UPSTREAM_RESET = ("UR", 503, 14)
+    UPSTREAM_PROTOCOL = ("UPE", 502, 13)
+    UPSTREAM_TIMEOUT = ("UT", 504, 14)
+    OVERFLOW = ("UO", 503, 14)
+    NO_ROUTE = ("NR", 404, 12)
+    DOWNSTREAM_GONE = ("DC", 499, 1)
+    DOWNSTREAM_RESET = ("DR", 499, 1)
+    DOWNSTREAM_PROTOCOL = ("DPE", 400, 13)
+    IDLE_TIMEOUT = ("SI", 408, 4)
+    RATE_LIMITED = ("RL", 429, 8)
+
+    def __init__(self, code: str, http_status: int, grpc_status: int) -> None:
+        self.code = code
+        self.http_status = http_status
+        self.grpc_status = grpc_status
+
+
+class ProxyError(Exception):
+    """Something a peer or a policy did that ends an exchange; never our own mistake.
+
+    `details` is what the access log's `response_code_details` says; it carries no header value and no secret.
+    """
+
+    def __init__(
+        self, flag: ResponseFlag, details: str, *, status: int = 0, cause: str = ""
+    ) -> None:
+        super().__init__(f"{flag.code} {details}" + (f": {cause}" if cause else ""))
+        self.flag = flag
+        self.details = details
+        self.status = status or flag.http_status
+        self.cause = cause
+        """The transport's own words (`Connection refused`), for the log; never sent to a peer."""
+
+
+class DownstreamError(ProxyError):
+    """The peer that dialled us broke its protocol or left."""
+
+
+class UpstreamError(ProxyError):
+    """The peer that we dialled could not be reached, broke its protocol or left."""
+
+
+class Denied(ProxyError):
+    """A policy refused the exchange or the connection."""

@@ -1,0 +1,12 @@
+"""Which way a request or a connection goes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A named way to a cluster; without traffic policies the cluster is the original destination itself."""
+
+    name: str
+    cluster: str
+    """As access logs and statistics name it: `inbound|8080||`, `PassthroughCluster`."""
