@@ -1,1 +1,33 @@
-"""A service-mesh sidecar without eBPF."""
+"""A service-mesh sidecar without eBPF: it carries a pod's captured TCP, and policy files steer it.
+
+The init step (`init-container/tproxy_init`) has the kernel redirect a pod's connections to two ports of ours. What
+happens to one of them is `proxy/connection.py`: begin reading there.
+
+    application ──▶ :15001 outbound ─┐                                                       ┌─▶ where it was going
+                                     ├─ original dst ▶ sniff ▶ admit ▶ HTTP pipeline or relay ┤
+    other pods  ──▶ :15006 inbound  ─┘                                                       └─▶ the local application
+
+Words
+    downstream / upstream   who dialled us / whom we dial
+    inbound / outbound      towards the local application / from it
+    flow                    one captured connection, and what is known of it
+    exchange                one request and its response
+    snapshot                one generation of compiled policies; whoever decides takes it once
+
+Floors; imports go down only
+    cli                     one file per verb
+    app | lab               the sidecar's life | pods as network namespaces on this machine
+    admin | settings        health, metrics, configuration dump | options and environment
+    proxy                   the path of a connection
+    filters | upstream      one feature, one file | pooled connections and the innermost handler
+    net | stores            trio meets sockets | every cell that changes while we run
+    sniff | codec | policy | telemetry
+                            first bytes to a protocol | HTTP bytes to events | files to decisions | facts to text
+    model                   the words above, as types
+
+Below `net` nothing waits, and time is an argument. Only `codec` knows h11 and h2.
+
+Ports
+    15001 outbound (loopback)   15006 inbound (every address)
+    15000 admin (loopback)      15020 metrics      15021 readiness
+"""

@@ -279,7 +279,9 @@ def _refuse_contradictions(capture: Capture) -> None:
     }
     for (one, port), (other, same) in combinations(listeners.items(), 2):
         if port == same:
-            raise BadInput(f"--{other}: {port} is already --{one}; each listener needs its own port")
+            raise BadInput(
+                f"--{other}: {port} is already --{one}; each listener needs its own port"
+            )
     if not capture.proxy_uid and not capture.proxy_gid:
         raise BadInput(
             "--proxy-uid: empty, and so is --proxy-gid; "

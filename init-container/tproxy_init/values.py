@@ -112,7 +112,9 @@ def every_or(read: Callable[[str], tuple[T, ...]]) -> Callable[[str], tuple[T, .
     return lambda text: None if text.strip() == "*" else read(text)
 
 
-def at_least_one(read: Callable[[str], tuple[T, ...] | None]) -> Callable[[str], tuple[T, ...] | None]:
+def at_least_one(
+    read: Callable[[str], tuple[T, ...] | None],
+) -> Callable[[str], tuple[T, ...] | None]:
     """`read`, but an empty list is refused because it would leave nothing to capture."""
 
     def checked(text: str) -> tuple[T, ...] | None:
@@ -158,7 +160,9 @@ def _id(word: str) -> Span:
     if not word[0].isdigit():
         # A name would be looked up in this container's passwd, not the application's
         # (and the look-up can hang: istio#48416).
-        raise ValueError(f"{word!r} is not numeric; names differ between containers, use the number")
+        raise ValueError(
+            f"{word!r} is not numeric; names differ between containers, use the number"
+        )
     return Span.read(word, lowest=0, highest=MAX_ID)
 
 

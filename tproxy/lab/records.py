@@ -18,7 +18,7 @@ from typing import Self
 import msgspec
 
 from tproxy.lab.namespaces import View
-from tproxy.lab.spec import LabError, User
+from tproxy.lab.spec import LabError
 
 DEFAULT_ROOT = Path("/run/tproxy/lab")
 NETNS_DIR = Path("/run/netns")
@@ -26,7 +26,9 @@ GATEWAY = 1
 """The bridge's own number; pods count up from the next one."""
 LAST = 254
 LOCALHOST = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
-NO_RESOLVER = "# no name server: pods know each other from /etc/hosts\noptions timeout:1 attempts:1\n"
+NO_RESOLVER = (
+    "# no name server: pods know each other from /etc/hosts\noptions timeout:1 attempts:1\n"
+)
 
 
 class State(StrEnum):
@@ -110,9 +112,27 @@ class Record:
             return State.DEAD
         return State.RUNNING if self.ready else State.STARTING
 
+    def pids(self) -> list[int]:
+        """All processes in the pod's network, as the host numbers them."""
+        with suppress(FileNotFoundError):
+            inside = self.netns_path.stat()
+            return sorted(
+                int(net.parts[2])
+                for net in Path("/proc").glob("[0-9]*/ns/net")
+                if _same(net, inside)
+            )
+        return []
+
     def names(self) -> str:
         """The names that lead to the pod."""
         return f"{self.name} {self.name}.{self.namespace} {self.name}.{self.namespace}.svc.cluster.local"
+
+
+def _same(net: Path, inside: os.stat_result) -> bool:
+    with suppress(OSError):  # it ended while we looked
+        found = net.stat()
+        return (found.st_dev, found.st_ino) == (inside.st_dev, inside.st_ino)
+    return False
 
 
 def hosts_text(records: Iterable[Record]) -> str:
@@ -185,11 +205,17 @@ class Lab:
             return None
         return msgspec.json.decode(data, type=Record)
 
+    def knows(self, record: Record) -> bool:
+        """Whether `record`'s pod is still there, not merely another of its name."""
+        found = self.find(record.name)
+        return found is not None and found.created == record.created
+
     def write(self, record: Record) -> None:
         """Remember `record`, whole or not at all."""
         directory = self.directory(record.name)
         directory.mkdir(parents=True, exist_ok=True)
         draft = directory / "record.json.draft"
+        draft.touch(mode=0o600)  # the applications' environment may hold secrets
         draft.write_bytes(msgspec.json.encode(record))
         draft.replace(directory / "record.json")
 
@@ -212,11 +238,6 @@ class Lab:
         resolver.write_text(NO_RESOLVER)
         files = {"/etc/hosts": str(directory / "hosts"), "/etc/resolv.conf": str(resolver)}
         return View(record.name, files)
-
-
-def user_text(user: User) -> str:
-    """A user as `User.parse` reads it back."""
-    return f"{user.identity.uid}:{user.identity.gid}"
 
 
 def _rewrite(path: Path, text: str) -> None:

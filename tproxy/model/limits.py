@@ -17,12 +17,20 @@ class Limits:
     """One message head: Envoy's default is 60 KiB."""
     header_fields: int = 256
     """Fields in one head or trailer block: hashing and copying grow with it."""
+    chunk_line_bytes: int = 256
+    """One HTTP/1 chunk's size with its extensions, which nobody reads and a sender could make longer than the chunk."""
+    informational_heads: int = 32
+    """1xx heads before one response: each restarts the wait for it."""
     streams: int = 256
     """Concurrent HTTP/2 streams a downstream may open on one connection."""
     stream_window: int = 262144
     """HTTP/2 receive window per stream: the most that one slow consumer can make us hold."""
     connection_window: int = 1048576
     """HTTP/2 receive window per connection: the most that all its slow consumers can make us hold."""
+    control_frames: int = 1000
+    """HTTP/2 frames without a message (PING, SETTINGS, empty DATA …) in one read: each can ask for an answer. Envoy's default."""
+    resets: int = 500
+    """HTTP/2 requests given up unanswered, less those completed: a rapid reset costs its sender nothing. Envoy's default."""
     part_bytes: int = 65536
     """One read from a socket: larger ones gained nothing."""
     unsent_bytes: int = 262144

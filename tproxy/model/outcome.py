@@ -56,3 +56,17 @@ class UpstreamError(ProxyError):
 
 class Denied(ProxyError):
     """A policy refused the exchange or the connection."""
+
+
+def downstream_gone() -> DownstreamError:
+    """Build the error for a downstream whose connection ended before its exchange did."""
+    return DownstreamError(ResponseFlag.DOWNSTREAM_GONE, "downstream_remote_disconnect")
+
+
+def upstream_gone(*, response_begun: bool) -> UpstreamError:
+    """Build the error for an upstream whose connection ended before its response did."""
+    when = "after" if response_begun else "before"
+    return UpstreamError(
+        ResponseFlag.UPSTREAM_CLOSED,
+        f"upstream_reset_{when}_response_started{{connection_termination}}",
+    )

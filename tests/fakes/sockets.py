@@ -1,0 +1,40 @@
+"""Real connections on loopback, both ends ours."""
+
+import socket
+import struct
+from pathlib import Path
+
+from tproxy.model.address import Address
+from tproxy.net.tcp_stream import TcpStream
+
+
+def tcp_pair(host: str = "127.0.0.1") -> tuple[TcpStream, TcpStream]:
+    """Connect two streams to each other."""
+    dialled, accepted = socket_pair(host)
+    peers = [Address.of(*end.getpeername()[:2]) for end in (dialled, accepted)]
+    return TcpStream(dialled, peers[0]), TcpStream(accepted, peers[1])
+
+
+def socket_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """Connect two blocking sockets to each other."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listening:
+        dialled = socket.create_connection(listening.getsockname()[:2])
+        return dialled, listening.accept()[0]
+
+
+def send_reset(end: socket.socket) -> None:
+    """Close with RST."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end.close()
+
+
+def open_descriptors() -> set[str]:
+    """What the process holds open, by target, so that a leak names itself."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            found.add(f"{link.name} {link.readlink()}")
+        except FileNotFoundError:  # the listing's own descriptor
+            continue
+    return found

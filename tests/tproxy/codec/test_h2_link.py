@@ -1,0 +1,138 @@
+"""What both sides' connections stand on: the compression's memory, and streams that no sequence of frames confuses."""
+
+from fakes.h2_peer import GET, OK, POST, H2Peer, frame
+from hpack import Decoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tproxy.codec.codec import Codec
+from tproxy.codec.events import Data, Event, RequestStarted
+from tproxy.codec.h2_client import Http2Client
+from tproxy.codec.h2_link import TABLE_BYTES, FieldEncoder
+from tproxy.codec.h2_server import Http2Server
+from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import ProxyError
+
+REQUEST = RequestHead(b"POST", b"http", b"shop.example", b"/", NO_HEADERS, HttpVersion.HTTP2)
+RESPONSE = ResponseHead(200, NO_HEADERS, HttpVersion.HTTP2)
+
+
+def test_an_encoder_uses_no_larger_table_than_ours() -> None:
+    encoder = FieldEncoder()
+    encoder.header_table_size = 2**32 - 1
+    assert encoder.header_table_size == TABLE_BYTES
+
+
+@given(sizes=st.lists(st.integers(0, 5000), max_size=6))
+def test_a_decoder_follows_every_resizing(sizes: list[int]) -> None:
+    encoder, decoder = FieldEncoder(), Decoder()
+    decoder.max_allowed_table_size = 5000
+    for value in (b"one", b"two", b"one"):
+        for size in sizes:
+            encoder.header_table_size = size
+        block = encoder.encode([*GET, (b"name", value)])
+        assert list(decoder.decode(block, raw=True)) == [*GET, (b"name", value)]
+
+
+STREAMS = st.sampled_from([1, 3, 5])
+FRAMES = st.builds(
+    frame,
+    st.sampled_from([0x0, 0x0, 0x2, 0x3, 0x4, 0x6, 0x7, 0x8]),
+    st.sampled_from([0, 1]),
+    st.sampled_from([0, 1, 3, 5]),
+    st.sampled_from([b"", b"\0\0\0\1", b"\0\0\0\0\0", b"12345678"]),
+)
+
+
+def block(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """A field block in literals only, so that it means the same wherever it stands."""
+    return b"".join(
+        b"\0" + len(name).to_bytes() + name + len(value).to_bytes() + value
+        for name, value in fields
+    )
+
+
+HEADS = st.builds(
+    frame,
+    st.just(0x1),
+    st.sampled_from([4, 5]),
+    STREAMS,
+    st.sampled_from(
+        [
+            block(GET),
+            block(OK),
+            block(((b"a", b"b"),)),
+            block(((b"A", b"b"),)),
+            block(((b":status", b"103"),)),
+            block((*POST, (b"content-length", b"8"))),
+            block((*OK, (b"content-length", b"8"))),
+        ]
+    ),
+)
+ACTS = st.sampled_from(["head", "end", "data", "all", "reset", "refuse", "farewell"])
+STEPS = st.lists(st.one_of(HEADS, FRAMES, FRAMES, st.tuples(ACTS, STREAMS)), max_size=14)
+
+
+def act(codec: Codec, what: str, stream: int, head: RequestHead | ResponseHead) -> None:
+    """Do what a driver may do at any time, whatever has become of the stream."""
+    match what:
+        case "head" | "all":
+            codec.send_head(stream, head, ended=what == "all")
+        case "data":
+            codec.send_data(stream, b"x" * min(9, codec.room(stream)))
+        case "end":
+            codec.send_end(stream, Headers([(b"a", b"b")]))
+        case "farewell":
+            codec.farewell()
+        case _:
+            codec.send_reset(stream, refused=what == "refuse")
+
+
+def told_within_credit(codec: Codec, events: list[Event]) -> None:
+    for event in events:
+        if isinstance(event, Data):
+            codec.consumed(event.stream, event.credit)
+
+
+@given(steps=STEPS)
+@settings(max_examples=300)
+def test_no_sequence_of_frames_confuses_a_server(steps: list[bytes | tuple[str, int]]) -> None:
+    server = Http2Server(Limits())
+    H2Peer(server, client=True)
+    begun: set[int] = set()
+    asked: set[int] = set()
+    for step in steps:
+        if isinstance(step, bytes):
+            try:
+                events = server.receive(step)
+            except ProxyError:
+                assert server.finished
+                break
+            told_within_credit(server, events)
+            asked |= {event.stream for event in events if isinstance(event, RequestStarted)}
+        elif step[0] in ("reset", "refuse", "farewell"):
+            act(server, *step, RESPONSE)
+        elif (step[1] in begun) != (step[0] in ("head", "all")):
+            act(server, *step, RESPONSE)
+            begun |= {step[1]} & asked
+    assert isinstance(server.outbox(), bytes)
+
+
+@given(steps=STEPS)
+@settings(max_examples=300)
+def test_no_sequence_of_frames_confuses_a_client(steps: list[bytes | tuple[str, int]]) -> None:
+    client = Http2Client(Limits())
+    H2Peer(client, client=False)
+    for ended in (True, False, False):
+        client.send_head(client.next_stream(), REQUEST, ended=ended)
+    for step in steps:
+        if isinstance(step, bytes):
+            try:
+                told_within_credit(client, client.receive(step))
+            except ProxyError:
+                assert client.finished
+                break
+        elif step[0] not in ("head", "all"):
+            act(client, *step, REQUEST)
+    assert isinstance(client.outbox(), bytes)

@@ -1,0 +1,93 @@
+"""What the lab remembers of its pods, without making any."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tproxy.lab.records import (
+    LAST,
+    Addresses,
+    Lab,
+    ProcessId,
+    Record,
+    State,
+    free_number,
+    hosts_text,
+)
+from tproxy.lab.spec import LabError
+
+NOBODY_HAS = ProcessId(os.getpid(), started=1)
+
+
+def record(name: str, number: int, **facts: object) -> Record:
+    """A pod that this process supervises, unless `facts` say otherwise."""
+    base: dict[str, object] = {
+        "name": name,
+        "namespace": "shop",
+        "number": number,
+        "netns": f"tpx-{name}",
+        "supervisor": ProcessId.of(os.getpid()),
+        "created": 1.5,
+        "user": "65534:65534",
+    }
+    return Record(**{**base, **facts})  # type: ignore[arg-type]
+
+
+def test_every_pod_has_three_names_in_both_families() -> None:
+    lines = hosts_text([record("web", 10), record("db", 2)]).splitlines()[2:]
+    names = "web web.shop web.shop.svc.cluster.local"
+    assert lines[2:] == [f"192.0.2.10 {names}", f"2001:db8:0:1::a {names}"]
+    assert lines[0].startswith("192.0.2.2 db ")
+
+
+def test_the_lowest_free_number_is_taken() -> None:
+    assert [free_number(taken) for taken in ([], [2, 3], [3])] == [2, 4, 2]
+
+
+def test_a_full_bridge_is_refused() -> None:
+    with pytest.raises(LabError, match="addresses are taken"):
+        free_number(range(2, LAST + 1))
+
+
+def test_a_record_is_read_back_as_written(tmp_path: Path) -> None:
+    lab, web = Lab(tmp_path), record("web", 2, holder=NOBODY_HAS, env={"A": "b"})
+    lab.write(web)
+    assert (lab.find("web"), lab.records()) == (web, [web])
+    assert web.addresses == Addresses("192.0.2.2", "2001:db8:0:1::2")
+
+
+def test_a_record_is_for_root_alone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.write(record("web", 2))
+    assert (lab.directory("web") / "record.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_pid_that_was_used_again_is_no_supervisor() -> None:
+    assert record("web", 2, supervisor=NOBODY_HAS).state is State.DEAD
+
+
+def test_another_pod_of_the_same_name_is_not_the_one_we_know(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.write(record("web", 2))
+    assert not lab.knows(record("web", 2, created=2.5))
+
+
+def test_hosts_files_change_in_place_and_leave_dead_pods_out(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.write(record("web", 2))
+    lab.write(record("gone", 3))
+    lab.tell_names()
+    hosts = lab.directory("web") / "hosts"
+    before = hosts.stat().st_ino
+    lab.write(record("gone", 3, supervisor=NOBODY_HAS))
+    lab.tell_names()
+    assert hosts.read_text() == hosts_text([record("web", 2)])
+    assert hosts.stat().st_ino == before
+
+
+def test_labs_in_different_directories_share_no_namespace(tmp_path: Path) -> None:
+    usual, other = Lab(), Lab.of({"TPROXY_LAB_DIR": str(tmp_path)})
+    assert usual.netns("web") == "tpx-web"
+    assert usual.netns("web") != other.netns("web")
+    assert usual.bridge_netns != other.bridge_netns

@@ -1,0 +1,36 @@
+"""The command line: one file per verb, imported only when it is called."""
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "run": "carry this machine's or this pod's captured connections",
+    "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
+    "pod": "run a process in a captured pod of its own on this machine",
+    "demo": "three captured pods, real clients, and an account of what passed",
+}
+
+
+class _Verbs(click.Group):
+    """Finds verbs by name, so that `tproxy run` does not load what `tproxy demo` needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"tproxy.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tproxy")
+def main() -> None:
+    """A service-mesh sidecar without eBPF, steered by policy files alone."""

@@ -1,0 +1,314 @@
+"""HTTP/1 towards upstreams: requests are written, responses read.
+
+A connection is used again only when both messages of the exchange before it were whole and nothing came after them:
+a byte too many could be the answer to a question that nobody asked yet.
+"""
+
+from tproxy.codec.events import Data, Ended, Event, Failed, Informed, ResponseStarted, Room
+from tproxy.codec.h1_body import (
+    BodyReader,
+    BodyWriter,
+    ChunkedReader,
+    ChunkedWriter,
+    CountedReader,
+    CountedWriter,
+    OpaqueReader,
+    OpaqueWriter,
+    SilentWriter,
+)
+from tproxy.codec.h1_head import (
+    BlockFinder,
+    Malformed,
+    ResponseOpening,
+    check_status_line,
+    parse_response,
+    render_head,
+)
+from tproxy.codec.h1_phase import Phase
+from tproxy.codec.headers import content_length
+from tproxy.model.http import NO_HEADERS, Field, Headers, RequestHead, ResponseHead
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import ResponseFlag, UpstreamError, upstream_gone
+
+_EXPECT_CONTENT = frozenset({b"PATCH", b"POST", b"PUT"})
+"""Methods whose empty body is told (RFC 9110, 8.6): some servers answer 411 otherwise."""
+
+
+class Http1Client:
+    """A connection to an upstream. What changes: the exchange that is open, and how far its two messages are."""
+
+    multiplexed = False
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._finder = BlockFinder(limits, check_status_line)
+        self._unread = b""
+        self._out: list[bytes] = []
+        self._stream = 0
+        self._head: RequestHead | None = None
+        self._request = Phase.HEAD
+        self._response = Phase.HEAD
+        self._informed = 0
+        self._reader: BodyReader = OpaqueReader()
+        self._writer: BodyWriter = SilentWriter()
+        self._tunnel = False
+        self._persistent = True
+        self._finished = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether a request may be sent now."""
+        return self._request is Phase.HEAD and self._persistent and not self._finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left but to close."""
+        return self._finished
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take bytes from the upstream; an UpstreamError ends the connection."""
+        events: list[Event] = []
+        self._unread += data
+        try:
+            self._advance(events)
+        except Malformed as error:
+            self._finished = True
+            raise UpstreamError(
+                ResponseFlag.UPSTREAM_PROTOCOL, error.details, status=502
+            ) from error
+        if not data:
+            self._read_end(events)
+        return events
+
+    def resume(self) -> list[Event]:
+        """Tell nothing: an upstream is never ahead of us."""
+        return []
+
+    def next_stream(self) -> int:
+        """Number the next request."""
+        return self._stream + 1
+
+    def send_head(self, stream: int, head: RequestHead | ResponseHead, *, ended: bool) -> None:
+        """Send a request; one that asks for a tunnel has no room for a body before the answer."""
+        assert isinstance(head, RequestHead), "a client sends requests"
+        assert self.reusable, "one request at a time"
+        self._stream = stream
+        self._head = head
+        self._informed = 0
+        added = (*self._frame(head, ended=ended), *_options(head))
+        self._out.append(render_head(_request_line(head), _with_host(head), *added))
+        if ended:
+            self.send_end(stream, NO_HEADERS)
+
+    def send_data(self, stream: int, data: bytes) -> None:
+        """Send a part of the request's body."""
+        if self._is_open(stream):
+            self._out.append(self._writer.part(data))
+
+    def send_end(self, stream: int, trailers: Headers) -> None:
+        """Complete the request."""
+        if self._is_open(stream):
+            self._out.append(self._writer.end(trailers))
+            self._request = Phase.DONE
+            self._settle()
+
+    def send_reset(self, stream: int, *, refused: bool = False) -> None:  # noqa: ARG002  (the interface's)
+        """End the connection: HTTP/1 knows no other way to give a request up."""
+        if self._is_open(stream):
+            self._finished = True
+
+    def room(self, stream: int) -> int:
+        """Let one outbox full of body be sent, but nothing before a tunnel is open; a stream that is over drops it."""
+        waits = self._request is Phase.TUNNEL and self._is_open(stream)
+        return 0 if waits else self._limits.unsent_bytes
+
+    def consumed(self, stream: int, credit: int) -> None:
+        """Change nothing: whoever does not read holds an HTTP/1 peer back."""
+
+    def farewell(self) -> None:
+        """Send no request after the one that is open."""
+        self._persistent = False
+        if self._request is Phase.HEAD:
+            self._finished = True
+
+    def outbox(self) -> bytes:
+        """Take what is to be written."""
+        written = b"".join(self._out)
+        self._out.clear()
+        return written
+
+    def _is_open(self, stream: int) -> bool:
+        """Whether `stream` goes on; its sender may not know yet that it is over."""
+        return stream == self._stream and self._request is not Phase.HEAD and not self._finished
+
+    # Writing
+
+    def _frame(self, head: RequestHead, *, ended: bool) -> tuple[Field, ...]:
+        """Choose how the end of the body will be told, and return the field that says so (RFC 9112, 6.3)."""
+        if head.upgrade or head.method == b"CONNECT":
+            self._request = Phase.TUNNEL
+            self._writer = SilentWriter()
+            return ()
+        self._request = Phase.BODY
+        length = content_length(head.headers)
+        if length is not None or ended:
+            self._writer = CountedWriter(length or 0)
+            told = length is not None or head.method not in _EXPECT_CONTENT
+            return () if told else ((b"Content-Length", b"0"),)
+        self._writer = ChunkedWriter()
+        return ((b"Transfer-Encoding", b"chunked"),)
+
+    # Reading
+
+    def _advance(self, events: list[Event]) -> None:
+        if self._finished or self._request is Phase.HEAD:
+            self._finished = self._finished or bool(self._unread)
+            self._unread = b""
+            return
+        while self._response is Phase.HEAD and self._unread:
+            if not self._read_head(events):
+                return
+        if self._response is Phase.BODY and self._unread:
+            self._read_body(events)
+
+    def _read_head(self, events: list[Event]) -> bool:
+        """Read one head, final or informational; False while it is incomplete."""
+        end = self._finder.end(self._unread)
+        if not end:
+            return False
+        opening = parse_response(self._unread[:end])
+        self._unread = self._unread[end:]
+        if self._opens_tunnel(opening):
+            self._open_tunnel(opening, events)
+        elif opening.head.status < 200:
+            self._inform(opening, events)
+        else:
+            self._begin(opening, events)
+        return True
+
+    def _opens_tunnel(self, opening: ResponseOpening) -> bool:
+        """Whether the answer is the one that was hoped for; a 101 must name the protocol that was asked for."""
+        upgrade, status = self._asked.upgrade.lower(), opening.head.status
+        if self._asked.method == b"CONNECT" and 200 <= status < 300:
+            return True
+        if status == 101 and not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
+            raise Malformed
+        return status == 101
+
+    def _open_tunnel(self, opening: ResponseOpening, events: list[Event]) -> None:
+        _refuse_framing(opening)
+        self._reader, self._writer = OpaqueReader(), OpaqueWriter()
+        self._tunnel = True
+        self._persistent = False
+        if self._request is Phase.TUNNEL:
+            self._request = Phase.BODY
+        self._response = Phase.BODY
+        events += [
+            ResponseStarted(self._stream, opening.head, ended=False),
+            Room(self._stream),
+        ]
+
+    def _inform(self, opening: ResponseOpening, events: list[Event]) -> None:
+        _refuse_framing(opening)
+        self._informed += 1
+        if self._informed > self._limits.informational_heads:
+            raise Malformed
+        events.append(Informed(self._stream, opening.head))
+
+    def _begin(self, opening: ResponseOpening, events: list[Event]) -> None:
+        if self._request is Phase.TUNNEL:
+            self._request = Phase.DONE
+        self._persistent = self._persistent and opening.persistent
+        self._reader = self._body(opening)
+        self._response = Phase.BODY
+        ended = self._reader.ended
+        events.append(ResponseStarted(self._stream, opening.head, ended))
+        if ended:
+            self._end_response()
+
+    def _body(self, opening: ResponseOpening) -> BodyReader:
+        """Choose the reader for what follows the head (RFC 9112, 6.3)."""
+        status = opening.head.status
+        if status == 204:
+            _refuse_framing(opening)
+        if self._asked.method == b"HEAD" or status in {204, 304}:
+            return CountedReader(0)
+        if opening.chunked:
+            return ChunkedReader(self._limits)
+        if opening.length is not None:
+            return CountedReader(opening.length)
+        self._persistent = False
+        return OpaqueReader()
+
+    def _read_body(self, events: list[Event]) -> None:
+        content, self._unread = self._reader.take(self._unread)
+        if content:
+            events.append(Data(self._stream, content, len(content)))
+        if self._reader.ended:
+            events.append(Ended(self._stream, self._reader.trailers))
+            self._end_response()
+
+    def _read_end(self, events: list[Event]) -> None:
+        """Settle what the end of the upstream's stream means for what it was saying."""
+        self._persistent = False
+        if self._request is Phase.HEAD or self._finished:
+            self._finished = True
+        elif self._response is Phase.BODY and self._reader.ends_with_stream:
+            events.append(Ended(self._stream, NO_HEADERS))
+            self._end_response()
+        else:
+            self._finished = True
+            begun = self._response is Phase.BODY
+            events.append(Failed(self._stream, upstream_gone(response_begun=begun)))
+
+    def _end_response(self) -> None:
+        self._response = Phase.DONE
+        self._settle()
+
+    def _settle(self) -> None:
+        """Once the response is complete, be ready for the next request or finish the connection."""
+        if self._response is not Phase.DONE:
+            return
+        if self._tunnel and self._request is Phase.BODY:
+            return
+        clean = self._request is Phase.DONE and self._writer.whole and not self._unread
+        if clean and self._persistent:
+            self._request = self._response = Phase.HEAD
+        else:
+            self._finished = True
+
+    @property
+    def _asked(self) -> RequestHead:
+        assert self._head is not None, "an open stream has a request"
+        return self._head
+
+
+def _request_line(head: RequestHead) -> bytes:
+    connect = head.method == b"CONNECT" and not head.upgrade
+    return b"%b %b HTTP/1.1" % (head.method, head.authority if connect else head.path)
+
+
+def _with_host(head: RequestHead) -> Headers:
+    """Put a Host in front when there is none, as from HTTP/2; it may be empty but not absent (RFC 9112, 3.2)."""
+    if b"host" in head.headers:
+        return head.headers
+    return Headers(((b"Host", head.authority), *head.headers))
+
+
+def _options(head: RequestHead) -> tuple[Field, ...]:
+    """Return the fields about this connection; TE must be named as one of them (RFC 9110, 10.1.4)."""
+    options = [b"Upgrade"] if head.upgrade else []
+    if b"te" in head.headers:
+        options.append(b"TE")
+    fields = [(b"Connection", b", ".join(options))] if options else []
+    if head.upgrade:
+        fields.append((b"Upgrade", head.upgrade))
+    return tuple(fields)
+
+
+def _refuse_framing(opening: ResponseOpening) -> None:
+    """Refuse a body where there can be none: what follows would be read as the next message (RFC 9110, 15.2, 15.3.5)."""
+    if opening.chunked:
+        raise Malformed("http1.transfer_encoding_not_allowed")
+    if opening.length:
+        raise Malformed("http1.content_length_not_allowed")

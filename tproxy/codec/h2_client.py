@@ -1,0 +1,196 @@
+"""HTTP/2 towards whom we dialled: requests go out, responses come in."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    InformationalResponseReceived,
+    RequestReceived,
+    ResponseReceived,
+    StreamReset,
+    TrailersReceived,
+)
+from h2.events import Event as Signal
+
+from tproxy.codec import h2_fields as fields
+from tproxy.codec.events import Event, Failed, Informed, Leaving, ResponseStarted
+from tproxy.codec.h2_frames import LAST_STREAM, Broken, GoAway
+from tproxy.codec.h2_link import Link, Stream, code_name, room_told
+from tproxy.model.http import Headers, RequestHead, ResponseHead
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import ResponseFlag, UpstreamError, upstream_gone
+
+UNTOLD_CONCURRENCY = 100
+"""Streams to open before the peer has said how many it takes: what RFC 9113, 6.5.2 asks peers to allow at least."""
+
+_WITHOUT_CONTENT = frozenset((204, 304))
+
+Message = InformationalResponseReceived | ResponseReceived | DataReceived | TrailersReceived
+
+
+class Http2Client:
+    """A `Codec`. What changes: the link's state, and whether either side takes its leave."""
+
+    multiplexed = True
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._link = Link(limits, client=True)
+        self._leaving = False
+
+    @property
+    def reusable(self) -> bool:
+        link = self._link
+        allowed = link.concurrency if link.settled else UNTOLD_CONCURRENCY
+        return (
+            not (self._leaving or link.over)
+            and len(link.streams) < min(allowed, self._limits.streams)
+            and link.newest < LAST_STREAM
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self._link.over or (self._leaving and not self._link.streams)
+
+    def receive(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        if not data:
+            return [
+                Failed(number, upstream_gone(response_begun=stream.begun))
+                for number, stream in self._link.abort()
+            ]
+        try:
+            for signal in self._link.receive(data):
+                self._take(signal, events)
+        except Broken as broken:
+            self._link.collapse(broken)
+            raise _protocol_error(broken.details, broken.cause) from broken
+        return events
+
+    def resume(self) -> list[Event]:
+        return []
+
+    def _take(self, signal: Signal | GoAway, events: list[Event]) -> None:
+        match signal:
+            case (
+                DataReceived()
+                | ResponseReceived()
+                | TrailersReceived()
+                | InformationalResponseReceived()
+            ):
+                self._message(signal, events)
+            case StreamReset():
+                stream = self._link.streams.pop(signal.stream_id)
+                events.append(Failed(signal.stream_id, _reset_error(stream, signal)))
+            case GoAway():
+                self._peer_leaves(signal.last, events)
+            case RequestReceived():
+                raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error", cause="a request")
+            case _:
+                events += room_told(signal)
+
+    def _message(self, signal: Message, events: list[Event]) -> None:
+        number = signal.stream_id
+        try:
+            match signal:
+                case DataReceived():
+                    self._link.data(signal, events)
+                case ResponseReceived():
+                    self._response(number, events, ended=signal.stream_ended is not None)
+                case TrailersReceived():
+                    self._link.trailers(number, events)
+                case InformationalResponseReceived():
+                    events.append(Informed(number, fields.response_head(self._link.fields)))
+                case _:
+                    assert_never(signal)
+        except fields.Malformed as malformed:
+            self._link.reset(number, malformed.code)
+            events.append(Failed(number, _protocol_error(malformed.details)))
+
+    def _response(self, number: int, events: list[Event], *, ended: bool) -> None:
+        head = fields.response_head(self._link.fields)
+        stream = self._link.streams[number]
+        stream.begun = True
+        stream.owed = _owed(stream, head)
+        if ended and stream.owed:
+            raise fields.Malformed(fields.MESSAGING_RULE)
+        if stream.upgrading and head.status < 300:
+            head = replace(head, status=101)
+        events.append(ResponseStarted(number, head, ended))
+        if ended:
+            self._link.received_all(number)
+
+    def _peer_leaves(self, last: int, events: list[Event]) -> None:
+        self._leaving = True
+        events.append(Leaving())
+        for number in [number for number in self._link.streams if number > last]:
+            stream = self._link.streams[number]
+            error = _reset(stream, ErrorCodes.REFUSED_STREAM.name)
+            self._link.reset(number, ErrorCodes.CANCEL)
+            events.append(Failed(number, error))
+
+    def send_head(self, stream: int, head: RequestHead | ResponseHead, *, ended: bool) -> None:
+        assert isinstance(head, RequestHead), "a client asks"
+        if head.upgrade and not self._link.takes_upgrades:
+            raise UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, "upgrade_failed")
+        self._link.streams[stream] = Stream(
+            head.method, upgrading=bool(head.upgrade) and head.method != b"CONNECT"
+        )
+        self._link.send_fields(stream, fields.request_fields(head), ended=ended)
+
+    def send_data(self, stream: int, data: bytes) -> None:
+        self._link.send_data(stream, data)
+
+    def send_end(self, stream: int, trailers: Headers) -> None:
+        self._link.send_end(stream, trailers)
+
+    def send_reset(self, stream: int, *, refused: bool = False) -> None:
+        if stream in self._link.streams:
+            code = ErrorCodes.REFUSED_STREAM if refused else ErrorCodes.CANCEL
+            self._link.reset(stream, code)
+
+    def next_stream(self) -> int:
+        return self._link.newest + 2 if self._link.newest else 1
+
+    def room(self, stream: int) -> int:
+        return self._link.room(stream)
+
+    def consumed(self, stream: int, credit: int) -> None:
+        self._link.consumed(stream, credit)
+
+    def farewell(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self._link.goaway(0, ErrorCodes.NO_ERROR)
+
+    def outbox(self) -> bytes:
+        return self._link.outbox()
+
+
+def _owed(stream: Stream, head: ResponseHead) -> int | None:
+    if stream.method == b"HEAD" or head.status in _WITHOUT_CONTENT:
+        return 0
+    if head.status < 300 and (stream.upgrading or stream.method == b"CONNECT"):
+        return None
+    return fields.content_length(head.headers)
+
+
+def _reset_error(stream: Stream, signal: StreamReset) -> UpstreamError:
+    cause = code_name(signal.error_code)
+    return (
+        _reset(stream, cause)
+        if signal.remote_reset
+        else _protocol_error(fields.MESSAGING_RULE, cause)
+    )
+
+
+def _reset(stream: Stream, cause: str) -> UpstreamError:
+    when = "after" if stream.begun else "before"
+    details = f"upstream_reset_{when}_response_started{{remote_reset}}"
+    return UpstreamError(ResponseFlag.UPSTREAM_RESET, details, cause=cause)
+
+
+def _protocol_error(details: str, cause: str = "") -> UpstreamError:
+    return UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, details, cause=cause)

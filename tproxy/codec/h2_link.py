@@ -1,0 +1,384 @@
+"""One HTTP/2 connection whichever side it is: what `Http2Server` and `Http2Client` have in common.
+
+The rule that must not be broken: h2 and `streams` agree on which streams are open, and no stream's fault reaches h2.
+h2 answers every malformed message with the end of the connection, where RFC 9113, 8.1.1 wants that of its stream. So
+it is fed one frame at a time and sees nothing of a field block but a response's `:status`, by which it knows the
+informational ones; the fields, and the length of body that they promise, are judged here.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    RemoteSettingsChanged,
+    WindowUpdated,
+)
+from h2.events import Event as Signal
+from h2.exceptions import ProtocolError, StreamClosedError
+from h2.settings import SettingCodes, Settings
+from hpack import Decoder, Encoder, HeaderTuple, HPACKError, OversizedHeaderListError
+
+from tproxy.codec import h2_fields as fields
+from tproxy.codec import h2_frames as frames
+from tproxy.codec.events import Data, Ended, Event, Room
+from tproxy.codec.h2_frames import Broken, Frame, FrameReader, GoAway
+from tproxy.model.http import NO_HEADERS, Field, Headers
+from tproxy.model.limits import Limits
+
+MIN_FRAME_BYTES = 16384
+"""What MAX_FRAME_SIZE may not be below (RFC 9113, 6.5.2)."""
+
+TABLE_BYTES = 4096
+"""The compression table we use even if the peer offers a larger one: it is our memory that it fills."""
+
+DEFAULT_WINDOW = 65535
+
+DECODING_MARGIN = 2
+"""A block this many times over `head_bytes` is not even decoded, which ends the connection; below, its stream only."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """An open stream. What changes: which sides still send, and how much body the peer still owes."""
+
+    method: bytes
+    receiving: bool = True
+    sending: bool = True
+    begun: bool = False
+    """Whether the final response has begun."""
+    tunnel: bool = False
+    """Whether the two directions end independently, as those of the TCP connection that they stand for."""
+    upgrading: bool = False
+    """Whether the other side of the proxy may call it a protocol upgrade, which HTTP/2 calls an extended CONNECT."""
+    owed: int | None = None
+    """Bytes of content-length that have not come yet; None when none was given."""
+
+
+class _Connection(H2Connection):
+    """h2 with a shorter memory of closed streams: only frames that crossed their closing ask for it."""
+
+    MAX_CLOSED_STREAMS = 4096
+
+
+class FieldDecoder(Decoder):
+    """Keeps the block that it decoded last, and shows h2 a response's `:status` only."""
+
+    def __init__(self, max_header_list_size: int, *, client: bool) -> None:
+        super().__init__(max_header_list_size)
+        self.fields: list[HeaderTuple] = []
+        self._shown = b":status" if client else b""
+
+    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:  # noqa: FBT001, FBT002  (hpack's signature)
+        try:
+            self.fields = list(super().decode(data, raw))
+        except OversizedHeaderListError:
+            raise
+        except HPACKError as error:
+            raise _CompressionError(str(error)) from error
+        return [field for field in self.fields[:1] if field[0] == self._shown]
+
+
+class _CompressionError(ProtocolError):
+    """The code that RFC 9113, 4.3 asks for, where h2 has PROTOCOL_ERROR."""
+
+    error_code = ErrorCodes.COMPRESSION_ERROR
+
+
+class FieldEncoder(Encoder):
+    """Bounds its table, and announces the smallest and the last of several resizings (RFC 7541, 4.2)."""
+
+    @property
+    def header_table_size(self) -> int:
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        size = min(value, TABLE_BYTES)
+        if size != self.header_table.maxsize:
+            self.header_table.maxsize = size
+            self.table_size_changes = [min([size, *self.table_size_changes]), size]
+
+
+class Link:
+    """What changes: h2's state, the open streams, and what is to be written."""
+
+    def __init__(self, limits: Limits, *, client: bool) -> None:
+        self.streams: dict[int, Stream] = {}
+        self.over = False
+        """Whether nothing more can be received."""
+        self.settled = False
+        """Whether the peer's settings have come."""
+        self._limits = limits
+        self._client = client
+        self._controls = 0
+        self._abandoned = 0
+        self._written = b""
+        self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN, client=client)
+        self._h2 = _opened(limits, client=client)
+        self._h2.decoder = self._decoder
+        self._frames = FrameReader(
+            preface=b"" if client else frames.PREFACE,
+            frame_bytes=self._h2.max_inbound_frame_size,
+            block_bytes=limits.head_bytes * DECODING_MARGIN,
+        )
+
+    # What the peer says
+
+    def receive(self, data: bytes) -> Iterator[Signal | GoAway]:
+        """Give what each frame means, before the next one is looked at; raise `Broken` for the whole connection."""
+        for frame in self._frames.feed(data):
+            self._police(frame)
+            match frame.kind:
+                case frames.GOAWAY if not self._frames.in_block:
+                    yield frames.read_goaway(frame)
+                case frames.SETTINGS:
+                    yield from self._step(frames.known_settings(frame))
+                    self.settled = True
+                case kind if kind <= frames.CONTINUATION or self._frames.in_block:
+                    yield from self._step(frame.octets)
+
+    def _step(self, octets: bytes) -> list[Signal]:
+        try:
+            return self._h2.receive_data(octets)
+        except ProtocolError as error:
+            code = ErrorCodes(error.error_code)
+            details = f"http2.{code.name.lower()}"
+            raise Broken(code, details, cause=str(error), announced=True) from error
+
+    def _police(self, frame: Frame) -> None:
+        if frame.kind in (frames.HEADERS, frames.CONTINUATION):
+            return
+        if frame.kind == frames.DATA and frame.stream in self.streams:
+            return
+        if frame.kind == frames.RST_STREAM and frame.stream > self.newest:
+            raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error", cause="reset when idle")
+        self._count_control()
+
+    def _count_control(self) -> None:
+        """Count what carries no message until the outbox is taken: each may have added an answer to it."""
+        self._controls += 1
+        if self._controls > self._limits.control_frames:
+            raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.control_frames_flood")
+
+    @property
+    def newest(self) -> int:
+        """The highest stream that was opened."""
+        h2 = self._h2
+        return h2.highest_outbound_stream_id if self._client else h2.highest_inbound_stream_id
+
+    @property
+    def fields(self) -> list[HeaderTuple]:
+        """The field block of the signal at hand, in bounds."""
+        fields.check_size(self._decoder.fields, self._limits)
+        return self._decoder.fields
+
+    def data(self, signal: DataReceived, events: list[Event]) -> None:
+        """Tell a part of a body; parts that follow each other in one read are told as one."""
+        number, data, credit = signal.stream_id, signal.data, signal.flow_controlled_length
+        stream = self.streams[number]
+        ended = signal.stream_ended is not None
+        if stream.owed is not None:
+            stream.owed -= len(data)
+            if stream.owed < 0 or (ended and stream.owed):
+                self.consumed(number, credit)
+                raise fields.Malformed(fields.MESSAGING_RULE)
+        if not data:
+            self.consumed(number, credit)
+            self._count_control()
+        elif events and isinstance(last := events[-1], Data) and last.stream == number:
+            events[-1] = Data(number, last.data + data, last.credit + credit)
+        else:
+            events.append(Data(number, data, credit))
+        if ended:
+            events.append(Ended(number, NO_HEADERS))
+            self.received_all(number)
+
+    def trailers(self, number: int, events: list[Event]) -> None:
+        """Tell the trailers, and with them the end."""
+        if self.streams[number].owed:
+            raise fields.Malformed(fields.MESSAGING_RULE)
+        events.append(Ended(number, fields.trailers(self.fields)))
+        self.received_all(number)
+
+    def received_all(self, number: int) -> None:
+        """Close the peer's direction of a stream."""
+        stream = self.streams[number]
+        stream.receiving = False
+        if not stream.sending:
+            self._complete(number)
+
+    # What we say
+
+    def send_fields(self, number: int, block: Iterable[Field], *, ended: bool) -> None:
+        """Send a head or trailers."""
+        self._h2.send_headers(number, block, end_stream=ended)
+        self._h2.streams[number].request_method = None  # after HEAD, it would judge the body itself
+        if ended:
+            self._sent_all(number)
+
+    def send_data(self, number: int, data: bytes) -> None:
+        """Send a part of a body in frames that the peer takes; nothing once the stream is over."""
+        if not self.sends(number):
+            return
+        size = self._h2.max_outbound_frame_size
+        if len(data) <= size:
+            self._h2.send_data(number, data)
+            return
+        for start in range(0, len(data), size):
+            self._h2.send_data(number, data[start : start + size])
+
+    def send_end(self, number: int, trailers: Headers) -> None:
+        """Complete our message; nothing once the stream is over."""
+        if not self.sends(number):
+            return
+        if block := fields.regular_fields(trailers):
+            self.send_fields(number, block, ended=True)
+            return
+        self._h2.end_stream(number)
+        self._sent_all(number)
+
+    def sends(self, number: int) -> bool:
+        """Whether our direction of a stream is open: the peer may have reset it before its sender heard."""
+        stream = self.streams.get(number)
+        return stream is not None and stream.sending
+
+    def _sent_all(self, number: int) -> None:
+        stream = self.streams[number]
+        stream.sending = False
+        if not stream.receiving:
+            self._complete(number)
+        elif not self._client and not stream.tunnel:
+            # The rest of the request is of no use to anybody (RFC 9113, 8.1).
+            self.reset(number, ErrorCodes.NO_ERROR)
+            self._answered()
+
+    def _complete(self, number: int) -> None:
+        del self.streams[number]
+        self._answered()
+
+    def _answered(self) -> None:
+        self._abandoned = max(0, self._abandoned - 1)
+
+    def abandoned(self) -> None:
+        """Count a stream that cost its opener nothing: given up unanswered, or broken so that we had to."""
+        self._abandoned += 1
+        if self._abandoned > self._limits.resets:
+            raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.reset_flood")
+
+    def reset(self, number: int, code: ErrorCodes) -> None:
+        """End a stream with RST_STREAM."""
+        self.streams.pop(number, None)
+        with contextlib.suppress(StreamClosedError):  # both messages were complete
+            self._h2.reset_stream(number, code)
+
+    def room(self, number: int) -> int:
+        """Bytes that both windows let us send; the peer may have made one of them negative."""
+        if not self.sends(number):
+            return 0
+        return max(0, self._h2.local_flow_control_window(number))
+
+    def consumed(self, number: int, credit: int) -> None:
+        """Return window for what was received, whether or not its stream is still open."""
+        if credit:
+            self._h2.acknowledge_received_data(credit, number)
+
+    def ping(self, payload: bytes) -> None:
+        """Ask for an answer that shows what the peer has read by then."""
+        self._h2.ping(payload)
+
+    def goaway(self, last: int, code: ErrorCodes) -> None:
+        """Say that streams above `last` will not be looked at; for h2 that would be the end of those below as well."""
+        self._written += self._h2.data_to_send() + frames.goaway(last, code)
+
+    def collapse(self, broken: Broken) -> None:
+        """End the connection for what the peer did; the parting words stay in the outbox."""
+        if not broken.announced:
+            self.goaway(0 if self._client else self.newest, broken.code)
+        self.abort()
+
+    def abort(self) -> list[tuple[int, Stream]]:
+        """End every stream, and say which ones that were."""
+        lost = list(self.streams.items())
+        self.streams.clear()
+        self.over = True
+        return lost
+
+    def outbox(self) -> bytes:
+        """Take what is to be written."""
+        self._controls = 0
+        written, self._written = self._written, b""
+        return written + self._h2.data_to_send()
+
+    # What the peer allows
+
+    @property
+    def takes_upgrades(self) -> bool:
+        """Whether the peer understands extended CONNECT."""
+        return bool(self._h2.remote_settings.enable_connect_protocol)
+
+    @property
+    def concurrency(self) -> int:
+        """How many streams the peer lets us have open."""
+        return self._h2.remote_settings.max_concurrent_streams
+
+
+def room_told(signal: Signal) -> list[Event]:
+    """Say which streams may send more after a signal about windows."""
+    match signal:
+        case WindowUpdated():
+            return [Room(signal.stream_id)]
+        case RemoteSettingsChanged() if SettingCodes.INITIAL_WINDOW_SIZE in signal.changed_settings:
+            return [Room(0)]
+        case _:
+            return []
+
+
+def code_name(code: ErrorCodes | int) -> str:
+    """Name an error code for the log, whether or not it is a registered one."""
+    return code.name if isinstance(code, ErrorCodes) else hex(code)
+
+
+def _opened(limits: Limits, *, client: bool) -> H2Connection:
+    """Build an h2 connection that has said what RFC 9113, 3.4 wants first, and how much it takes."""
+    connection = _Connection(
+        H2Configuration(
+            client_side=client,
+            header_encoding=None,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+    )
+    connection.encoder = FieldEncoder()
+    connection.local_settings = Settings(
+        client=client, initial_values=_settings(limits, client=client)
+    )
+    connection.initiate_connection()
+    if not client:
+        connection.receive_data(frames.PREFACE)  # the real one is read by FrameReader
+    # h2 would end the connection over one stream too many; refusing that stream is left to us.
+    connection.local_settings.pop(SettingCodes.MAX_CONCURRENT_STREAMS, None)
+    connection.max_inbound_frame_size = connection.local_settings.max_frame_size
+    if limits.connection_window > DEFAULT_WINDOW:
+        connection.increment_flow_control_window(limits.connection_window - DEFAULT_WINDOW)
+    return connection
+
+
+def _settings(limits: Limits, *, client: bool) -> dict[SettingCodes, int]:
+    common = {
+        SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
+        SettingCodes.MAX_FRAME_SIZE: max(MIN_FRAME_BYTES, limits.part_bytes),
+        SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes,
+    }
+    if client:
+        return common | {SettingCodes.ENABLE_PUSH: 0}
+    return common | {
+        SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams,
+        SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+    }

@@ -1,0 +1,68 @@
+"""Answer for whatever failed before the response began; afterwards it is too late."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import quote
+
+from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.http import Content, Headers, HttpVersion, Request, RequestHead, Response, ResponseHead
+from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
+
+CONNECT_ERROR = "upstream connect error or disconnect/reset before headers. reset reason: "
+"""Envoy's words, which people search for."""
+
+
+@asynccontextmanager
+async def rescue(exchange: Exchange, request: Request, forward: Handler) -> AsyncIterator[Response]:
+    """Turn a failure into a local reply (holding). A downstream that broke its own protocol is past answering."""
+    async with AsyncExitStack() as scope:
+        try:
+            response = await scope.enter_async_context(forward(exchange, request))
+        except DownstreamError:
+            raise
+        except ProxyError as error:
+            response = local_reply(error, request.head)
+        yield response
+
+
+def local_reply(error: ProxyError, request: RequestHead) -> Response:
+    """Build the response that tells `error`, as the protocol in use tells errors."""
+    head, content = (_grpc if request.is_grpc else _plain)(error)
+    return Response(head, content, flag=error.flag, details=error.details, cause=error.cause)
+
+
+def _plain(error: ProxyError) -> tuple[ResponseHead, Content]:
+    text = message(error).encode()
+    fields = ((b"content-length", b"%d" % len(text)), (b"content-type", b"text/plain"))
+    return ResponseHead(error.status, Headers(fields), HttpVersion.HTTP11), Content(text)
+
+
+def _grpc(error: ProxyError) -> tuple[ResponseHead, Content]:
+    """Trailers-only, status 200: gRPC over HTTP/2, Responses."""
+    fields = (
+        (b"content-type", b"application/grpc"),
+        (b"grpc-status", b"%d" % error.flag.grpc_status),
+        (b"grpc-message", quote(message(error), safe=" ,.:;()/'").encode()),
+    )
+    return ResponseHead(200, Headers(fields), HttpVersion.HTTP2), Content()
+
+
+def message(error: ProxyError) -> str:
+    """Say what a peer may know: what happened, never to whom or why in our own words."""
+    match error.flag:
+        case ResponseFlag.DENIED:
+            return "RBAC: access denied"
+        case ResponseFlag.NO_HEALTHY_UPSTREAM:
+            return "no healthy upstream"
+        case ResponseFlag.UPSTREAM_CONNECT:
+            return CONNECT_ERROR + "connection failure"
+        case ResponseFlag.UPSTREAM_CLOSED:
+            return CONNECT_ERROR + "connection termination"
+        case ResponseFlag.UPSTREAM_RESET:
+            return CONNECT_ERROR + "remote reset"
+        case ResponseFlag.UPSTREAM_PROTOCOL:
+            return CONNECT_ERROR + "protocol error"
+        case ResponseFlag.UPSTREAM_TIMEOUT:
+            return "upstream request timeout"
+        case _:
+            return error.details

@@ -1,0 +1,468 @@
+"""Drive a codec over a stream: one driver for both HTTP versions and both sides.
+
+The rule that must not be broken: **whoever waits for an event and finds nobody reading, reads for all**, and hands
+the seat on when it has what it waited for. So a connection needs no task of its own; an HTTP/1 exchange stays in one
+task from its first byte to its last; and a reader never waits for another stream's consumer, because what a consumer
+has not pulled is bounded by the window that the codec granted.
+
+Writing is shared likewise: bytes leave in the order in which the codec gave them, whichever task happens to write
+them, and a task that is cancelled while the socket is full leaves the rest for the next one.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Self, assert_never
+
+import trio
+
+from tproxy.codec.codec import Codec
+from tproxy.codec.events import (
+    Data,
+    Ended,
+    Event,
+    Failed,
+    Informed,
+    Leaving,
+    RequestStarted,
+    ResponseStarted,
+    Room,
+)
+from tproxy.model.http import NO_HEADERS, Body, Headers, RequestHead, ResponseHead
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import ProxyError, downstream_gone, upstream_gone
+from tproxy.net.bell import Bell
+from tproxy.net.stream import EagerStream
+
+EAGER_READS = 16
+"""Reads in a row that found bytes waiting before other tasks get a turn: a busy peer must not starve the rest."""
+
+
+class HttpConnection:
+    """One HTTP connection, either side. What changes: its streams, who reads, what is not written yet."""
+
+    def __init__(self, transport: EagerStream, codec: Codec, limits: Limits) -> None:
+        self.transport = transport
+        self.codec = codec
+        self._limits = limits
+        self._streams: dict[int, HttpStream] = {}
+        self._opened: deque[HttpStream] = deque()
+        self.deaf = False
+        """The peer takes no more bytes. It may still have said something: an early response, or why."""
+        self._error: ProxyError | None = None
+        self._ended = False
+        self._reading = False
+        self._parked: dict[Bell, None] = {}
+        self._unsent = memoryview(b"")
+        self._awaits_socket = False
+        self._awaits_writer = trio.lowlevel.ParkingLot()
+        self._eager = 0
+
+    @property
+    def reusable(self) -> bool:
+        """Whether one more request can be carried."""
+        return self._error is None and not self._ended and self.codec.reusable
+
+    @property
+    def streams(self) -> int:
+        """How many exchanges are open."""
+        return len(self._streams)
+
+    @property
+    def error(self) -> ProxyError | None:
+        """What ended the connection, if the peer's mistake did."""
+        return self._error
+
+    @property
+    def ended(self) -> bool:
+        """Whether no event will come any more."""
+        return self._ended or self._error is not None
+
+    async def accept(self) -> "HttpStream | None":
+        """Wait for the next request (server side); None when none will come.
+
+        With several streams at once the accepting task keeps the reader's seat for good, so that no other is woken
+        only to find it taken again. A ProxyError is what the peer did wrong; the parting words are already written.
+        """
+        self._reading = self.codec.multiplexed
+        while not self._opened:
+            self._deliver(self.codec.resume())
+            if self._opened:
+                break
+            if self._error is not None:
+                raise self._error
+            if self._ended or self.codec.finished:
+                return None
+            await self._receive()
+        return self._opened.popleft()
+
+    def open(self) -> "HttpStream":
+        """Open a stream for one more request (client side)."""
+        stream = HttpStream(self, self.codec.next_stream())
+        self._streams[stream.number] = stream
+        return stream
+
+    def alive(self) -> bool:
+        """Take what has arrived on an idle connection and say whether it can still be used (client side)."""
+        if self._reading or not self.reusable:
+            return self.reusable
+        try:
+            data = self.transport.try_receive(self._limits.part_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        if data is not None:
+            with contextlib.suppress(
+                ProxyError
+            ):  # it is recorded, and makes the connection unusable
+                self.take(data)
+        return self.reusable
+
+    async def until(self, bell: Bell, ready: Callable[[], bool]) -> None:
+        """Wait until `ready()`, reading for everybody unless another task does; `bell` tells when to look again."""
+        try:
+            while not ready():
+                if self._reading:
+                    await self._park(bell)
+                else:
+                    await self._read_until(ready)
+        finally:
+            self._offer_seat()
+
+    async def flush(self) -> None:
+        """Write everything that the codec has to say, for whichever stream."""
+        while self._fill():
+            sent = self._try_send()
+            if sent == len(self._unsent):
+                self._unsent = memoryview(b"")
+            elif sent:
+                self._unsent = self._unsent[sent:]
+            else:
+                await self._writable()
+
+    def leave(self) -> None:
+        """Take no further requests; what is open goes on."""
+        if self._error is None:
+            self.codec.farewell()
+
+    async def aclose(self) -> None:
+        """Close now; streams that are still open fail."""
+        self._ended = True
+        self._wake_all()
+        await trio.aclose_forcefully(self.transport)
+
+    def forget(self, stream: "HttpStream") -> None:
+        """Stop keeping events for `stream`."""
+        self._streams.pop(stream.number, None)
+
+    async def _park(self, bell: Bell) -> None:
+        self._parked[bell] = None
+        try:
+            await bell.rung()
+        finally:
+            del self._parked[bell]
+
+    async def _read_until(self, ready: Callable[[], bool]) -> None:
+        self._reading = True
+        try:
+            while not ready():
+                await self._receive()
+        finally:
+            self._reading = False
+
+    def _offer_seat(self) -> None:
+        """Have one parked task read, unless somebody does: one that was woken already will look for itself."""
+        if not self._reading:
+            any(bell.ring() for bell in self._parked)
+
+    async def _receive(self) -> None:
+        try:
+            data = self.transport.try_receive(self._limits.part_bytes)
+            if data is None:
+                self._eager = 0
+                data = await self.transport.receive_some(self._limits.part_bytes)
+        except trio.BrokenResourceError:
+            self._lose()
+            return
+        with contextlib.suppress(
+            ProxyError
+        ):  # every stream has been told; the parting words remain to be written
+            self.take(bytes(data))
+        await self.flush()
+        self._eager += 1
+        if self._eager % EAGER_READS == 0:
+            await trio.lowlevel.checkpoint()
+
+    def take(self, data: bytes) -> None:
+        """Feed the codec what was read; an error ends every stream and is raised."""
+        self._ended = not data
+        try:
+            events = self.codec.receive(data)
+        except ProxyError as error:
+            self._error = error
+            self._wake_all()
+            raise
+        self._deliver(events)
+
+    def _lose(self) -> None:
+        """End after a reset: unlike an end of stream, it completes nothing."""
+        self._ended = True
+        for stream in self._streams.values():
+            stream.lose()
+
+    def _deliver(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case RequestStarted():
+                    stream = HttpStream(self, event.stream, event)
+                    self._streams[event.stream] = stream
+                    self._opened.append(stream)
+                case Leaving():
+                    pass  # the codec is no longer reusable, and that is all there is to know
+                case Room(stream=0):
+                    for stream in self._streams.values():
+                        stream.room_bell.ring()
+                case _:
+                    self._tell(event)
+
+    def _tell(self, event: Informed | ResponseStarted | Data | Ended | Failed | Room) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is not None:
+            stream.tell(event)
+        elif isinstance(event, Data):
+            self.codec.consumed(event.stream, event.credit)
+
+    def _wake_all(self) -> None:
+        for stream in self._streams.values():
+            stream.bell.ring()
+            stream.room_bell.ring()
+
+    def _fill(self) -> bool:
+        if not self._unsent:
+            self._unsent = memoryview(self.codec.outbox())
+        return bool(self._unsent)
+
+    def _try_send(self) -> int:
+        try:
+            return self.transport.try_send(self._unsent)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.deaf = True
+            return len(self._unsent)
+
+    async def _writable(self) -> None:
+        if self._awaits_socket:
+            await self._awaits_writer.park()
+            return
+        self._awaits_socket = True
+        try:
+            with contextlib.suppress(
+                trio.BrokenResourceError, trio.ClosedResourceError
+            ):  # the next try finds out
+                await self.transport.wait_send_all_might_not_block()
+        finally:
+            self._awaits_socket = False
+            self._awaits_writer.unpark_all()
+
+
+class HttpStream:
+    """One exchange on a connection: the peer's message to read, ours to write.
+
+    It is the `Body` of the peer's message. What changes: what has arrived and not been pulled.
+    """
+
+    def __init__(
+        self, connection: HttpConnection, number: int, opening: RequestStarted | None = None
+    ) -> None:
+        self.number = number
+        self.bell = Bell()
+        self.room_bell = Bell()
+        self.size = 0
+        self.trailers: Headers = NO_HEADERS
+        self._connection = connection
+        self._codec = connection.codec
+        self._request = opening.head if opening else None
+        self._response: ResponseHead | None = None
+        self._informed: deque[ResponseHead] = deque()
+        self._parts: deque[Data] = deque()
+        self._ended = opening.ended if opening else False
+        self._sent_end = False
+        self._error: ProxyError | None = None
+
+    @property
+    def request(self) -> RequestHead:
+        """The request that opened this stream (server side)."""
+        assert self._request is not None, "only a stream that a peer opened has one"
+        return self._request
+
+    @property
+    def complete(self) -> bool:
+        """Whether both messages are whole: nothing is owed in either direction."""
+        return self._ended and self._sent_end and self._error is None
+
+    def tell(self, event: Informed | ResponseStarted | Data | Ended | Failed | Room) -> None:
+        """Take an event of this stream's, and wake whoever waits for it."""
+        match event:
+            case Data():
+                self._parts.append(event)
+            case Ended():
+                self.trailers = event.trailers
+                self._ended = True
+            case ResponseStarted():
+                self._response, self._ended = event.head, event.ended
+            case Informed():
+                self._informed.append(event.head)
+            case Failed():
+                self._error = event.error
+            case Room():
+                self.room_bell.ring()
+                return
+            case _:
+                assert_never(event)
+        self.bell.ring()
+        if self._error is not None:
+            self.room_bell.ring()
+
+    # The peer's message
+
+    async def response(self, inform: Callable[[ResponseHead], Awaitable[None]]) -> ResponseHead:
+        """Wait for the response's head (client side); informational ones go to `inform`."""
+        while self._response is None:
+            if self._informed:
+                await inform(self._informed.popleft())
+                continue
+            self._raise_if_over()
+            await self._connection.until(self.bell, self._has_head)
+        return self._response
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next part, or the end, is at hand without waiting."""
+        return bool(self._parts) or self._ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more, and nothing waits to be pulled."""
+        return self._ended and not self._parts
+
+    def __aiter__(self) -> Self:
+        """Give the parts of the peer's body."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Pull the next part, and let the peer send as much again."""
+        while not self._parts:
+            if self._ended:
+                raise StopAsyncIteration
+            self._raise_if_over()
+            await self._connection.until(self.bell, self._has_part)
+        part = self._parts.popleft()
+        self.size += len(part.data)
+        if self._codec.multiplexed:
+            self._codec.consumed(self.number, part.credit)
+            await self._connection.flush()
+        return part.data
+
+    # Our message
+
+    async def transmit(self, head: RequestHead | ResponseHead, body: Body) -> None:
+        """Send a whole message at the pace of both `body` and the peer; what is at hand leaves in one write."""
+        self.send_head(head, ended=body.ended)
+        await self.send_body(body)
+
+    def send_head(self, head: RequestHead | ResponseHead, *, ended: bool) -> None:
+        """Begin our message; it leaves with the next flush."""
+        self._raise_if_failed()
+        self._codec.send_head(self.number, head, ended=ended)
+        self._sent_end = ended
+
+    async def inform(self, head: ResponseHead) -> None:
+        """Send an informational response at once (server side)."""
+        self._raise_if_failed()
+        self._codec.send_head(self.number, head, ended=False)
+        await self._connection.flush()
+
+    async def flush(self) -> None:
+        """Write what was sent so far."""
+        await self._connection.flush()
+
+    async def send_body(self, body: Body) -> None:
+        """Send what follows the head, if anything does, and write it all."""
+        if not self._sent_end:
+            await self._send_parts(body)
+        await self._connection.flush()
+
+    async def _send_parts(self, body: Body) -> None:
+        if not body.ready:
+            await self._connection.flush()
+        async for part in body:
+            await self._send_part(part)
+            if not body.ready:
+                await self._connection.flush()
+        self._raise_if_unheard()
+        self._codec.send_end(self.number, body.trailers)
+        self._sent_end = True
+
+    async def _send_part(self, part: bytes) -> None:
+        while True:
+            self._raise_if_unheard()
+            room = self._codec.room(self.number)
+            if room >= len(part):
+                self._codec.send_data(self.number, part)
+                return
+            if room:
+                self._codec.send_data(self.number, part[:room])
+                part = part[room:]
+            await self._connection.flush()
+            await self._connection.until(self.room_bell, self._has_room)
+
+    # The end
+
+    def release(self) -> None:
+        """Leave the stream: what is unfinished is given up, what was not pulled is handed back as window."""
+        if not self.complete:
+            self._codec.send_reset(self.number)
+        for part in self._parts:
+            self._codec.consumed(self.number, part.credit)
+        self._parts.clear()
+        self._connection.forget(self)
+
+    def fail(self, error: ProxyError) -> None:
+        """End the stream from our side: whoever waits on it sees `error`."""
+        self.tell(Failed(self.number, error))
+
+    def lose(self) -> None:
+        """End the stream because the peer's connection was reset."""
+        if not self._ended:
+            self.fail(self._peer_gone())
+
+    def _peer_gone(self) -> ProxyError:
+        if self._request is not None:
+            return downstream_gone()
+        return upstream_gone(response_begun=self._response is not None)
+
+    def _has_head(self) -> bool:
+        return self._response is not None or bool(self._informed) or self._over
+
+    def _has_part(self) -> bool:
+        return bool(self._parts) or self._ended or self._over
+
+    def _has_room(self) -> bool:
+        return self._codec.room(self.number) > 0 or self._over
+
+    @property
+    def _over(self) -> bool:
+        return self._error is not None or self._connection.ended
+
+    def _raise_if_failed(self) -> None:
+        error = self._error or self._connection.error
+        if error is not None:
+            raise error
+
+    def _raise_if_over(self) -> None:
+        self._raise_if_failed()
+        if self._connection.ended:
+            raise self._peer_gone()
+
+    def _raise_if_unheard(self) -> None:
+        self._raise_if_failed()
+        if self._connection.deaf or self._connection.ended:
+            raise self._peer_gone()

@@ -1,0 +1,296 @@
+"""Carry opaque bytes between two streams, both ways, faithfully: every byte, the ends, and the failures.
+
+Small amounts are copied, which costs least until several reads in a row were full. Then the bytes stay in the kernel:
+splice(2) moves them through a pipe, as long as each move is large. The rule that must not be broken: **a pipe is empty
+before anything else is read from its source**, so bytes cannot overtake each other, and a pipe that would have to wait
+for its source holds none.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import trio
+
+from tproxy.model.limits import Limits
+from tproxy.net.stream import EagerStream
+from tproxy.net.tcp_stream import TcpStream
+
+COPY_BYTES = 65536
+PIPE_BYTES = 1 << 20
+FULL_READS = 4
+"""Full reads in a row that make a transfer bulk."""
+SMALL_MOVE = 16384
+"""A move of fewer bytes than this is as well copied."""
+EAGER_ROUNDS = 8
+"""Reads in a row without waiting before other tasks get a turn."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts the bytes that one direction has delivered; whoever carries them adds, anybody may read."""
+
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Both directions of one connection, as its downstream sees them."""
+
+    received: Meter = field(default_factory=Meter)
+    """From the downstream, delivered to the upstream."""
+    sent: Meter = field(default_factory=Meter)
+    """From the upstream, delivered to the downstream."""
+
+
+class Ending(StrEnum):
+    """How one direction ended."""
+
+    ENDED = "ended"
+    """Its source ended, and its sink was told so."""
+    SOURCE_BROKE = "source broke"
+    """Everything that came before was sent on."""
+    SINK_BROKE = "sink broke"
+
+
+class RelayEnd(StrEnum):
+    """How a connection ended."""
+
+    COMPLETE = "complete"
+    DOWNSTREAM_BROKE = "downstream broke"
+    UPSTREAM_BROKE = "upstream broke"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """A pipe to splice through: its two ends, and how much it holds."""
+
+    read_end: int
+    write_end: int
+    size: int
+
+    def close(self) -> None:
+        """Close both ends; what is inside is lost."""
+        os.close(self.read_end)
+        os.close(self.write_end)
+
+
+class Pipes:
+    """Pipes for whoever moves much just now. What changes: which are lent and which lie ready.
+
+    `most` bounds them, as each may hold a MiB of kernel memory; with 0 everything is copied.
+    """
+
+    def __init__(self, most: int = 32) -> None:
+        self._left = most
+        self._refused = False
+        self._ready: list[Pipe] = []
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Pipe | None]:
+        """Lend an empty pipe, or None when there is none left. One given back after a failure is not used again."""
+        pipe = self._take()
+        if pipe is None:
+            yield None
+            return
+        try:
+            yield pipe
+        except BaseException:
+            pipe.close()
+            self._left += 1
+            raise
+        self._ready.append(pipe)
+        if self._refused:
+            self.close()
+
+    def refuse(self) -> None:
+        """Lend no more: this kernel does not splice sockets."""
+        self._refused = True
+
+    def close(self) -> None:
+        """Close the pipes that lie ready."""
+        while self._ready:
+            self._ready.pop().close()
+
+    def _take(self) -> Pipe | None:
+        if self._ready:
+            return self._ready.pop()
+        if self._refused or not self._left:
+            return None
+        try:
+            pipe = _open_pipe()
+        except OSError:  # out of descriptors: copying needs none
+            return None
+        self._left -= 1
+        return pipe
+
+
+def _open_pipe() -> Pipe:
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # over fs.pipe-user-pages-soft: the small one does too
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return Pipe(read_end, write_end, fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ))
+
+
+class _SourceBroke(Exception):
+    """Receiving failed."""
+
+
+class _SinkBroke(Exception):
+    """Sending failed."""
+
+
+async def pump(source: EagerStream, sink: EagerStream, *, meter: Meter, pipes: Pipes) -> Ending:
+    """Carry `source`'s bytes and its end to `sink`.
+
+    A failure is told, not passed on: the caller resets what it must (`reset_when_sent`). Cancelled, it may have
+    taken bytes that were not delivered.
+    """
+    try:
+        while not (await _copy(source, sink, meter) or await _splice(source, sink, meter, pipes)):
+            pass
+        await _end(sink)
+    except _SourceBroke:
+        return Ending.SOURCE_BROKE
+    except _SinkBroke:
+        return Ending.SINK_BROKE
+    return Ending.ENDED
+
+
+async def reset_when_sent(stream: EagerStream) -> None:
+    """Reset `stream` once it has put on the wire what it was given; cancelled, at once."""
+    try:
+        if isinstance(stream, TcpStream):
+            with contextlib.suppress(trio.ClosedResourceError):
+                await stream.wait_all_sent()
+    finally:
+        stream.reset()
+
+
+async def relay(
+    downstream: EagerStream,
+    upstream: EagerStream,
+    *,
+    traffic: Traffic,
+    pipes: Pipes,
+    limits: Limits,
+) -> RelayEnd:
+    """Carry both directions until both have ended, or one side broke, which the other then sees as a reset."""
+    ends: list[RelayEnd] = []
+    async with trio.open_nursery() as nursery:
+
+        async def upwards() -> None:
+            ending = await pump(downstream, upstream, meter=traffic.received, pipes=pipes)
+            conclude(ending, RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE)
+
+        async def downwards() -> None:
+            ending = await pump(upstream, downstream, meter=traffic.sent, pipes=pipes)
+            conclude(ending, RelayEnd.UPSTREAM_BROKE, RelayEnd.DOWNSTREAM_BROKE)
+
+        def conclude(ending: Ending, source_broke: RelayEnd, sink_broke: RelayEnd) -> None:
+            match ending:
+                case Ending.SOURCE_BROKE:
+                    ends.append(source_broke)
+                    nursery.cancel_scope.cancel()
+                case Ending.SINK_BROKE:
+                    # What the broken side said before is still on its way, and may explain.
+                    ends.append(sink_broke)
+                    nursery.cancel_scope.deadline = trio.current_time() + limits.close_seconds
+                case Ending.ENDED:
+                    pass
+
+        nursery.start_soon(upwards)
+        await downwards()
+    if not ends:
+        return RelayEnd.COMPLETE
+    with trio.move_on_after(limits.close_seconds):
+        await reset_when_sent(downstream)
+        await reset_when_sent(upstream)
+    return ends[0]
+
+
+async def _copy(source: EagerStream, sink: EagerStream, meter: Meter) -> bool:
+    """Copy until the source ends (True) or turns out to be bulk (False)."""
+    rounds = full_reads = 0
+    while full_reads < FULL_READS:
+        data = await _receive(source)
+        if not data:
+            return True
+        await _send(sink, data)
+        meter.bytes += len(data)
+        full_reads = full_reads + 1 if len(data) == COPY_BYTES else 0
+        rounds += 1
+        if rounds % EAGER_ROUNDS == 0:
+            await trio.lowlevel.checkpoint()
+    return False
+
+
+async def _receive(source: EagerStream) -> bytes:
+    try:
+        data = source.try_receive(COPY_BYTES)
+        return bytes(await source.receive_some(COPY_BYTES)) if data is None else data
+    except trio.BrokenResourceError as error:
+        raise _SourceBroke from error
+
+
+async def _send(sink: EagerStream, data: bytes) -> None:
+    try:
+        sent = sink.try_send(data)
+        if sent < len(data):
+            await sink.send_all(memoryview(data)[sent:])
+    except trio.BrokenResourceError as error:
+        raise _SinkBroke from error
+
+
+async def _end(sink: EagerStream) -> None:
+    try:
+        await sink.send_eof()
+    except trio.BrokenResourceError as error:
+        raise _SinkBroke from error
+
+
+async def _splice(source: EagerStream, sink: EagerStream, meter: Meter, pipes: Pipes) -> bool:
+    """Splice until the source ends (True) or is better copied (False)."""
+    if not (isinstance(source, TcpStream) and isinstance(sink, TcpStream)):
+        await trio.lowlevel.checkpoint()
+        return False
+    with pipes.lent() as pipe:
+        if pipe is None:
+            await trio.lowlevel.checkpoint()
+            return False
+        while True:
+            try:
+                moved = await _fill(pipe, source)
+            except OSError:
+                pipes.refuse()
+                return False
+            await _drain(pipe, sink, moved, meter)
+            if moved < SMALL_MOVE:
+                return moved == 0
+            await trio.lowlevel.checkpoint()
+
+
+async def _fill(pipe: Pipe, source: TcpStream) -> int:
+    try:
+        while True:
+            moved = source.try_splice_to(pipe.write_end, pipe.size)
+            if moved is not None:
+                return moved
+            await source.wait_readable()
+    except trio.BrokenResourceError as error:
+        raise _SourceBroke from error
+
+
+async def _drain(pipe: Pipe, sink: TcpStream, held: int, meter: Meter) -> None:
+    try:
+        while held:
+            moved = sink.try_splice_from(pipe.read_end, held)
+            held -= moved
+            meter.bytes += moved
+            if not moved:
+                await sink.wait_send_all_might_not_block()
+    except trio.BrokenResourceError as error:
+        raise _SinkBroke from error

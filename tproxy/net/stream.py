@@ -1,0 +1,30 @@
+"""What the proxy asks of every byte stream, so that HTTP runs over TCP, TLS and memory alike."""
+
+from abc import abstractmethod
+
+import trio
+
+
+class EagerStream(trio.abc.HalfCloseableStream):
+    """A stream that can be asked for what is possible now: waiting costs a turn of the scheduler, and mostly nothing is missing."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Take at most `max_bytes` that have arrived: `b""` at the end of the stream, None when it would have to wait.
+
+        Raises trio.BrokenResourceError once the peer has reset the connection and everything it sent before is read.
+        """
+
+    @abstractmethod
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Send as much of `data` as is possible now, and say how many bytes that was; 0 when it would have to wait."""
+
+    @abstractmethod
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes; `b""` at the end of the stream."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Close so that the peer sees a failure instead of an end (TCP: RST). What it has not received yet is lost."""

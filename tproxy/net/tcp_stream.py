@@ -1,0 +1,227 @@
+"""A TCP connection that answers at once what it can, and waits only for what the kernel has not got.
+
+`socket.recv` itself is the receive buffer: it allocates, reads and gives back what it did not fill, and that measured
+faster than reading into a shared buffer and copying out of it. So an idle connection holds no buffer at all.
+"""
+
+import contextlib
+import errno
+import operator
+import os
+import socket
+import struct
+from typing import NoReturn
+
+import trio
+
+from tproxy.model.address import Address
+from tproxy.net.stream import EagerStream
+
+DEFAULT_RECEIVE_SIZE = 65536
+
+SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+SPLICE_REFUSED = frozenset((errno.EINVAL, errno.ENOSYS, errno.EPERM))
+"""What kernels and seccomp profiles without splice(2) for sockets say."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class TcpStream(EagerStream):
+    """One connected socket, which it owns. What changes: whether it was ended, closed, or broken by the peer."""
+
+    __slots__ = ("_broken_by", "_eof_sent", "_local", "_receiving", "_sending", "peer", "socket")
+
+    def __init__(self, connected: socket.socket, peer: Address) -> None:
+        connected.settimeout(0)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = connected
+        self.peer = peer
+        self._local: Address | None = None
+        self._broken_by: OSError | None = None
+        self._eof_sent = False
+        self._receiving = False
+        self._sending = False
+
+    @property
+    def local(self) -> Address:
+        """Our end; to be asked for the first time while the stream is open."""
+        if self._local is None:
+            self._local = Address.of(*self.socket.getsockname()[:2])
+        return self._local
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 when closed."""
+        return self.socket.fileno()
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Take what has arrived, without waiting."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        return self._receive(max_bytes, 0)
+
+    def try_peek(self, max_bytes: int) -> bytes | None:
+        """Look at what has arrived, as `try_receive` does, and leave it there."""
+        return self._receive(max_bytes, socket.MSG_PEEK)
+
+    def try_send(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what the kernel takes, without waiting."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        return self._send(data)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes, even where some have arrived: whoever is in a hurry has called `try_receive` before."""
+        if max_bytes is None:
+            max_bytes = DEFAULT_RECEIVE_SIZE
+        if operator.index(max_bytes) < 1:
+            raise ValueError("max_bytes must be at least 1")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._receiving = True
+        try:
+            while True:
+                await self.wait_readable()
+                data = self._receive(max_bytes, 0)
+                if data is not None:
+                    return data
+        finally:
+            self._receiving = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`; cancelled, some part of it is sent."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._sending = True
+        try:
+            await self._send_all(memoryview(data))
+        finally:
+            self._sending = False
+
+    async def wait_readable(self) -> None:
+        """Wait until there are bytes, an end or an error to take."""
+        self._check_open()
+        await trio.lowlevel.wait_readable(self.socket)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the kernel takes bytes, or has an error to tell."""
+        self._check_open()
+        await trio.lowlevel.wait_writable(self.socket)
+
+    async def send_eof(self) -> None:
+        """End our direction; the peer may go on sending."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._check_open()
+        await trio.lowlevel.checkpoint()
+        if not self._eof_sent:
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._break(error)
+            self._eof_sent = True
+
+    async def wait_all_sent(self) -> None:
+        """Wait until the kernel has put every byte on the wire, as a reset would discard the rest.
+
+        Afterwards the stream takes bytes only one segment at a time: call it last.
+        """
+        self._check_open()
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
+        await trio.lowlevel.wait_writable(self.socket)
+
+    def wake_receiver_at(self, size: int) -> None:
+        """Wait in `wait_readable` until `size` bytes have arrived; an end or an error wakes it as well."""
+        self._check_open()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
+    def try_splice_to(self, pipe: int, max_bytes: int) -> int | None:
+        """Move what has arrived into a pipe, as `try_receive` would: 0 at the end, None when it would have to wait.
+
+        The pipe must have room. An OSError means that this kernel does not splice, and nothing was moved.
+        """
+        try:
+            moved = os.splice(self.socket.fileno(), pipe, max_bytes, flags=SPLICE_FLAGS)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in SPLICE_REFUSED:
+                raise
+            self._break(error)
+        if not moved:
+            self._check_unbroken()
+        return moved
+
+    def try_splice_from(self, pipe: int, max_bytes: int) -> int:
+        """Send at most `max_bytes` out of a pipe, as `try_send` would; 0 when it would have to wait."""
+        try:
+            return os.splice(pipe, self.socket.fileno(), max_bytes, flags=SPLICE_FLAGS)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._break(error)
+
+    def reset(self) -> None:
+        """Close with RST."""
+        if self.socket.fileno() != -1:
+            # the peer may have reset first, which leaves nothing to say
+            with contextlib.suppress(OSError):
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.close()
+
+    def close(self) -> None:
+        """Close; tasks that wait on the stream get trio.ClosedResourceError."""
+        if self.socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self.socket)
+            self.socket.close()
+
+    async def aclose(self) -> None:
+        """Close; the kernel still delivers what was sent."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    async def _send_all(self, rest: memoryview) -> None:
+        self._check_open()
+        await trio.lowlevel.checkpoint()
+        while rest:
+            sent = self._send(rest)
+            rest = rest[sent:]
+            if not sent:
+                await self.wait_send_all_might_not_block()
+
+    def _receive(self, max_bytes: int, flags: int) -> bytes | None:
+        try:
+            data = self.socket.recv(max_bytes, flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._break(error)
+        if not data:
+            self._check_unbroken()
+        return data
+
+    def _send(self, data: bytes | bytearray | memoryview) -> int:
+        if self._eof_sent:
+            raise trio.ClosedResourceError("cannot send after the end")
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._break(error)
+
+    def _break(self, error: OSError) -> NoReturn:
+        self._check_open()
+        # EPIPE speaks of sending only: what the peer sent before its end stays honest.
+        if not isinstance(error, BrokenPipeError):
+            self._broken_by = OSError(error.errno, error.strerror)
+        raise trio.BrokenResourceError(error.strerror or str(error)) from error
+
+    def _check_unbroken(self) -> None:
+        """Doubt an end of stream: the kernel tells an error once, perhaps to a send, and then calls it an end."""
+        if self._broken_by is not None:
+            self._break(self._broken_by)
+
+    def _check_open(self) -> None:
+        if self.socket.fileno() == -1:
+            raise trio.ClosedResourceError("this stream was closed")

@@ -1,0 +1,101 @@
+"""Hold a document against the schema and report all that is wrong, where msgspec would stop at the first mistake."""
+
+from collections.abc import Iterator
+from enum import EnumMeta
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from tproxy.policy.findings import Code, Finding, Path, did_you_mean
+from tproxy.policy.nodes import Node
+
+Expected = Any
+"""A type as the schema writes it: a Struct class, `tuple[X, ...]`, `dict[str, X]`, or anything msgspec converts."""
+
+
+def check(file: str, node: Node, expected: Expected, path: Path = ()) -> Iterator[Finding]:
+    """Compare `node` with `expected`, and all that it holds."""
+    if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
+        yield from _check_struct(file, node, expected, path)
+    elif get_origin(expected) is tuple:
+        yield from _check_items(file, node, get_args(expected)[0], path)
+    elif get_origin(expected) is dict:
+        yield from _check_values(file, node, get_args(expected)[1], path)
+    else:
+        yield from _check_leaf(file, node, expected, path)
+
+
+def _check_struct(
+    file: str, node: Node, struct: type[msgspec.Struct], path: Path
+) -> Iterator[Finding]:
+    if not isinstance(node.value, dict):
+        yield Finding(
+            file, node.mark, Code.WRONG_TYPE, path, f"must be a mapping, not {_kind(node)}"
+        )
+        return
+    fields = {each.encode_name: each for each in msgspec.structs.fields(struct)}
+    tag = struct.__struct_config__.tag_field
+    for key, value in node.value.items():
+        if key in fields:
+            yield from check(file, value, fields[key].type, (*path, key))
+        elif key != tag:
+            hint = did_you_mean(key, fields) or f", known are {', '.join(fields)}"
+            message = f"unknown field {key!r}{hint}"
+            yield Finding(file, node.keys[key], Code.UNKNOWN_FIELD, path, message)
+    for key, field in fields.items():
+        if field.required and key not in node.value:
+            yield Finding(file, node.mark, Code.WRONG_TYPE, path, f"needs a field {key!r}")
+
+
+def _check_items(file: str, node: Node, item: Expected, path: Path) -> Iterator[Finding]:
+    if not isinstance(node.value, tuple):
+        yield Finding(file, node.mark, Code.WRONG_TYPE, path, f"must be a list, not {_kind(node)}")
+        return
+    for index, value in enumerate(node.value):
+        yield from check(file, value, item, (*path, index))
+
+
+def _check_values(file: str, node: Node, value: Expected, path: Path) -> Iterator[Finding]:
+    if not isinstance(node.value, dict):
+        yield Finding(
+            file, node.mark, Code.WRONG_TYPE, path, f"must be a mapping, not {_kind(node)}"
+        )
+        return
+    for key, each in node.value.items():
+        yield from check(file, each, value, (*path, key))
+
+
+def _check_leaf(file: str, node: Node, expected: Expected, path: Path) -> Iterator[Finding]:
+    try:
+        msgspec.convert(node.plain(), expected)
+    except msgspec.ValidationError as error:
+        words = str(error).partition(" - at")[0]
+        message = words[:1].lower() + words[1:] + _hint(node, expected)
+        yield Finding(file, node.mark, Code.WRONG_TYPE, path, message)
+
+
+def _hint(node: Node, expected: Expected) -> str:
+    alternatives = get_args(expected) or (expected,)
+    values = [
+        str(member.value)
+        for each in alternatives
+        if isinstance(each, EnumMeta)
+        for member in each.__members__.values()
+    ]
+    if values:
+        return did_you_mean(str(node.value), values) or f", known are {', '.join(values)}"
+    if str in alternatives and isinstance(node.value, int | float):
+        return ", put it in quotes"
+    return ""
+
+
+def _kind(node: Node) -> str:
+    match node.value:
+        case dict():
+            return "a mapping"
+        case tuple():
+            return "a list"
+        case None:
+            return "nothing"
+        case value:
+            return repr(value)

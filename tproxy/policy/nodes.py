@@ -1,0 +1,217 @@
+"""Read YAML so that every value knows its place, and so that no two readers can understand a file differently.
+
+Only what YAML 1.1 and 1.2 agree on is a number, a boolean or null: `no`, `010`, `1_000` and `1:30` are text, and where
+text is not wanted that is a mistake. Anchors, aliases and tags are refused: policies do not need them, and aliases can
+make a small file unfold into gigabytes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from tproxy.policy.findings import Code, Finding, Mark, Path
+
+MAX_BYTES = 1 << 20
+"""One file: more is no policy that people review, and each byte is parsed before traffic flows."""
+MAX_DEPTH = 32
+"""Nesting of values: the deepest policy needs about ten."""
+MAX_SHOWN = 80
+"""Characters of a key in a finding."""
+
+Scalar = str | int | float | bool | None
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_TAB = re.compile(r"^ *(\t)", re.MULTILINE)
+_INT = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
+_WORDS: Mapping[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A policy file as it was read."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value and its place."""
+
+    mark: Mark
+    value: "Scalar | tuple[Node, ...] | dict[str, Node]"
+    keys: Mapping[str, Mark] = field(default_factory=dict)
+    """Where a mapping's keys stand."""
+
+    def plain(self) -> Any:  # noqa: ANN401 - whatever YAML can hold
+        """Return the value without places."""
+        if isinstance(self.value, tuple):
+            return [each.plain() for each in self.value]
+        if isinstance(self.value, dict):
+            return {key: each.plain() for key, each in self.value.items()}
+        return self.value
+
+    def nearest(self, path: Path) -> Mark:
+        """Return the place of the key or item at `path`, or of what should hold it."""
+        if not path:
+            return self.mark
+        step, rest = path[0], path[1:]
+        if isinstance(self.value, dict) and isinstance(step, str) and step in self.value:
+            return self.value[step].nearest(rest) if rest else self.keys[step]
+        if isinstance(self.value, tuple) and isinstance(step, int):
+            return self.value[step].nearest(rest)
+        return self.mark
+
+
+class Refused(Exception):
+    """A file that cannot be read any further."""
+
+    def __init__(self, mark: Mark, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.mark = mark
+        self.code = code
+
+
+def read(source: SourceFile, findings: list[Finding]) -> Iterator[Node]:
+    """Give the documents of `source`; what is wrong with it is added to `findings`."""
+    try:
+        yield from _Composer(source, findings).documents(_text(source.content))
+    except Refused as refused:
+        findings.append(Finding(source.name, refused.mark, refused.code, (), str(refused)))
+
+
+def _text(content: bytes) -> str:
+    if len(content) > MAX_BYTES:
+        raise Refused(
+            Mark(), Code.UNREADABLE, f"larger than {MAX_BYTES} bytes, split it into several files"
+        )
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8")
+        raise Refused(_end_of(before), Code.UNREADABLE, "not UTF-8, save it as UTF-8") from error
+    if text.startswith("\ufeff"):
+        raise Refused(Mark(), Code.UNREADABLE, "starts with a byte-order mark, save it without one")
+    if found := _UNPRINTABLE.search(text):
+        mark = _end_of(text[: found.start()])
+        raise Refused(mark, Code.UNREADABLE, f"holds the control character {found[0]!r}")
+    if found := _TAB.search(text):
+        mark = _end_of(text[: found.start(1)])
+        raise Refused(mark, Code.YAML_FEATURE, "a tab in the indentation, use spaces")
+    return text
+
+
+def _end_of(text: str) -> Mark:
+    return Mark(text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1)
+
+
+class _Composer:
+    """Builds the documents of one file from the YAML parser's events."""
+
+    def __init__(self, source: SourceFile, findings: list[Finding]) -> None:
+        self._source = source
+        self._findings = findings
+
+    def documents(self, text: str) -> Iterator[Node]:
+        """Give each document that is not empty."""
+        events = _events(text)
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                node = self._node(next(events), events, ())
+                if node.value is not None:
+                    yield node
+
+    def _node(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> Node:
+        mark = _mark(event)
+        self._refuse_features(event, mark, path)
+        if isinstance(event, yaml.ScalarEvent):
+            return Node(mark, _scalar(event))
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Node(mark, tuple(self._items(events, path)))
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(mark, events, path)
+        return Node(mark, None)
+
+    def _items(self, events: Iterator[yaml.Event], path: Path) -> Iterator[Node]:
+        index = 0
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            yield self._node(event, events, (*path, index))
+            index += 1
+
+    def _mapping(self, mark: Mark, events: Iterator[yaml.Event], path: Path) -> Node:
+        values: dict[str, Node] = {}
+        keys: dict[str, Mark] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            key = self._key(event, events, path)
+            value = self._node(next(events), events, (*path, key))
+            if key in values:
+                first = keys[key]
+                self._find(
+                    _mark(event),
+                    Code.DUPLICATE_KEY,
+                    (*path, key),
+                    f"stands already in line {first.line}, keep one of them",
+                )
+                continue
+            values[key], keys[key] = value, _mark(event)
+        return Node(mark, values, keys)
+
+    def _key(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> str:
+        key = self._node(event, events, path)
+        if isinstance(event, yaml.ScalarEvent):
+            return event.value if len(event.value) <= MAX_SHOWN else event.value[:MAX_SHOWN] + "…"
+        self._find(key.mark, Code.YAML_FEATURE, path, "a key must be text")
+        return "?"
+
+    def _refuse_features(self, event: yaml.Event, mark: Mark, path: Path) -> None:
+        if len(path) > MAX_DEPTH:
+            raise Refused(mark, Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
+        if event.anchor is not None:
+            self._find(
+                mark, Code.YAML_FEATURE, path, "anchors and aliases are refused, write it out"
+            )
+        elif event.tag is not None:
+            self._find(
+                mark, Code.YAML_FEATURE, path, f"the tag {event.tag!r} is refused, leave it out"
+            )
+
+    def _find(self, mark: Mark, code: Code, path: Path, message: str) -> None:
+        self._findings.append(Finding(self._source.name, mark, code, path, message))
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    try:
+        yield from yaml.parse(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise Refused(_problem_mark(error), Code.SYNTAX, _problem(error)) from error
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    return ", ".join(each for each in (error.problem, error.context) if each)
+
+
+def _problem_mark(error: yaml.MarkedYAMLError) -> Mark:
+    mark = error.problem_mark
+    return Mark(mark.line + 1, mark.column + 1)
+
+
+def _mark(event: yaml.Event) -> Mark:
+    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _scalar(event: yaml.ScalarEvent) -> Scalar:
+    text: str = event.value
+    if event.style:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text

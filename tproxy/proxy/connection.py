@@ -1,0 +1,82 @@
+"""The path of one captured connection: accept → original destination → sniff → admit → serve → record."""
+
+from functools import partial
+
+from tproxy.codec.h1 import Http1Server
+from tproxy.codec.h2_server import Http2Server
+from tproxy.model.exchange import Exchange, Scope
+from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
+from tproxy.model.http import Request, Response
+from tproxy.model.outcome import Denied, DownstreamError, ResponseFlag
+from tproxy.net.http_connection import HttpConnection
+from tproxy.net.original_dst import NotCaptured, original_dst
+from tproxy.net.peek import detect
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.policy.snapshot import Snapshot
+from tproxy.proxy.http_server import HttpServer
+from tproxy.proxy.runtime import Runtime
+from tproxy.proxy.tcp import relay_opaque
+from tproxy.sniff.server_first import SERVER_FIRST_PORTS
+
+
+async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
+    """Carry one captured connection from accept to close."""
+    flow = _captured(downstream, direction, runtime)
+    if flow is None:
+        downstream.reset()
+        return
+    snapshot = runtime.policies.current
+    flow = await _sniffed(downstream, flow, snapshot)
+    with runtime.journal.connection(flow):
+        decision = snapshot.admit(flow)
+        if not decision.allowed:
+            runtime.journal.refused(flow, Denied(ResponseFlag.DENIED, decision.by))
+            return
+        match flow.protocol:
+            case Protocol.HTTP1 | Protocol.HTTP2:
+                await _serve(downstream, flow, runtime)
+            case Protocol.TLS | Protocol.OPAQUE:
+                if flow.sniffed.detection is not Detection.CLOSED:
+                    await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
+
+
+def _captured(downstream: TcpStream, direction: Direction, runtime: Runtime) -> Flow | None:
+    """Ask the kernel where the connection was going; None when that was to ourselves: dialling would be a loop."""
+    by_tproxy = runtime.tproxy_inbound and direction is Direction.INBOUND
+    try:
+        destination = original_dst(downstream, tproxy=by_tproxy)
+    except NotCaptured as refusal:
+        runtime.journal.not_captured(downstream.peer, downstream.local, str(refusal))
+        return None
+    if direction is Direction.INBOUND and destination.port in runtime.own_ports:
+        runtime.journal.not_captured(downstream.peer, destination, "that port is the proxy's own")
+        return None
+    return Flow(direction, downstream.peer, downstream.local, destination)
+
+
+async def _sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot) -> Flow:
+    """Learn the protocol from what is declared, else from the port's custom, else from the first bytes."""
+    port = flow.original_dst.port
+    declared = snapshot.declared(flow.direction, port)
+    if declared is None and port in SERVER_FIRST_PORTS:
+        declared = Protocol.OPAQUE
+    if declared is not None:
+        return flow.known_as(Sniffed(declared, Detection.DECLARED), 0.0)
+    return flow.known_as(*await detect(downstream, limits=snapshot.limits))
+
+
+async def _serve(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
+    codec = (Http1Server if flow.protocol is Protocol.HTTP1 else Http2Server)(runtime.limits)
+    connection = HttpConnection(downstream, codec, runtime.limits)
+    server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
+    with runtime.register.serving(server, flow.direction):
+        try:
+            await server.run()
+        except DownstreamError as error:
+            runtime.journal.refused(flow, error)
+
+
+def _answer(flow: Flow, runtime: Runtime, request: Request) -> Scope[Response]:
+    """Send a request through its pipeline, under the policies that are in force as it begins."""
+    route = runtime.policies.current.route(flow)
+    return runtime.pipelines[flow.direction](Exchange(flow, route), request)

@@ -1,0 +1,100 @@
+"""Serve one downstream HTTP connection, whichever version: each request to the handler, each answer to the peer."""
+
+import contextlib
+from collections.abc import Callable
+
+import trio
+
+from tproxy.model.exchange import Scope
+from tproxy.model.http import Request, Response
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import DownstreamError, ProxyError
+from tproxy.net.http_connection import HttpConnection, HttpStream
+
+Answer = Callable[[Request], Scope[Response]]
+"""A handler that knows the connection's facts already."""
+
+LINGER_BYTES = 1048576
+"""What a peer may still send after an answer that came early. Closing on unread bytes would reset the connection and
+destroy the answer on its way (RFC 9112, 9.6); reading for ever would be an invitation."""
+
+
+class HttpServer:
+    """One connection being served. What changes: how long an idle peer may stay, and whether it was cut off."""
+
+    def __init__(self, connection: HttpConnection, answer: Answer, limits: Limits) -> None:
+        self._connection = connection
+        self._answer = answer
+        self._limits = limits
+        self._until_idle = trio.CancelScope()
+        self._leaving = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until the peer leaves, is idle for too long or breaks the protocol; that last is raised."""
+        failure: DownstreamError | None = None
+        async with trio.open_nursery() as exchanges:
+            with self._until_idle:
+                try:
+                    await self._serve_all(exchanges)
+                except DownstreamError as error:
+                    failure = error
+            exchanges.cancel_scope.deadline = trio.current_time() + self._grace()
+        await self._close()
+        if failure is not None:
+            raise failure
+
+    def leave(self) -> None:
+        """Take no more requests: an idle peer goes now, a busy one after its last exchange."""
+        self._connection.leave()
+        if not self._connection.streams:
+            self._until_idle.cancel()
+
+    async def _serve_all(self, exchanges: trio.Nursery) -> None:
+        self._rest()
+        while (stream := await self._connection.accept()) is not None:
+            self._until_idle.deadline = float("inf")
+            if self._connection.codec.multiplexed:
+                exchanges.start_soon(self._serve, stream)
+            else:
+                await self._serve(stream)
+
+    async def _serve(self, stream: HttpStream) -> None:
+        request = Request(stream.request, stream, stream.inform)
+        try:
+            async with self._answer(request) as response:
+                await stream.transmit(response.head, response.body)
+        except ProxyError:
+            pass  # the access log has it; what the peer gets is the reset below
+        finally:
+            stream.release()
+        await self._connection.flush()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Begin to wait for a peer that has nothing open; leave it, if that is what we are about to do."""
+        if self._connection.streams:
+            return
+        if self._connection.codec.finished:
+            self._until_idle.cancel()
+        self._until_idle.deadline = trio.current_time() + self._limits.idle_seconds
+
+    def _grace(self) -> float:
+        """How long exchanges may go on when no event will reach them any more."""
+        return 0.0 if self._connection.ended else self._limits.drain_seconds
+
+    async def _close(self) -> None:
+        with trio.move_on_after(self._limits.close_seconds, shield=True):
+            self._connection.leave()
+            await self._connection.flush()
+            if not self._connection.ended or self._connection.error is not None:
+                await self._linger()
+        await self._connection.aclose()
+
+    async def _linger(self) -> None:
+        """Let the peer read what was written before the connection goes."""
+        transport = self._connection.transport
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it is gone already
+            await transport.send_eof()
+            left = LINGER_BYTES
+            while left > 0 and (data := await transport.receive_some(self._limits.part_bytes)):
+                left -= len(data)

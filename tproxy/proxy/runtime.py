@@ -1,0 +1,27 @@
+"""What every connection of a worker shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tproxy.model.exchange import Handler
+from tproxy.model.flow import Direction
+from tproxy.model.limits import Limits
+from tproxy.net.pump import Pipes
+from tproxy.proxy.register import Register
+from tproxy.stores.journal import Journal
+from tproxy.stores.policy_store import PolicyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The collaborators of `carry`, made once by the app."""
+
+    policies: PolicyStore
+    pipelines: Mapping[Direction, Handler]
+    journal: Journal
+    register: Register
+    pipes: Pipes
+    limits: Limits
+    own_ports: frozenset[int]
+    """The proxy's listeners: a connection that was going to one of them is refused, or it would come back for ever."""
+    tproxy_inbound: bool = False

@@ -1,0 +1,51 @@
+"""Carry a connection as bytes: whatever is not HTTP, or is somebody else's TLS."""
+
+import trio
+
+from tproxy.model.flow import Flow
+from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, UpstreamError
+from tproxy.model.route import Route
+from tproxy.net.pump import RelayEnd, Traffic, relay
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.proxy.runtime import Runtime
+from tproxy.stores.journal import Relayed
+from tproxy.upstream.forward import connect, source_of
+
+FAILURES = {
+    RelayEnd.COMPLETE: None,
+    RelayEnd.DOWNSTREAM_BROKE: DownstreamError(ResponseFlag.DOWNSTREAM_RESET, "downstream_remote_reset"),
+    RelayEnd.UPSTREAM_BROKE: UpstreamError(ResponseFlag.UPSTREAM_RESET, "upstream_remote_reset"),
+}
+
+
+async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime: Runtime) -> None:
+    """Carry bytes both ways until both sides have ended; what breaks on one side breaks on the other."""
+    series = runtime.journal.relaying(flow)
+    traffic = Traffic()
+    began = trio.current_time()
+    failure: ProxyError | None = None
+    upstream: TcpStream | None = None
+    try:
+        upstream = await connect(flow.original_dst, source_of(flow), runtime.limits)
+        end = await relay(downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits)
+        failure = FAILURES[end]
+    except UpstreamError as error:
+        failure = error
+        downstream.reset()
+    finally:
+        series.received += traffic.received.bytes
+        series.sent += traffic.sent.bytes
+        runtime.journal.relayed(
+            Relayed(
+                flow,
+                route,
+                traffic.received.bytes,
+                traffic.sent.bytes,
+                trio.current_time() - began,
+                failure,
+                flow.original_dst if upstream else None,
+                upstream.local if upstream else None,
+            )
+        )
+        if upstream is not None:
+            upstream.close()

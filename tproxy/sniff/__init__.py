@@ -1,0 +1,1 @@
+"""What a connection speaks, judged by its first bytes alone: no socket, no clock."""

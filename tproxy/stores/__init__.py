@@ -1,0 +1,1 @@
+"""Every cell that changes while the proxy runs."""

@@ -1,0 +1,182 @@
+"""What happened, told once: every exchange and every connection becomes a line of the access log and some counts."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tproxy.model.address import Address
+from tproxy.model.exchange import Exchange
+from tproxy.model.flow import Flow
+from tproxy.model.http import Request, Response
+from tproxy.model.outcome import ProxyError, ResponseFlag, downstream_gone
+from tproxy.model.route import Route
+from tproxy.stores.policy_store import PolicyStore
+from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
+from tproxy.telemetry.metrics import Metrics
+from tproxy.telemetry.series import ConnectionSeries
+from tproxy.telemetry.trace import Trace
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One exchange that has ended, as its outermost filter saw it."""
+
+    exchange: Exchange
+    request: Request
+    response: Response | None
+    """None when nothing was answered."""
+    failure: ProxyError | None
+    """What ended the exchange before its response was whole."""
+    trace: Trace
+    seconds: float
+    upstream_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """One connection that was carried as bytes and has ended."""
+
+    flow: Flow
+    route: Route
+    received: int
+    sent: int
+    seconds: float
+    failure: ProxyError | None = None
+    upstream: Address | None = None
+    upstream_local: Address | None = None
+
+
+class Journal:
+    """Where records go. What changes: the rendered facts of connections that are open."""
+
+    def __init__(
+        self, metrics: Metrics, write: Callable[[bytes], None], policies: PolicyStore
+    ) -> None:
+        self._metrics = metrics
+        self._write = write
+        self._policies = policies
+        self._fields: dict[int, FlowFields] = {}
+
+    @contextmanager
+    def connection(self, flow: Flow) -> Iterator[None]:
+        """Count a captured connection, whose protocol is known, for as long as the block lasts."""
+        self._metrics.own.detected(flow)
+        self._metrics.own.opened(flow)
+        self._fields[id(flow)] = FlowFields.of(flow)
+        try:
+            yield
+        finally:
+            del self._fields[id(flow)]
+            self._metrics.own.closed(flow)
+
+    def not_captured(self, peer: Address, destination: Address, why: str) -> None:
+        """Tell of a connection that was refused because carrying it would be a loop."""
+        LOG.warning("refused %s on its way to %s: %s", peer, destination, why)
+
+    def exchange(self, told: Told) -> None:
+        """Record one request and its response, or what became of them."""
+        request, response = told.request, told.response
+        status, flag, details, cause = _ending(response, told.failure)
+        received, sent = request.body.size, response.body.size if response else 0
+        self._metrics.request_series(
+            told.exchange.flow,
+            request.head.authority,
+            status=status,
+            flag=flag,
+            grpc_status=_grpc_status(request, response),
+        ).observe(told.seconds, received, sent)
+        self._line(
+            Record(
+                flow=self._fields[id(told.exchange.flow)],
+                started=time.time() - told.seconds,
+                duration=told.seconds,
+                head=request.head,
+                status=status,
+                flag=flag,
+                details=details,
+                cause=cause,
+                bytes_received=received,
+                bytes_sent=sent,
+                upstream_seconds=told.upstream_seconds,
+                upstream=response.upstream if response else None,
+                upstream_local=response.upstream_local if response else None,
+                route=told.exchange.route,
+                trace=told.trace,
+                policy_generation=self._policies.current.generation,
+            )
+        )
+
+    def refused(self, flow: Flow, error: ProxyError) -> None:
+        """Record a connection that a policy refused, or whose downstream sent what is no request."""
+        self._line(
+            Record(
+                flow=self._fields[id(flow)],
+                started=time.time(),
+                duration=0.0,
+                status=error.status,
+                flag=error.flag,
+                details=error.details,
+                policy_generation=self._policies.current.generation,
+            )
+        )
+
+    def relaying(self, flow: Flow) -> ConnectionSeries:
+        """Count a connection carried as bytes as opened; whoever carries it adds its bytes to what this returns."""
+        series = self._metrics.connection_series(flow)
+        series.opened += 1
+        return series
+
+    def relayed(self, told: Relayed) -> None:
+        """Record a connection carried as bytes that has ended."""
+        failure = told.failure
+        self._metrics.connection_series(
+            told.flow, failure.flag if failure else ResponseFlag.NONE
+        ).closed += 1
+        self._line(
+            Record(
+                flow=self._fields[id(told.flow)],
+                started=time.time() - told.seconds,
+                duration=told.seconds,
+                flag=failure.flag if failure else ResponseFlag.NONE,
+                details=failure.details if failure else "",
+                cause=failure.cause if failure else "",
+                bytes_received=told.received,
+                bytes_sent=told.sent,
+                upstream=told.upstream,
+                upstream_local=told.upstream_local,
+                route=told.route,
+                policy_generation=self._policies.current.generation,
+            )
+        )
+
+    def _line(self, record: Record) -> None:
+        log = self._policies.current.access_log
+        if log.enabled:
+            self._write(json_line(record) if log.format == "json" else text_line(record))
+
+
+def _ending(
+    response: Response | None, failure: ProxyError | None
+) -> tuple[int, ResponseFlag, str, str]:
+    """Say how an exchange ended: status, flag, details, cause. What began as a success may have ended otherwise."""
+    if failure is None and response is not None:
+        return response.head.status, response.flag, response.details, response.cause
+    failure = failure or downstream_gone()
+    return response.head.status if response else 0, failure.flag, failure.details, failure.cause
+
+
+def _grpc_status(request: Request, response: Response | None) -> bytes | None:
+    """Find the status of a gRPC call, in its trailers or, trailers-only, its head; None for any other request."""
+    if not request.head.is_grpc:
+        return None
+    if response is None:
+        return b""
+    return (
+        response.body.trailers.get(b"grpc-status")
+        or response.head.headers.get(b"grpc-status")
+        or b""
+    )

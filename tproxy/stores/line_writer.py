@@ -1,0 +1,59 @@
+"""Write log lines in batches, so that neither a slow reader nor a full disk ever makes traffic wait."""
+
+import os
+from collections.abc import Callable
+
+import trio
+
+BATCH_SECONDS = 0.05
+"""How long lines gather before they are written: one write serves many requests."""
+HELD_BYTES = 4194304
+"""What may wait for a reader that does not read: some ten thousand lines. More is dropped, and counted."""
+
+
+class LineWriter:
+    """Lines on their way to a descriptor. What changes: those that wait; `run` takes them away."""
+
+    def __init__(self, descriptor: int, dropped: Callable[[int], None]) -> None:
+        self._descriptor = descriptor
+        self._dropped = dropped
+        self._lines: list[bytes] = []
+        self._held = 0
+        self._some = trio.Event()
+
+    def write(self, line: bytes) -> None:
+        """Take a line, its newline included; it leaves with the next batch."""
+        if self._held + len(line) > HELD_BYTES:
+            self._dropped(1)
+            return
+        self._lines.append(line)
+        self._held += len(line)
+        self._some.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled; a batch that is on its way then is finished, bounded by `finish`."""
+        while True:
+            await self._some.wait()
+            await trio.sleep(BATCH_SECONDS)
+            await self._write_batch()
+
+    async def finish(self) -> None:
+        """Write what waits; the caller sets a deadline."""
+        while self._lines:
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        lines, self._lines, self._held, self._some = self._lines, [], 0, trio.Event()
+        try:
+            # A thread may block where the loop must not: terminals, pipes and disks all look alike here.
+            await trio.to_thread.run_sync(
+                _write_all, self._descriptor, b"".join(lines), abandon_on_cancel=True
+            )
+        except OSError:
+            self._dropped(len(lines))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -1,0 +1,97 @@
+"""Istio's standard labels, so that dashboards made for it draw this proxy's traffic too.
+
+Every label is always there: Kiali and Istio's dashboards drop a series that lacks one.
+"""
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from tproxy.model.address import Address
+from tproxy.model.flow import Direction
+from tproxy.model.identity import UNKNOWN, Workload
+
+OVERFLOW = "overflow"
+"""What the labels say that would have made one series too many."""
+
+Label = tuple[str, str]
+
+
+class Destination(NamedTuple):
+    """The service that a request goes to, as `destination_service*` name it."""
+
+    service: str
+    name: str
+    namespace: str
+
+
+PASSTHROUGH = Destination(UNKNOWN, "PassthroughCluster", UNKNOWN)
+"""Anything that no mesh name was used for."""
+OVERFLOWING = Destination(OVERFLOW, OVERFLOW, OVERFLOW)
+
+_MESH_NAME = re.compile(
+    r"(?P<name>[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)"
+    r"(\.(?P<namespace>[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?P<svc>\.svc(\.cluster\.local)?)?)?"
+    r"\.?(:[0-9]{1,5})?"
+)
+
+
+def own_service(workload: Workload) -> Destination:
+    """Name the service that this sidecar's application is."""
+    if UNKNOWN in (workload.canonical_name, workload.namespace):
+        return Destination(UNKNOWN, workload.canonical_name, workload.namespace)
+    return _service(workload.canonical_name, workload.namespace)
+
+
+def called_service(authority: bytes | str, address: Address, namespace: str) -> Destination:
+    """Name the service that the application at home in `namespace` calls as `authority`."""
+    text = authority if isinstance(authority, str) else authority.decode("latin-1")
+    found = _MESH_NAME.fullmatch(text.lower())
+    if found is None or found["name"].isdigit() or found["name"] == "localhost":
+        return PASSTHROUGH
+    # `example.com` could be a service in the namespace `com`, but then its address would not be a public one.
+    if not (found["svc"] or ip_address(address.host).is_private):
+        return PASSTHROUGH
+    return _service(found["name"], found["namespace"] or namespace)
+
+
+def _service(name: str, namespace: str) -> Destination:
+    return Destination(f"{name}.{namespace}.svc.cluster.local", name, namespace)
+
+
+def request_labels(
+    own: Workload, direction: Direction, destination: Destination, outcome: Iterable[Label]
+) -> str:
+    """Render all labels of one series; `outcome` are those that tell how it ended."""
+    inbound = direction is Direction.INBOUND
+    labels = (
+        ("reporter", "destination" if inbound else "source"),
+        *_side("source", None if inbound else own),
+        *_side("destination", own if inbound else None),
+        ("destination_service", destination.service),
+        ("destination_service_name", destination.name),
+        ("destination_service_namespace", destination.namespace),
+        *outcome,
+        ("connection_security_policy", "none" if inbound else UNKNOWN),
+    )
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
+
+
+def _side(side: str, workload: Workload | None) -> Iterable[Label]:
+    """Tell one end of the traffic; None is an end that nobody has told us about."""
+    known = workload or Workload()
+    return (
+        (f"{side}_workload", known.name),
+        (f"{side}_workload_namespace", known.namespace),
+        (f"{side}_principal", UNKNOWN),
+        (f"{side}_app", known.app),
+        (f"{side}_version", known.version),
+        (f"{side}_canonical_service", known.canonical_name),
+        (f"{side}_canonical_revision", known.canonical_revision if workload else UNKNOWN),
+        (f"{side}_cluster", known.cluster),
+    )
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,0 +1,258 @@
+"""Everything the proxy counts, under the names that Istio's dashboards know, and what it tells of itself.
+
+Label values come from closed sets, never from an address or a path: what peers could choose freely is bounded by
+`MAX_SERIES` and ends in series labelled `overflow`.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import Histogram as SlowHistogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
+
+from tproxy.model.flow import Direction, Flow
+from tproxy.model.identity import Workload
+from tproxy.model.outcome import ResponseFlag
+from tproxy.telemetry.labels import (
+    OVERFLOW,
+    OVERFLOWING,
+    Destination,
+    called_service,
+    own_service,
+    request_labels,
+)
+from tproxy.telemetry.series import (
+    MAX_SERIES,
+    ConnectionSeries,
+    RequestSeries,
+    SeriesTable,
+    counter_family,
+    histogram_family,
+)
+
+DETECT_BUCKETS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 3, 5, 10)
+"""Seconds: a client that speaks first is known within a round trip, one that waits within the sniff time-out."""
+
+REMEMBERED_NAMES = 4096
+"""Authorities whose service is remembered; they come from the network, so they cannot all be kept."""
+
+
+class Metrics:
+    """All the counts of one proxy; they only grow, until the process ends."""
+
+    def __init__(self, workload: Workload, version: str, *, max_series: int = MAX_SERIES) -> None:
+        self._registry = CollectorRegistry()
+        self.own = OwnMetrics(self._registry)
+        dropped = self.own.series_dropped
+        self._requests = SeriesTable(RequestSeries, dropped, limit=max_series)
+        self._connections = SeriesTable(ConnectionSeries, dropped, limit=max_series)
+        _describe(self._registry, version)
+        self.identify(workload)
+
+    def identify(self, workload: Workload) -> None:
+        """Say from now on that traffic is to and from `workload`."""
+        self._workload = workload
+        self._own_service = own_service(workload)
+        self._called_service = lru_cache(REMEMBERED_NAMES)(called_service)
+        self._requests.forget_keys()
+        self._connections.forget_keys()
+
+    def request_series(
+        self,
+        flow: Flow,
+        authority: bytes,
+        *,
+        status: int,
+        flag: ResponseFlag = ResponseFlag.NONE,
+        grpc_status: bytes | None = None,
+    ) -> RequestSeries:
+        """Find where an exchange counts; `grpc_status` is None unless the request was gRPC, empty if none came."""
+        destination = self._destination(flow, authority)
+        if grpc_status is not None and not (grpc_status.isdigit() and len(grpc_status) <= 2):
+            grpc_status = b""
+        key = (flow.direction is Direction.INBOUND, destination, status, flag.code, grpc_status)
+        series = self._requests.get(key)
+        if series is not None:
+            return series
+        return self._requests.add(
+            key,
+            self._labels(flow, destination, _outcome(str(status), flag.code, grpc_status)),
+            self._labels(flow, OVERFLOWING, _outcome(OVERFLOW, OVERFLOW, grpc_status and b"")),
+        )
+
+    def connection_series(
+        self, flow: Flow, flag: ResponseFlag = ResponseFlag.NONE
+    ) -> ConnectionSeries:
+        """Find where a connection carried as bytes counts; TLS may name its service."""
+        destination = self._destination(flow, flow.sniffed.server_name)
+        key = (flow.direction is Direction.INBOUND, destination, flag.code)
+        series = self._connections.get(key)
+        if series is not None:
+            return series
+        outcome = (("request_protocol", "tcp"), ("response_flags", flag.code))
+        overflow = (("request_protocol", "tcp"), ("response_flags", OVERFLOW))
+        return self._connections.add(
+            key,
+            self._labels(flow, destination, outcome),
+            self._labels(flow, OVERFLOWING, overflow),
+        )
+
+    def exposition(self, *, openmetrics: bool = False) -> tuple[bytes, str]:
+        """Write all of it, and name the content type."""
+        own = "".join(self._families(openmetrics=openmetrics)).encode()
+        accept = CONTENT_TYPE_OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4
+        encode, content_type = choose_encoder(accept)
+        return own + encode(self._registry), content_type
+
+    def _destination(self, flow: Flow, authority: bytes | str) -> Destination:
+        if flow.direction is Direction.INBOUND:
+            return self._own_service
+        return self._called_service(authority, flow.original_dst, self._workload.namespace)
+
+    def _labels(
+        self, flow: Flow, destination: Destination, outcome: tuple[tuple[str, str], ...]
+    ) -> str:
+        return request_labels(self._workload, flow.direction, destination, outcome)
+
+    def _families(self, *, openmetrics: bool) -> Iterator[str]:
+        yield from _request_families(tuple(self._requests), openmetrics=openmetrics)
+        yield from _connection_families(tuple(self._connections), openmetrics=openmetrics)
+
+
+def _outcome(status: str, flag: str, grpc_status: bytes | None) -> tuple[tuple[str, str], ...]:
+    return (
+        ("request_protocol", "http" if grpc_status is None else "grpc"),
+        ("response_code", status),
+        ("grpc_response_status", (grpc_status or b"").decode()),
+        ("response_flags", flag),
+    )
+
+
+def _request_families(all_series: tuple[RequestSeries, ...], *, openmetrics: bool) -> Iterator[str]:
+    counts = (
+        ("istio_requests", "Requests.", "requests"),
+        ("istio_request_messages", "gRPC messages from clients.", "request_messages"),
+        ("istio_response_messages", "gRPC messages from servers.", "response_messages"),
+    )
+    for name, about, field in counts:
+        values = [(each.labels, getattr(each, field)) for each in all_series]
+        yield from counter_family(name, about, values, openmetrics=openmetrics)
+    histograms = (
+        ("istio_request_duration_milliseconds", "Duration of requests.", "duration"),
+        ("istio_request_bytes", "Size of request bodies.", "request_bytes"),
+        ("istio_response_bytes", "Size of response bodies.", "response_bytes"),
+    )
+    for name, about, field in histograms:
+        yield from histogram_family(
+            name, about, [(each.labels, getattr(each, field)) for each in all_series]
+        )
+
+
+def _connection_families(
+    all_series: tuple[ConnectionSeries, ...], *, openmetrics: bool
+) -> Iterator[str]:
+    counts = (
+        ("istio_tcp_sent_bytes", "Bytes sent to the downstream.", "sent"),
+        ("istio_tcp_received_bytes", "Bytes received from the downstream.", "received"),
+        ("istio_tcp_connections_opened", "TCP connections opened.", "opened"),
+        ("istio_tcp_connections_closed", "TCP connections closed.", "closed"),
+    )
+    for name, about, field in counts:
+        values = [(each.labels, getattr(each, field)) for each in all_series]
+        yield from counter_family(name, about, values, openmetrics=openmetrics)
+
+
+def _describe(registry: CollectorRegistry, version: str) -> None:
+    ProcessCollector(registry=registry)
+    build = Gauge("istio_build", "What runs here.", ["component", "tag"], registry=registry)
+    build.labels("proxy", version).set(1)
+
+
+class OwnMetrics:
+    """What the proxy tells of itself, fed once per connection or less."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._detected = Counter(
+            "tproxy_detect",
+            "Connections by how their protocol was found.",
+            ["direction", "result"],
+            registry=registry,
+        )
+        self._detect_seconds = SlowHistogram(
+            "tproxy_detect_seconds",
+            "Time until the protocol was known.",
+            buckets=DETECT_BUCKETS,
+            registry=registry,
+        )
+        self._active = Gauge(
+            "tproxy_connections_active",
+            "Captured connections held.",
+            ["direction", "protocol"],
+            registry=registry,
+        )
+        self._pool = Gauge(
+            "tproxy_upstream_pool_connections",
+            "Pooled upstream connections.",
+            ["state"],
+            registry=registry,
+        )
+        self._generation = Gauge(
+            "tproxy_policy_generation", "Number of the policies in force.", registry=registry
+        )
+        self._reload_successful = Gauge(
+            "tproxy_policy_last_reload_successful",
+            "Whether the last load of policies was taken.",
+            registry=registry,
+        )
+        self._reload_timestamp = Gauge(
+            "tproxy_policy_last_reload_timestamp_seconds",
+            "When policies were last taken.",
+            registry=registry,
+        )
+        self._series_dropped = Counter(
+            "tproxy_series_dropped",
+            "Times that traffic was counted under `overflow` for want of room for its own series.",
+            registry=registry,
+        )
+        self._lines_dropped = Counter(
+            "tproxy_log_lines_dropped",
+            "Access-log lines that could not be written.",
+            registry=registry,
+        )
+
+    def detected(self, flow: Flow) -> None:
+        """Count a connection whose protocol is settled."""
+        self._detected.labels(flow.direction.value, flow.sniffed.detection.value).inc()
+        self._detect_seconds.observe(flow.detect_seconds)
+
+    def opened(self, flow: Flow) -> None:
+        """Count a connection as held; `closed` with the same flow takes it back."""
+        self._active.labels(flow.direction.value, flow.protocol.value).inc()
+
+    def closed(self, flow: Flow) -> None:
+        """Count a connection as held no more."""
+        self._active.labels(flow.direction.value, flow.protocol.value).dec()
+
+    def pool(self, state: str, connections: int) -> None:
+        """Say how many pooled connections are in `state`: `idle`, `busy`."""
+        self._pool.labels(state).set(connections)
+
+    def reloaded(self, generation: int, now: float) -> None:
+        """Say that policies were taken at `now`, seconds since the epoch."""
+        self._generation.set(generation)
+        self._reload_successful.set(1)
+        self._reload_timestamp.set(now)
+
+    def reload_failed(self) -> None:
+        """Say that the last load found mistakes, and the policies before it stay in force."""
+        self._reload_successful.set(0)
+
+    def log_lines_dropped(self, lines: int = 1) -> None:
+        """Count access-log lines that were lost."""
+        self._lines_dropped.inc(lines)
+
+    def series_dropped(self) -> None:
+        """Count traffic that has no series of its own."""
+        self._series_dropped.inc()

@@ -1,0 +1,114 @@
+"""The innermost handler: ask the upstream, and give back what it answers."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from tproxy.model.address import Address
+from tproxy.model.exchange import Exchange
+from tproxy.model.flow import Direction, Flow
+from tproxy.model.http import Body, Request, RequestHead, Response
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import DownstreamError, ResponseFlag, UpstreamError
+from tproxy.net.dial import dial
+from tproxy.net.http_connection import HttpStream
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.upstream.alongside import alongside
+from tproxy.upstream.pool import Pool, Pooled, Target
+
+INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
+"""What inbound connections to the application come from: the capture rules let these, and only these, pass."""
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that may be sent again when nobody knows whether they arrived (RFC 9110, 9.2.2)."""
+
+
+def source_of(flow: Flow) -> Address | None:
+    """Choose what our end of the upstream connection is bound to, lest it be captured again."""
+    return INBOUND_SOURCE[flow.original_dst.is_ipv6] if flow.direction is Direction.INBOUND else None
+
+
+async def connect(address: Address, source: Address | None, limits: Limits) -> TcpStream:
+    """Dial an upstream within the connect time-out."""
+    with trio.move_on_after(limits.connect_seconds):
+        return await dial(address, source=source)
+    raise UpstreamError(
+        ResponseFlag.UPSTREAM_CONNECT,
+        "upstream_reset_before_response_started{connection_timeout}",
+        cause=f"no answer from {address} within {limits.connect_seconds:g} s",
+    )
+
+
+class _Stale(UpstreamError):
+    """A pooled connection turned out to be closed: nothing says that the upstream saw the request."""
+
+
+class Forward:
+    """A `Handler` that carries exchanges over pooled upstream connections."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def __call__(self, exchange: Exchange, request: Request) -> AsyncIterator[Response]:
+        """Answer with the upstream's response; the connection goes back to the pool with the scope's end.
+
+        A request that met a connection which the upstream had just closed is sent once more over a new one, if it
+        may be: no body, and a method that bears repeating.
+        """
+        target = Target(exchange.flow.original_dst, exchange.flow.protocol, source_of(exchange.flow))
+        request = replace(request, head=_addressed(request.head, target.address))
+        async with AsyncExitStack() as scope:
+            try:
+                response = await scope.enter_async_context(self._ask(target, request))
+            except _Stale:
+                if not (request.body.ended and request.head.method in IDEMPOTENT):
+                    raise
+                response = await scope.enter_async_context(self._ask(target, request))
+            yield response
+
+    @asynccontextmanager
+    async def _ask(self, target: Target, request: Request) -> AsyncIterator[Response]:
+        pooled = await self._pool.take(target)
+        stream = pooled.connection.open()
+        try:
+            if request.body.ended:
+                stream.send_head(request.head, ended=True)
+                await stream.flush()
+                yield await _answer(pooled, stream, request)
+            else:
+                stream.send_head(request.head, ended=False)
+                async with alongside(partial(_upload, stream, request.body)):
+                    yield await _answer(pooled, stream, request)
+        finally:
+            stream.release()
+            await self._pool.give_back(pooled)
+
+
+async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Response:
+    fresh = pooled.fresh
+    try:
+        head = await stream.response(request.inform)
+    except UpstreamError as error:
+        if fresh or error.flag is not ResponseFlag.UPSTREAM_CLOSED:
+            raise
+        raise _Stale(error.flag, error.details, cause=error.cause) from error
+    return Response(head, stream, upstream=pooled.stream.peer, upstream_local=pooled.stream.local)
+
+
+async def _upload(stream: HttpStream, body: Body) -> None:
+    """Send the request's body; whoever waits for the response learns of what goes wrong."""
+    try:
+        await stream.send_body(body)
+    except DownstreamError as error:
+        stream.fail(error)
+    except UpstreamError:
+        pass  # the response, or its absence, tells the same and more
+
+
+def _addressed(head: RequestHead, address: Address) -> RequestHead:
+    """Name the upstream in a request that names nobody (HTTP/1.0): HTTP/1.1 demands it."""
+    return head if head.authority else replace(head, authority=str(address).encode())
