@@ -136,7 +136,11 @@ class Desk:
             yield _response(Reply(404, b"no such page; / lists them\n"), request)
         elif (endpoint := methods.get("GET" if method == "HEAD" else method)) is None:
             allowed = ", ".join(methods)
-            yield _response(Reply(405, f"{path} takes {allowed}\n".encode()), request, (b"allow", allowed.encode()))
+            yield _response(
+                Reply(405, f"{path} takes {allowed}\n".encode()),
+                request,
+                (b"allow", allowed.encode()),
+            )
         else:
             accept = (request.head.headers.get(b"accept") or b"").decode("latin-1")
             yield _response(endpoint(self.view, parse_qs(query), accept), request)

@@ -5,8 +5,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 
@@ -18,6 +16,7 @@ from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.pipelines import pipelines
 from tproxy.model.flow import Direction, Protocol
+from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError
 from tproxy.net.http_connection import HttpConnection
@@ -31,7 +30,7 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.settings import Settings, User
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
-from tproxy.stores.policy_store import PolicyStore
+from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.telemetry.metrics import Metrics
 from tproxy.upstream.forward import Forward, connect
 from tproxy.upstream.pool import Pool, Target
@@ -48,7 +47,7 @@ LAST_LINES_SECONDS = 1.0
 class App:
     """One sidecar process. What changes: whether it accepts, and whether it is leaving."""
 
-    def __init__(self, settings: Settings, policies: PolicyStore) -> None:
+    def __init__(self, settings: Settings, policies: PolicyLoader) -> None:
         limits = settings.limits
         self._settings = settings
         self._policies = policies
@@ -57,12 +56,13 @@ class App:
         self._leaving = trio.Event()
         self._hurrying = trio.Event()
         self._register = Register()
-        self._metrics = Metrics(policies.current.workload or settings.workload, version=version("tproxy"))
+        self._metrics = Metrics(self._workload(), version("tproxy"))
+        self._metrics.own.reloaded(1, policies.last.at)
         self._lines = LineWriter(sys.stdout.fileno(), self._metrics.own.log_lines_dropped)
-        journal = Journal(self._metrics, self._lines.write, policies)
+        journal = Journal(self._metrics, self._lines.write, policies.store)
         self._pool = Pool(partial(_dial, limits), partial(_client_codec, limits), limits)
         self._runtime = Runtime(
-            policies=policies,
+            policies=policies.store,
             pipelines=pipelines(journal, Forward(self._pool)),
             journal=journal,
             register=self._register,
@@ -83,7 +83,11 @@ class App:
             for listener in (inbound, outbound, *desks):
                 nursery.start_soon(listener.serve)
             self._accepting = True
-            LOG.info("ready: inbound %d, outbound %d", self._settings.ports.inbound, self._settings.ports.outbound)
+            LOG.info(
+                "ready: inbound %d, outbound %d",
+                self._settings.ports.inbound,
+                self._settings.ports.outbound,
+            )
             await self._leaving.wait()
             await self._drain(inbound)
             nursery.cancel_scope.cancel()
@@ -105,11 +109,17 @@ class App:
                 slots=slots,
             ),
             Listener(
-                listen_on_loopback(ports.outbound), partial(self._carry, Direction.OUTBOUND), slots=slots
+                listen_on_loopback(ports.outbound),
+                partial(self._carry, Direction.OUTBOUND),
+                slots=slots,
             ),
             Listener(listen_on_loopback(ports.admin), partial(self._answer, ADMIN), slots=at_desk),
-            Listener([listen_everywhere(ports.metrics)], partial(self._answer, METRICS), slots=at_desk),
-            Listener([listen_everywhere(ports.health)], partial(self._answer, HEALTH), slots=at_desk),
+            Listener(
+                [listen_everywhere(ports.metrics)], partial(self._answer, METRICS), slots=at_desk
+            ),
+            Listener(
+                [listen_everywhere(ports.health)], partial(self._answer, HEALTH), slots=at_desk
+            ),
         ]
 
     async def _carry(self, direction: Direction, downstream: TcpStream) -> None:
@@ -122,7 +132,12 @@ class App:
         try:
             await HttpServer(connection, Desk(table, self._view()).answer, limits).run()
         except DownstreamError as error:
-            LOG.info("%s asked our %s in no HTTP of ours: %s", downstream.peer, downstream.local, error.details)
+            LOG.info(
+                "%s asked our %s in no HTTP of ours: %s",
+                downstream.peer,
+                downstream.local,
+                error.details,
+            )
 
     async def _drain(self, inbound: Listener) -> None:
         LOG.info("draining: %d connections are open", self._register.open)
@@ -144,9 +159,22 @@ class App:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    await self._policies.reload()
+                    await self._reload()
                 else:
                     self.stop()
+
+    async def _reload(self) -> None:
+        if await self._policies.reload():
+            self._metrics.own.reloaded(
+                self._policies.store.current.generation, self._policies.last.at
+            )
+            self._metrics.identify(self._workload())
+        else:
+            self._metrics.own.reload_failed()
+
+    def _workload(self) -> Workload:
+        """Say who we are: as the policies name us, and where they are silent, as the options do."""
+        return self._policies.store.current.workload.or_else(self._settings.workload)
 
     def _view(self) -> View:
         return View(
@@ -173,7 +201,9 @@ class App:
         }
 
     def _clusters(self) -> str:
-        lines = (f"{address} connections {count}" for address, count in self._pool.by_address().items())
+        lines = (
+            f"{address} connections {count}" for address, count in self._pool.by_address().items()
+        )
         return "".join(f"{line}\n" for line in lines)
 
     def _refresh(self) -> None:

@@ -37,10 +37,10 @@ class User:
 class Settings:
     """The process's own configuration; policies are not part of it, they change while it runs."""
 
-    ports: Ports = Ports()
+    ports: Ports = field(default_factory=Ports)
     policies: Path | None = None
     """The directory of policy files; without one, everything is carried and nothing is declared."""
-    workload: Workload = Workload()
+    workload: Workload = field(default_factory=Workload)
     user: User | None = None
     tproxy_inbound: bool = False
     """The capture uses TPROXY for inbound connections: the original destination is the socket's own address."""

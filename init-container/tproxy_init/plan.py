@@ -211,14 +211,11 @@ def plan(capture: Capture, families: Sequence[Family]) -> Plan:
 
 
 def _inbound(capture: Capture) -> Iterator[Rule]:
-    match capture.inbound_mode:
-        case InboundMode.REDIRECT:
-            yield Rule(Table.NAT, "PREROUTING", TCP, Jump("TPX_IN"), "connections from outside")
-            yield from _inbound_choice(
-                capture, table=Table.NAT, chain="TPX_IN", then="TPX_IN_REDIR"
-            )
-        case InboundMode.TPROXY:
-            yield from _tproxy(capture)
+    if capture.inbound_mode is InboundMode.TPROXY:
+        yield from _tproxy(capture)
+        return
+    yield Rule(Table.NAT, "PREROUTING", TCP, Jump("TPX_IN"), "connections from outside")
+    yield from _inbound_choice(capture, table=Table.NAT, chain="TPX_IN", then="TPX_IN_REDIR")
 
 
 def _tproxy(capture: Capture) -> Iterator[Rule]:

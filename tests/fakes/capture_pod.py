@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyroute2 import IPRoute, netns
 
@@ -29,6 +29,11 @@ from tproxy_init.child import in_child
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 SO_ORIGINAL_DST = 80
 SECONDS = 2
+
+T = TypeVar("T")
+
+Untyped = Any
+"""pyroute2's, which publishes no types, or passed on as it came."""
 
 PROXY, APP = 1337, 1000
 
@@ -112,9 +117,10 @@ class Namespace:
 
     name: str = field(default_factory=lambda: f"tpx{uuid.uuid4().hex[:10]}")
 
-    def inside(self, work: Callable[[], Any]) -> Any:
+    def inside(self, work: Callable[[], T]) -> T:
         """What `work` returns in here; through JSON."""
-        return json.loads(in_child(partial(_joined, self.name, work)))
+        returned: T = json.loads(in_child(partial(_joined, self.name, work)))
+        return returned
 
     def run(self, *command: str, text: str = "") -> str:
         """The output of a program in here."""
@@ -132,13 +138,13 @@ class Namespace:
         """tproxy-init in here."""
         return Ran(*self.inside(partial(run_init, argv)))
 
-    def dial(self, address: str, port: int, **how: Any) -> Answer:
+    def dial(self, address: str, port: int, **how: Untyped) -> Answer:
         """Connect from here, as `uid` and `gid`, from `source`, over `proto`."""
         who, original, local = self.inside(partial(dial, address, port, **how))
         return Answer(who, original and tuple(original), local and tuple(local))
 
 
-def _joined(name: str, work: Callable[[], Any]) -> str:
+def _joined(name: str, work: Callable[[], object]) -> str:
     netns.setns(name)
     return json.dumps(work())
 
@@ -394,7 +400,7 @@ def _wire(pod: Namespace, peer: Namespace) -> None:
             link.route("add", dst="default", gateway=addresses.peer)
 
 
-def _address(link: Any, name: str, which: str, *, alone: bool = False, **more: int) -> None:
+def _address(link: Untyped, name: str, which: str, *, alone: bool = False, **more: int) -> None:
     index = link.link_lookup(ifname=name)[0]
     link.link("set", index=index, state="up")
     for addresses in (V4, V6):

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import trio
 
-from tproxy.lab import Lab, LabError, PodSpec, Publish, Stdio, open_pod, serve
+from tproxy.lab import Lab, LabError, PodSpec, Publish, Stdio, User, open_pod, serve
 
 pytestmark = pytest.mark.netns
 
@@ -126,6 +126,12 @@ async def test_applications_are_nobody_in_particular(lab: Lab) -> None:
     async with open_pod(plain("web"), lab) as web:
         status = await web.run(["grep", "-E", "^(Uid|CapEff)", "/proc/self/status"])
     assert status.stdout.split() == ["Uid:", *["65534"] * 4, "CapEff:", "0" * 16]
+
+
+async def test_a_user_without_an_account_has_no_group_of_roots(lab: Lab) -> None:
+    async with open_pod(plain("web"), lab) as web:
+        groups = await web.run(["id", "-G"], user=User.parse("4242"))
+    assert groups.stdout == "4242\n"
 
 
 async def test_pods_opened_together_have_addresses_of_their_own(lab: Lab) -> None:
@@ -256,11 +262,54 @@ def test_policies_that_the_sidecar_cannot_read_are_refused_by_the_part_that_bloc
     assert not lab.root.exists()
 
 
+def test_pods_take_root_and_say_so(lab: Lab) -> None:
+    code = "from tproxy.lab import require_root; require_root()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os; os.setuid(65534); {code}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "use sudo" in done.stderr
+    assert not lab.root.exists()
+
+
 def test_a_failing_init_step_stops_the_pod_with_its_own_words(lab: Lab) -> None:
     done = tproxy_pod("run", "web", "--init-arg=--no-such-flag", "--", "true")
     assert done.returncode == 125
     assert "the init step failed" in done.stderr
     assert "no-such-flag" in done.stderr
+    assert leftovers(lab) == []
+
+
+async def test_a_captured_pod_is_carried_and_logged_on_both_sides(lab: Lab) -> None:
+    async with open_pod(PodSpec("web"), lab) as web, open_pod(PodSpec("client"), lab) as client:
+        server = await web.start(FILE_SERVER, stdio=QUIET)
+        await server.listens(80)
+        seen = await client.run(["curl", "-sS", "-w", "%{http_code}\n", *fetches(["web"])])
+        assert (seen.stdout, seen.stderr) == ("200\n", "")
+        for pod, direction in ((client, "outbound"), (web, "inbound")):
+            await until(lambda pod=pod: pod.access_log_path.read_text().endswith("\n"))
+            [told] = map(json.loads, pod.access_log_path.read_text().splitlines())
+            assert (told["tproxy"]["direction"], told["response_code"]) == (direction, 200)
+    assert leftovers(lab) == []
+
+
+async def test_a_command_whose_sidecar_ends_is_ended_too(lab: Lab) -> None:
+    script = "echo up; sleep 300"
+    async with running("run", "web", "--", "sh", "-c", script) as process:
+        assert await line(process) == "up"
+        inside = tproxy_pod("exec", "web", "--user", "0", "--", "pkill", "-KILL", "-u", "1337")
+        assert inside.returncode == 0
+        assert "the sidecar of web ended (signal 9)" in await line(process)
+        assert await process.wait() == 125
+    assert leftovers(lab) == []
+
+
+def test_the_demonstration_passes(lab: Lab) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tproxy", "demo"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     assert leftovers(lab) == []
 
 

@@ -1,6 +1,7 @@
 """Readers refuse what cannot be meant, and say which word and why."""
 
 from enum import StrEnum
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -166,4 +167,4 @@ def test_joining_keeps_exactly_the_ports_given(pairs: list[tuple[int, int]]) -> 
     }
     for port in edges:
         assert any(port in span for span in read) == any(port in span for span in spans)
-    assert all(one.last < other.first for one, other in zip(read, read[1:], strict=False))
+    assert all(one.last < other.first for one, other in pairwise(read))

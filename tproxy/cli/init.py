@@ -3,6 +3,7 @@
 import sys
 
 import click
+
 from tproxy_init.__main__ import main as init_main
 
 

@@ -28,6 +28,7 @@ from tproxy.lab import (
     attach,
     open_pod,
     remove,
+    require_root,
     serve,
 )
 from tproxy.lab.sidecar import describe_end, tail
@@ -187,7 +188,8 @@ def _refuse_proxy(user: User) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def ls(*, as_json: bool) -> None:
     """List the pods of this machine."""
-    records = Lab.of(os.environ).records()
+    with _refusing():
+        records = Lab.of(os.environ).records()
     if as_json:
         click.echo(json.dumps([_described(record) for record in records], indent=2))
         return
@@ -378,6 +380,7 @@ def _terminal_kept() -> Iterator[None]:
 def _refusing() -> Iterator[None]:
     """Show the lab's refusals, and a command that cannot be run, the way a shell does."""
     try:
+        require_root()
         yield
     except LabError as error:
         raise _Refused(str(error)) from error

@@ -3,16 +3,25 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
 
-from tproxy.app import run_app
+from tproxy.app import App
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
 from tproxy.settings import Ports, Settings, User
+from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
+
+LOG = logging.getLogger("tproxy")
+
+BAD_POLICIES = 2
+CANNOT_LISTEN = 3
 
 PORT = click.IntRange(1, 65535)
+PORTS = Ports()
+LIMITS = Limits()
 
 
 def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
@@ -24,7 +33,9 @@ def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Us
     return User(int(uid), int(gid or uid))
 
 
-def _labels(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def _labels(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
     labels = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -36,22 +47,106 @@ def _labels(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
 
 @click.command(context_settings={"auto_envvar_prefix": "TPROXY", "show_default": True})
 @click.option("--policies", type=click.Path(path_type=Path), help="Directory of policy files.")
-@click.option("--outbound-port", type=PORT, default=Ports.outbound, help="Listener for the application's connections.")
-@click.option("--inbound-port", type=PORT, default=Ports.inbound, help="Listener for connections to the application.")
-@click.option("--admin-port", type=PORT, default=Ports.admin, help="Administration, on loopback.")
-@click.option("--metrics-port", type=PORT, default=Ports.metrics, help="Prometheus metrics.")
-@click.option("--health-port", type=PORT, default=Ports.health, help="Readiness at /healthz/ready.")
-@click.option("--inbound-mode", type=click.Choice(["redirect", "tproxy"]), default="redirect",
-              help="How the capture sends inbound connections; tproxy needs CAP_NET_ADMIN.")
-@click.option("--user", callback=_user, metavar="UID[:GID]", help="Become this user once the listeners are open.")
-@click.option("--workload", default=UNKNOWN, help="This workload's name, for metrics and logs.")
+@click.option(
+    "--outbound-port",
+    type=PORT,
+    default=PORTS.outbound,
+    help="Listener for the application's connections, on loopback.",
+)
+@click.option(
+    "--inbound-port",
+    type=PORT,
+    default=PORTS.inbound,
+    help="Listener for connections to the application.",
+)
+@click.option("--admin-port", type=PORT, default=PORTS.admin, help="Administration, on loopback.")
+@click.option("--metrics-port", type=PORT, default=PORTS.metrics, help="Prometheus metrics.")
+@click.option("--health-port", type=PORT, default=PORTS.health, help="Readiness, /healthz/ready.")
+@click.option(
+    "--inbound-mode",
+    type=click.Choice(["redirect", "tproxy"]),
+    default="redirect",
+    help="How the capture sends inbound connections; tproxy needs CAP_NET_ADMIN or CAP_NET_RAW.",
+)
+@click.option(
+    "--user",
+    callback=_user,
+    metavar="UID[:GID]",
+    help="Started as root, become this user once the listeners are open.",
+)
+@click.option("--workload", default=UNKNOWN, help="This workload's name, for metrics.")
 @click.option("--namespace", default=UNKNOWN, help="This workload's namespace.")
 @click.option("--service-account", default=UNKNOWN, help="This workload's service account.")
-@click.option("--label", "labels", multiple=True, callback=_labels, metavar="KEY=VALUE", help="A label of this workload.")
-@click.option("--max-connections", type=click.IntRange(1), default=Limits.connections, help="Captured connections at once.")
-@click.option("--drain-seconds", type=click.FloatRange(0), default=Limits.drain_seconds,
-              help="How long exchanges in flight may take to end after SIGTERM.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
-              help="The proxy's own log, on standard error; the access log is on standard output.")
-def run(**options: object) -> None:
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=_labels,
+    metavar="KEY=VALUE",
+    help="A label of this workload; may be given several times.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    default=LIMITS.connections,
+    help="Captured connections carried at once.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=LIMITS.drain_seconds,
+    help="How long exchanges in flight may take to end after SIGTERM.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="info",
+    help="The proxy's own log, on standard error; the access log is on standard output.",
+)
+def run(**options: Any) -> None:  # noqa: ANN401 - click has checked them
     """Carry captured connections until SIGTERM."""
+    logging.basicConfig(
+        level=options["log_level"].upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    sys.exit(trio.run(_run, _settings(options)))
+
+
+async def _run(settings: Settings) -> int:
+    """Say in one line what keeps the sidecar from starting."""
+    try:
+        app = App(settings, PolicyLoader(settings.policies))
+    except BadPolicies as error:
+        LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
+        return BAD_POLICIES
+    try:
+        await app.run()
+    except OSError as error:
+        LOG.critical("cannot listen: %s", error)
+        return CANNOT_LISTEN
+    return 0
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    return Settings(
+        ports=Ports(
+            outbound=options["outbound_port"],
+            inbound=options["inbound_port"],
+            admin=options["admin_port"],
+            metrics=options["metrics_port"],
+            health=options["health_port"],
+        ),
+        policies=options["policies"],
+        workload=Workload(
+            name=options["workload"],
+            namespace=options["namespace"],
+            service_account=options["service_account"],
+            labels=options["labels"],
+        ),
+        user=options["user"],
+        tproxy_inbound=options["inbound_mode"] == "tproxy",
+        limits=Limits(
+            connections=options["max_connections"], drain_seconds=options["drain_seconds"]
+        ),
+    )

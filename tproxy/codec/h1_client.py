@@ -189,7 +189,7 @@ class Http1Client:
     def _opens_tunnel(self, opening: ResponseOpening) -> bool:
         """Whether the answer is the one that was hoped for; a 101 must name the protocol that was asked for."""
         upgrade, status = self._asked.upgrade.lower(), opening.head.status
-        if self._asked.method == b"CONNECT" and 200 <= status < 300:
+        if self._asked.method == b"CONNECT" and not upgrade and 200 <= status < 300:
             return True
         if status == 101 and not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
             raise Malformed
@@ -284,8 +284,11 @@ class Http1Client:
 
 
 def _request_line(head: RequestHead) -> bytes:
-    connect = head.method == b"CONNECT" and not head.upgrade
-    return b"%b %b HTTP/1.1" % (head.method, head.authority if connect else head.path)
+    """Write a request line; HTTP/2's extended CONNECT is HTTP/1's GET with an Upgrade (RFC 8441, 5)."""
+    if head.method == b"CONNECT" and not head.upgrade:
+        return b"CONNECT %b HTTP/1.1" % head.authority
+    method = b"GET" if head.method == b"CONNECT" else head.method
+    return b"%b %b HTTP/1.1" % (method, head.path)
 
 
 def _with_host(head: RequestHead) -> Headers:

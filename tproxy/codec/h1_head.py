@@ -78,7 +78,7 @@ class BlockFinder:
     def _check(self, unread: bytes, start: int, stop: int) -> None:
         """Refuse as soon as it is certain: a sender of bare LFs waits for an answer, not for us to find CRLFs."""
         suspect = _SUSPECT.search(unread, start, stop)
-        clean = stop if suspect is None else suspect.start()
+        clean = stop if suspect is None else suspect.end()
         first_end = -1 if self._lines else unread.find(b"\r\n", start, stop)
         if 0 <= first_end < clean:
             self._check_line(unread[:first_end])

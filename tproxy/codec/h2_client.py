@@ -4,19 +4,18 @@ from dataclasses import replace
 from typing import assert_never
 
 from h2.errors import ErrorCodes
+from h2.events import Event as Signal
 from h2.events import (
-    DataReceived,
     InformationalResponseReceived,
     RequestReceived,
     ResponseReceived,
     StreamReset,
     TrailersReceived,
 )
-from h2.events import Event as Signal
 
 from tproxy.codec import h2_fields as fields
 from tproxy.codec.events import Event, Failed, Informed, Leaving, ResponseStarted
-from tproxy.codec.h2_frames import LAST_STREAM, Broken, GoAway
+from tproxy.codec.h2_frames import LAST_STREAM, Body, Broken, GoAway
 from tproxy.codec.h2_link import Link, Stream, code_name, room_told
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -27,7 +26,7 @@ UNTOLD_CONCURRENCY = 100
 
 _WITHOUT_CONTENT = frozenset((204, 304))
 
-Message = InformationalResponseReceived | ResponseReceived | DataReceived | TrailersReceived
+Message = InformationalResponseReceived | ResponseReceived | Body | TrailersReceived
 
 
 class Http2Client:
@@ -72,14 +71,9 @@ class Http2Client:
     def resume(self) -> list[Event]:
         return []
 
-    def _take(self, signal: Signal | GoAway, events: list[Event]) -> None:
+    def _take(self, signal: Signal | Body | GoAway, events: list[Event]) -> None:
         match signal:
-            case (
-                DataReceived()
-                | ResponseReceived()
-                | TrailersReceived()
-                | InformationalResponseReceived()
-            ):
+            case Body() | ResponseReceived() | TrailersReceived() | InformationalResponseReceived():
                 self._message(signal, events)
             case StreamReset():
                 stream = self._link.streams.pop(signal.stream_id)
@@ -95,8 +89,8 @@ class Http2Client:
         number = signal.stream_id
         try:
             match signal:
-                case DataReceived():
-                    self._link.data(signal, events)
+                case Body():
+                    self._link.content(signal, events)
                 case ResponseReceived():
                     self._response(number, events, ended=signal.stream_ended is not None)
                 case TrailersReceived():
@@ -135,9 +129,8 @@ class Http2Client:
         assert isinstance(head, RequestHead), "a client asks"
         if head.upgrade and not self._link.takes_upgrades:
             raise UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, "upgrade_failed")
-        self._link.streams[stream] = Stream(
-            head.method, upgrading=bool(head.upgrade) and head.method != b"CONNECT"
-        )
+        upgrading = bool(head.upgrade) and head.method != b"CONNECT"
+        self._link.open(stream, head.method, upgrading=upgrading)
         self._link.send_fields(stream, fields.request_fields(head), ended=ended)
 
     def send_data(self, stream: int, data: bytes) -> None:

@@ -3,7 +3,8 @@
 The rule that must not be broken: h2 and `streams` agree on which streams are open, and no stream's fault reaches h2.
 h2 answers every malformed message with the end of the connection, where RFC 9113, 8.1.1 wants that of its stream. So
 it is fed one frame at a time and sees nothing of a field block but a response's `:status`, by which it knows the
-informational ones; the fields, and the length of body that they promise, are judged here.
+informational ones, and of DATA nothing but its end. The fields, the length of body that they promise and the windows
+of what we receive are kept here.
 """
 
 import contextlib
@@ -13,12 +14,11 @@ from dataclasses import dataclass
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from h2.events import Event as Signal
 from h2.events import (
-    DataReceived,
     RemoteSettingsChanged,
     WindowUpdated,
 )
-from h2.events import Event as Signal
 from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hpack import Decoder, Encoder, HeaderTuple, HPACKError, OversizedHeaderListError
@@ -26,7 +26,7 @@ from hpack import Decoder, Encoder, HeaderTuple, HPACKError, OversizedHeaderList
 from tproxy.codec import h2_fields as fields
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Room
-from tproxy.codec.h2_frames import Broken, Frame, FrameReader, GoAway
+from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
 from tproxy.model.http import NO_HEADERS, Field, Headers
 from tproxy.model.limits import Limits
 
@@ -42,11 +42,42 @@ DECODING_MARGIN = 2
 """A block this many times over `head_bytes` is not even decoded, which ends the connection; below, its stream only."""
 
 
+class Window:
+    """What the peer may send. What changes: how much of it is left, and how much is due to be granted again.
+
+    It is granted again in halves: fewer announcements than parts, and never a peer that waits for one in vain.
+    """
+
+    __slots__ = ("_due", "_least", "_left", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._due = 0
+        self._least = min(0, size - DEFAULT_WINDOW)
+        """Below zero for as much as a peer may send that has not read our settings yet."""
+
+    def take(self, length: int) -> None:
+        """Count what came."""
+        self._left -= length
+        if self._left < self._least:
+            raise Broken(ErrorCodes.FLOW_CONTROL_ERROR, "http2.flow_control_error")
+
+    def give(self, credit: int) -> int:
+        """Return the increment to announce for all that was consumed, or 0 while that can wait."""
+        self._due += credit
+        if self._due * 2 < self._size:
+            return 0
+        due, self._due = self._due, 0
+        self._left += due
+        return due
+
+
 @dataclass(slots=True)
 class Stream:
     """An open stream. What changes: which sides still send, and how much body the peer still owes."""
 
     method: bytes
+    window: Window
     receiving: bool = True
     sending: bool = True
     begun: bool = False
@@ -118,6 +149,7 @@ class Link:
         self._controls = 0
         self._abandoned = 0
         self._written = b""
+        self._window = Window(max(DEFAULT_WINDOW, limits.connection_window))
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN, client=client)
         self._h2 = _opened(limits, client=client)
         self._h2.decoder = self._decoder
@@ -129,17 +161,22 @@ class Link:
 
     # What the peer says
 
-    def receive(self, data: bytes) -> Iterator[Signal | GoAway]:
+    def receive(self, data: bytes) -> Iterator[Signal | Body | GoAway]:
         """Give what each frame means, before the next one is looked at; raise `Broken` for the whole connection."""
         for frame in self._frames.feed(data):
             self._police(frame)
+            if self._frames.in_block:
+                yield from self._step(frame.octets)
+                continue
             match frame.kind:
-                case frames.GOAWAY if not self._frames.in_block:
+                case frames.DATA:
+                    yield from self._content(frames.read_data(frame))
+                case frames.GOAWAY:
                     yield frames.read_goaway(frame)
                 case frames.SETTINGS:
                     yield from self._step(frames.known_settings(frame))
                     self.settled = True
-                case kind if kind <= frames.CONTINUATION or self._frames.in_block:
+                case kind if kind <= frames.CONTINUATION:
                     yield from self._step(frame.octets)
 
     def _step(self, octets: bytes) -> list[Signal]:
@@ -149,6 +186,20 @@ class Link:
             code = ErrorCodes(error.error_code)
             details = f"http2.{code.name.lower()}"
             raise Broken(code, details, cause=str(error), announced=True) from error
+
+    def _content(self, body: Body) -> Iterator[Signal | Body]:
+        """Count content against the windows; h2 hears of it when it ends a stream, or should not be there."""
+        self._window.take(body.credit)
+        stream = self.streams.get(body.stream_id)
+        expected = stream is not None and stream.receiving and (stream.begun or not self._client)
+        if stream is not None and expected:
+            stream.window.take(body.credit)
+            if body.ended:
+                self._step(frames.write(frames.DATA, frames.END_STREAM, body.stream_id))
+            yield body
+            return
+        self.consumed(body.stream_id, body.credit)
+        yield from self._step(frames.write(frames.DATA, 0, body.stream_id))
 
     def _police(self, frame: Frame) -> None:
         if frame.kind in (frames.HEADERS, frames.CONTINUATION):
@@ -177,11 +228,16 @@ class Link:
         fields.check_size(self._decoder.fields, self._limits)
         return self._decoder.fields
 
-    def data(self, signal: DataReceived, events: list[Event]) -> None:
+    def open(self, number: int, method: bytes, *, upgrading: bool) -> Stream:
+        """Note a stream as open."""
+        stream = Stream(method, Window(self._limits.stream_window), upgrading=upgrading)
+        self.streams[number] = stream
+        return stream
+
+    def content(self, body: Body, events: list[Event]) -> None:
         """Tell a part of a body; parts that follow each other in one read are told as one."""
-        number, data, credit = signal.stream_id, signal.data, signal.flow_controlled_length
+        number, data, credit, ended = body
         stream = self.streams[number]
-        ended = signal.stream_ended is not None
         if stream.owed is not None:
             stream.owed -= len(data)
             if stream.owed < 0 or (ended and stream.owed):
@@ -284,8 +340,11 @@ class Link:
 
     def consumed(self, number: int, credit: int) -> None:
         """Return window for what was received, whether or not its stream is still open."""
-        if credit:
-            self._h2.acknowledge_received_data(credit, number)
+        if increment := self._window.give(credit):
+            self._write(frames.window_update(0, increment))
+        stream = self.streams.get(number)
+        if stream is not None and stream.receiving and (increment := stream.window.give(credit)):
+            self._write(frames.window_update(number, increment))
 
     def ping(self, payload: bytes) -> None:
         """Ask for an answer that shows what the peer has read by then."""
@@ -293,7 +352,11 @@ class Link:
 
     def goaway(self, last: int, code: ErrorCodes) -> None:
         """Say that streams above `last` will not be looked at; for h2 that would be the end of those below as well."""
-        self._written += self._h2.data_to_send() + frames.goaway(last, code)
+        self._write(frames.goaway(last, code))
+
+    def _write(self, octets: bytes) -> None:
+        """Put a frame of ours behind those that h2 has written so far."""
+        self._written += self._h2.data_to_send() + octets
 
     def collapse(self, broken: Broken) -> None:
         """End the connection for what the peer did; the parting words stay in the outbox."""
@@ -327,7 +390,7 @@ class Link:
         return self._h2.remote_settings.max_concurrent_streams
 
 
-def room_told(signal: Signal) -> list[Event]:
+def room_told(signal: Signal | Body) -> list[Event]:
     """Say which streams may send more after a signal about windows."""
     match signal:
         case WindowUpdated():

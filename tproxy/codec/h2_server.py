@@ -3,19 +3,18 @@
 from typing import assert_never
 
 from h2.errors import ErrorCodes
+from h2.events import Event as Signal
 from h2.events import (
-    DataReceived,
     PingAckReceived,
     RequestReceived,
     StreamReset,
     TrailersReceived,
 )
-from h2.events import Event as Signal
 
 from tproxy.codec import h2_fields as fields
 from tproxy.codec.events import Event, Failed, Leaving, RequestStarted
-from tproxy.codec.h2_frames import LAST_STREAM, Broken, GoAway
-from tproxy.codec.h2_link import Link, Stream, code_name, room_told
+from tproxy.codec.h2_frames import LAST_STREAM, Body, Broken, GoAway
+from tproxy.codec.h2_link import Link, code_name, room_told
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone
@@ -62,9 +61,9 @@ class Http2Server:
     def resume(self) -> list[Event]:
         return []
 
-    def _take(self, signal: Signal | GoAway, events: list[Event]) -> None:
+    def _take(self, signal: Signal | Body | GoAway, events: list[Event]) -> None:
         match signal:
-            case RequestReceived() | DataReceived() | TrailersReceived():
+            case RequestReceived() | Body() | TrailersReceived():
                 self._message(signal, events)
             case StreamReset():
                 self._reset(signal, events)
@@ -77,13 +76,13 @@ class Http2Server:
                 events += room_told(signal)
 
     def _message(
-        self, signal: RequestReceived | DataReceived | TrailersReceived, events: list[Event]
+        self, signal: RequestReceived | Body | TrailersReceived, events: list[Event]
     ) -> None:
         number = signal.stream_id
         try:
             match signal:
-                case DataReceived():
-                    self._link.data(signal, events)
+                case Body():
+                    self._link.content(signal, events)
                 case RequestReceived():
                     self._request(number, events, ended=signal.stream_ended is not None)
                 case TrailersReceived():
@@ -103,9 +102,8 @@ class Http2Server:
         owed = fields.content_length(head.headers)
         if ended and owed:
             raise fields.Malformed(fields.MESSAGING_RULE)
-        self._link.streams[number] = Stream(
-            head.method, receiving=not ended, owed=owed, upgrading=bool(head.upgrade)
-        )
+        stream = self._link.open(number, head.method, upgrading=bool(head.upgrade))
+        stream.receiving, stream.owed = not ended, owed
         events.append(RequestStarted(number, head, ended))
 
     def _reset(self, signal: StreamReset, events: list[Event]) -> None:

@@ -24,7 +24,9 @@ class AccessLog:
         self._journal = journal
 
     @asynccontextmanager
-    async def __call__(self, exchange: Exchange, request: Request, forward: Handler) -> AsyncIterator[Response]:
+    async def __call__(
+        self, exchange: Exchange, request: Request, forward: Handler
+    ) -> AsyncIterator[Response]:
         """Give the request an id and a trace, and record the exchange when its scope ends."""
         headers, trace = traced(request.head.headers, NEW_ID)
         request = replace(request, head=replace(request.head, headers=headers))

@@ -15,7 +15,9 @@ class Filter(Protocol):
     one may open several, one after the other.
     """
 
-    def __call__(self, exchange: Exchange, request: Request, forward: Handler) -> Scope[Response]: ...
+    def __call__(
+        self, exchange: Exchange, request: Request, forward: Handler
+    ) -> Scope[Response]: ...
 
 
 def chained(filters: Sequence[Filter], handler: Handler) -> Handler:
@@ -25,5 +27,7 @@ def chained(filters: Sequence[Filter], handler: Handler) -> Handler:
     return handler
 
 
-def _through(each: Filter, forward: Handler, exchange: Exchange, request: Request) -> Scope[Response]:
+def _through(
+    each: Filter, forward: Handler, exchange: Exchange, request: Request
+) -> Scope[Response]:
     return each(exchange, request, forward)

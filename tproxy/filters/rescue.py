@@ -5,11 +5,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import quote
 
 from tproxy.model.exchange import Exchange, Handler
-from tproxy.model.http import Content, Headers, HttpVersion, Request, RequestHead, Response, ResponseHead
+from tproxy.model.http import (
+    Content,
+    Headers,
+    HttpVersion,
+    Request,
+    RequestHead,
+    Response,
+    ResponseHead,
+)
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
 
 CONNECT_ERROR = "upstream connect error or disconnect/reset before headers. reset reason: "
-"""Envoy's words, which people search for."""
+
+MESSAGES = {
+    ResponseFlag.DENIED: "RBAC: access denied",
+    ResponseFlag.NO_HEALTHY_UPSTREAM: "no healthy upstream",
+    ResponseFlag.UPSTREAM_CONNECT: CONNECT_ERROR + "connection failure",
+    ResponseFlag.UPSTREAM_CLOSED: CONNECT_ERROR + "connection termination",
+    ResponseFlag.UPSTREAM_RESET: CONNECT_ERROR + "remote reset",
+    ResponseFlag.UPSTREAM_PROTOCOL: CONNECT_ERROR + "protocol error",
+    ResponseFlag.UPSTREAM_TIMEOUT: "upstream request timeout",
+}
+"""Envoy's words, which people search for; for other flags the details say it."""
 
 
 @asynccontextmanager
@@ -49,20 +67,4 @@ def _grpc(error: ProxyError) -> tuple[ResponseHead, Content]:
 
 def message(error: ProxyError) -> str:
     """Say what a peer may know: what happened, never to whom or why in our own words."""
-    match error.flag:
-        case ResponseFlag.DENIED:
-            return "RBAC: access denied"
-        case ResponseFlag.NO_HEALTHY_UPSTREAM:
-            return "no healthy upstream"
-        case ResponseFlag.UPSTREAM_CONNECT:
-            return CONNECT_ERROR + "connection failure"
-        case ResponseFlag.UPSTREAM_CLOSED:
-            return CONNECT_ERROR + "connection termination"
-        case ResponseFlag.UPSTREAM_RESET:
-            return CONNECT_ERROR + "remote reset"
-        case ResponseFlag.UPSTREAM_PROTOCOL:
-            return CONNECT_ERROR + "protocol error"
-        case ResponseFlag.UPSTREAM_TIMEOUT:
-            return "upstream request timeout"
-        case _:
-            return error.details
+    return MESSAGES.get(error.flag, error.details)

@@ -9,7 +9,7 @@ with names of its own, and a pid namespace that ends with its supervisor (`names
 `records`). `lifecycle` runs the init step and the sidecar around the applications in it.
 """
 
-from tproxy.lab.lifecycle import open_pod, remove
+from tproxy.lab.lifecycle import open_pod, remove, require_root
 from tproxy.lab.namespaces import Stdio
 from tproxy.lab.pod import Pod, attach
 from tproxy.lab.process import Process
@@ -32,5 +32,6 @@ __all__ = [
     "attach",
     "open_pod",
     "remove",
+    "require_root",
     "serve",
 ]

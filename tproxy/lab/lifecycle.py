@@ -71,9 +71,14 @@ async def _end(record: Record) -> None:
             return
 
 
-def _check(spec: PodSpec, user: User) -> None:
+def require_root() -> None:
+    """Refuse anyone else before anything is touched."""
     if os.geteuid() != 0:
-        raise LabError("a pod is made of network namespaces, which takes root: use sudo")
+        raise LabError("pods are network namespaces, which take root: use sudo")
+
+
+def _check(spec: PodSpec, user: User) -> None:
+    require_root()
     user.refuse_proxy()
     if spec.policies is not None:
         check_readable(spec.policies)

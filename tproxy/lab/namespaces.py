@@ -180,9 +180,17 @@ def _hold(view: View) -> None:
             _mount(source, target, "", MS_BIND)
     socket.sethostname(view.hostname)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the orphans left to pid 1
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(-1, signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _pass_on)
     os.write(sys.stdout.fileno(), READY)
     os.read(sys.stdin.fileno(), 1)
+
+
+def _pass_on(number: int, _frame: object) -> None:
+    """Hand a signal on to all others in the pod; without others there is no one to stay for."""
+    try:
+        os.kill(-1, number)
+    except ProcessLookupError:
+        sys.exit()
 
 
 def _libc() -> ctypes.CDLL:

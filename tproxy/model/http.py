@@ -48,8 +48,9 @@ class Headers:
         return type(self)(self.fields + fields)
 
     def with_value(self, name: bytes, value: bytes) -> Self:
-        """Return these fields with `name` set to `value`, at the end unless it stood there alone."""
-        return self.without(frozenset((name,))).plus((name, value))
+        """Return these fields with `name` (written in lower case) set to `value`, at the end."""
+        kept = self.without(frozenset((name,))) if name in self else self
+        return kept.plus((name, value))
 
     def __iter__(self) -> Iterator[Field]:
         """Give the fields in order."""

@@ -1,7 +1,8 @@
 """Who a workload is, as operators and dashboards name it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 UNKNOWN = "unknown"
 """What a label says when nobody knows: dashboards drop a series whose label is absent."""
@@ -16,6 +17,17 @@ class Workload:
     service_account: str = UNKNOWN
     cluster: str = UNKNOWN
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def or_else(self, other: Self) -> Self:
+        """Fill in what nobody knows of this workload from `other`."""
+        return replace(
+            self,
+            name=_known(self.name, other.name),
+            namespace=_known(self.namespace, other.namespace),
+            service_account=_known(self.service_account, other.service_account),
+            cluster=_known(self.cluster, other.cluster),
+            labels={**other.labels, **self.labels},
+        )
 
     @property
     def app(self) -> str:
@@ -44,3 +56,7 @@ class Workload:
             or self.labels.get("version")
             or "latest"
         )
+
+
+def _known(value: str, otherwise: str) -> str:
+    return otherwise if value == UNKNOWN else value

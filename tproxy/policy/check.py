@@ -1,7 +1,7 @@
 """Hold a document against the schema and report all that is wrong, where msgspec would stop at the first mistake."""
 
 from collections.abc import Iterator
-from enum import EnumMeta
+from enum import StrEnum
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -15,11 +15,12 @@ Expected = Any
 
 def check(file: str, node: Node, expected: Expected, path: Path = ()) -> Iterator[Finding]:
     """Compare `node` with `expected`, and all that it holds."""
+    origin: object = get_origin(expected)
     if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
         yield from _check_struct(file, node, expected, path)
-    elif get_origin(expected) is tuple:
+    elif origin is tuple:
         yield from _check_items(file, node, get_args(expected)[0], path)
-    elif get_origin(expected) is dict:
+    elif origin is dict:
         yield from _check_values(file, node, get_args(expected)[1], path)
     else:
         yield from _check_leaf(file, node, expected, path)
@@ -41,7 +42,7 @@ def _check_struct(
         elif key != tag:
             hint = did_you_mean(key, fields) or f", known are {', '.join(fields)}"
             message = f"unknown field {key!r}{hint}"
-            yield Finding(file, node.keys[key], Code.UNKNOWN_FIELD, path, message)
+            yield Finding(file, node.keys[key], Code.UNKNOWN_FIELD, (*path, key), message)
     for key, field in fields.items():
         if field.required and key not in node.value:
             yield Finding(file, node.mark, Code.WRONG_TYPE, path, f"needs a field {key!r}")
@@ -77,10 +78,10 @@ def _check_leaf(file: str, node: Node, expected: Expected, path: Path) -> Iterat
 def _hint(node: Node, expected: Expected) -> str:
     alternatives = get_args(expected) or (expected,)
     values = [
-        str(member.value)
+        str(member)
         for each in alternatives
-        if isinstance(each, EnumMeta)
-        for member in each.__members__.values()
+        if isinstance(each, type) and issubclass(each, StrEnum)
+        for member in each
     ]
     if values:
         return did_you_mean(str(node.value), values) or f", known are {', '.join(values)}"

@@ -31,7 +31,8 @@ def compiled(files: Sequence[SourceFile], generation: int) -> Snapshot | tuple[F
     for document in documents:
         findings.extend(_mistakes(document))
     if findings:
-        return tuple(findings)
+        order = {source.name: place for place, source in enumerate(files)}
+        return tuple(sorted(findings, key=lambda each: (order[each.file], each.mark)))
     return _snapshot(documents[0], generation) if documents else Snapshot(generation)
 
 
@@ -67,23 +68,27 @@ def _mistakes(document: Document) -> Iterator[Finding]:
 def _detection_mistakes(document: Document) -> Iterator[Finding]:
     spec = document.config.spec.detection
     try:
-        if not 0 < _timeout(spec.timeout) <= LONGEST_DETECTION:
-            raise ValueError(f"must be above 0 and at most {LONGEST_DETECTION:g}s")
+        _timeout(spec.timeout)
     except ValueError as error:
         yield document.finding(Code.BAD_VALUE, ("spec", "detection", "timeout"), str(error))
     try:
-        if not LEAST_DETECTION <= _max_bytes(spec.max_bytes) <= MOST_DETECTION:
-            raise ValueError(f"must be {LEAST_DETECTION} to {MOST_DETECTION} bytes")
+        _max_bytes(spec.max_bytes)
     except ValueError as error:
         yield document.finding(Code.BAD_VALUE, ("spec", "detection", "maxBytes"), str(error))
 
 
 def _timeout(text: str | None) -> float:
-    return DetectionSettings().seconds if text is None else duration(text)
+    seconds = DetectionSettings().seconds if text is None else duration(text)
+    if not 0 < seconds <= LONGEST_DETECTION:
+        raise ValueError(f"{text!r} must be above 0 and at most {LONGEST_DETECTION:g}s")
+    return seconds
 
 
 def _max_bytes(value: int | str | None) -> int:
-    return DetectionSettings().bytes if value is None else size(value)
+    octets = DetectionSettings().bytes if value is None else size(value)
+    if not LEAST_DETECTION <= octets <= MOST_DETECTION:
+        raise ValueError(f"{value!r} must be {LEAST_DETECTION} to {MOST_DETECTION} bytes")
+    return octets
 
 
 def _port_mistakes(document: Document) -> Iterator[Finding]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
+MAX_LENGTH = 600
+"""Characters of a finding: a message and a long path."""
+
 Path = tuple[str | int, ...]
 """Keys and indices from a document's root to a value."""
 
@@ -29,7 +32,7 @@ class Code(StrEnum):
     """Two statements that cannot both hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Mark:
     """A place in a file; both count from 1, as editors do."""
 
@@ -50,7 +53,7 @@ class Finding:
     def __str__(self) -> str:
         """`file:line:col TPX0103 error $.spec.port: …`, which editors and CI can follow."""
         place = f"{self.file}:{self.mark.line}:{self.mark.column}"
-        return f"{place} {self.code} error {written(self.path)}: {self.message}"
+        return _bounded(f"{place} {self.code} error {written(self.path)}: {self.message}")
 
 
 def written(path: Path) -> str:
@@ -58,8 +61,22 @@ def written(path: Path) -> str:
     return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
 
+def _bounded(line: str) -> str:
+    """Keep a finding on one line of bearable length, whatever the file quotes."""
+    shown = line if len(line) <= MAX_LENGTH else line[:MAX_LENGTH] + "…"
+    return shown if shown.isprintable() else "".join(map(_printable, shown))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
+MAX_WORD = 64
+"""Characters that are compared with what is known: comparing takes quadratic time."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the nearest of `known`, or nothing when none is near."""
     folded = {each.lower(): each for each in known}
-    near = get_close_matches(word.lower(), folded, n=1)
+    near = get_close_matches(word[:MAX_WORD].lower(), folded, n=1, cutoff=0.7)
     return f", did you mean {folded[near[0]]!r}?" if near else ""

@@ -56,11 +56,11 @@ def _kind(file: str, node: Node) -> type[Config] | Finding:
 def _why_not(version: str, kind: str) -> str:
     if not (version and kind):
         return "is no policy: it needs `apiVersion` and `kind`"
+    if version.startswith(FOREIGN_GROUPS):
+        return f"{kind} is not supported by this version; refusing to start rather than ignore it"
     kinds = {known: supported for supported, known in KINDS}
     if kind in kinds:
         return f"{kind} of {version!r} is not supported, write apiVersion: {kinds[kind]}"
     if hint := did_you_mean(kind, kinds):
         return f"unknown kind {kind!r}{hint}"
-    if version.startswith(FOREIGN_GROUPS):
-        return f"{kind} is not supported by this version; refusing to start rather than ignore it"
     return f"unknown kind {kind!r} of {version!r}, known are {', '.join(kinds)}"

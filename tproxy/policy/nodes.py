@@ -8,6 +8,7 @@ make a small file unfold into gigabytes.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,10 +19,12 @@ MAX_BYTES = 1 << 20
 """One file: more is no policy that people review, and each byte is parsed before traffic flows."""
 MAX_DEPTH = 32
 """Nesting of values: the deepest policy needs about ten."""
-MAX_SHOWN = 80
-"""Characters of a key in a finding."""
+_NO_KEYS: Mapping[str, Mark] = MappingProxyType({})
 
 Scalar = str | int | float | bool | None
+
+_Events = Iterator[Any]
+"""Of yaml's events; which kind may come next is YAML's grammar, not a type."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile(
@@ -47,7 +50,7 @@ class Node:
 
     mark: Mark
     value: "Scalar | tuple[Node, ...] | dict[str, Node]"
-    keys: Mapping[str, Mark] = field(default_factory=dict)
+    keys: Mapping[str, Mark] = field(default_factory=lambda: _NO_KEYS)
     """Where a mapping's keys stand."""
 
     def plain(self) -> Any:  # noqa: ANN401 - whatever YAML can hold
@@ -128,7 +131,7 @@ class _Composer:
                 if node.value is not None:
                     yield node
 
-    def _node(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> Node:
+    def _node(self, event: yaml.NodeEvent, events: _Events, path: Path) -> Node:
         mark = _mark(event)
         self._refuse_features(event, mark, path)
         if isinstance(event, yaml.ScalarEvent):
@@ -139,17 +142,17 @@ class _Composer:
             return self._mapping(mark, events, path)
         return Node(mark, None)
 
-    def _items(self, events: Iterator[yaml.Event], path: Path) -> Iterator[Node]:
+    def _items(self, events: _Events, path: Path) -> Iterator[Node]:
         index = 0
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             yield self._node(event, events, (*path, index))
             index += 1
 
-    def _mapping(self, mark: Mark, events: Iterator[yaml.Event], path: Path) -> Node:
+    def _mapping(self, mark: Mark, events: _Events, path: Path) -> Node:
         values: dict[str, Node] = {}
         keys: dict[str, Mark] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
-            key = self._key(event, events, path)
+            key = self._key(event, path)
             value = self._node(next(events), events, (*path, key))
             if key in values:
                 first = keys[key]
@@ -163,47 +166,44 @@ class _Composer:
             values[key], keys[key] = value, _mark(event)
         return Node(mark, values, keys)
 
-    def _key(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> str:
-        key = self._node(event, events, path)
-        if isinstance(event, yaml.ScalarEvent):
-            return event.value if len(event.value) <= MAX_SHOWN else event.value[:MAX_SHOWN] + "…"
-        self._find(key.mark, Code.YAML_FEATURE, path, "a key must be text")
-        return "?"
+    def _key(self, event: yaml.NodeEvent, path: Path) -> str:
+        """Take a key as it is written, for what Kubernetes calls a port is text too; no key may hold other values."""
+        if not isinstance(event, yaml.ScalarEvent):
+            raise Refused(_mark(event), Code.YAML_FEATURE, "a key must be text")
+        self._refuse_features(event, _mark(event), path)
+        return str(event.value)
 
-    def _refuse_features(self, event: yaml.Event, mark: Mark, path: Path) -> None:
+    def _refuse_features(self, event: yaml.NodeEvent, mark: Mark, path: Path) -> None:
         if len(path) > MAX_DEPTH:
             raise Refused(mark, Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
         if event.anchor is not None:
             self._find(
                 mark, Code.YAML_FEATURE, path, "anchors and aliases are refused, write it out"
             )
-        elif event.tag is not None:
-            self._find(
-                mark, Code.YAML_FEATURE, path, f"the tag {event.tag!r} is refused, leave it out"
-            )
+        elif tag := getattr(event, "tag", None):
+            self._find(mark, Code.YAML_FEATURE, path, f"the tag {tag!r} is refused, leave it out")
 
     def _find(self, mark: Mark, code: Code, path: Path, message: str) -> None:
         self._findings.append(Finding(self._source.name, mark, code, path, message))
 
 
-def _events(text: str) -> Iterator[yaml.Event]:
+def _events(text: str) -> _Events:
     try:
         yield from yaml.parse(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        raise Refused(_problem_mark(error), Code.SYNTAX, _problem(error)) from error
+        raise Refused(_place(error.problem_mark), Code.SYNTAX, _problem(error)) from error
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     return ", ".join(each for each in (error.problem, error.context) if each)
 
 
-def _problem_mark(error: yaml.MarkedYAMLError) -> Mark:
-    mark = error.problem_mark
-    return Mark(mark.line + 1, mark.column + 1)
-
-
 def _mark(event: yaml.Event) -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+    return _place(event.start_mark)
+
+
+def _place(mark: Any) -> Mark:  # noqa: ANN401 - each of yaml's parsers has its own type
+    return Mark(mark.line + 1, mark.column + 1)
 
 
 def _scalar(event: yaml.ScalarEvent) -> Scalar:

@@ -1,6 +1,6 @@
 """The format of policy files: this is its reference, and what it does not name is refused."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -33,7 +33,7 @@ class WorkloadSpec(_Spec, frozen=True):
     labels: dict[str, str] = {}
 
 
-class PortProtocol(Enum):
+class PortProtocol(StrEnum):
     """What a port speaks, in the words of Kubernetes' `appProtocol`, and how it is carried."""
 
     HTTP = "HTTP"
@@ -56,7 +56,7 @@ class PortProtocol(Enum):
                 return Protocol.OPAQUE
 
 
-class PortDirection(Enum):
+class PortDirection(StrEnum):
     """Connections to the application's port, or to that port of somebody else's."""
 
     INBOUND = "INBOUND"
@@ -86,7 +86,7 @@ class DetectionSpec(_Spec, frozen=True):
     """A size: `8192`, `8KiB`."""
 
 
-class LogFormat(Enum):
+class LogFormat(StrEnum):
     """How a line of the access log is written."""
 
     JSON = "json"
@@ -135,6 +135,5 @@ FOREIGN_GROUPS = (
     "telemetry.istio.io/",
     "extensions.istio.io/",
     "gateway.networking.k8s.io/",
-    "tproxy.io/",
 )
 """API groups whose objects are meant for a proxy like this one: to leave one out would open what it closes."""

@@ -15,13 +15,15 @@ from tproxy.policy.schema import LogFormat
 DEFAULT_ALLOW = Decision(allowed=True, by="default-allow")
 PASSTHROUGH = Route("allow_any", "PassthroughCluster")
 
+_LIMITS = Limits()
+
 
 @dataclass(frozen=True, slots=True)
 class DetectionSettings:
     """How long and how far a connection's opening is looked at."""
 
-    seconds: float = Limits.sniff_seconds
-    bytes: int = Limits.sniff_bytes
+    seconds: float = _LIMITS.sniff_seconds
+    bytes: int = _LIMITS.sniff_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ async def _sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot) -> Flo
         declared = Protocol.OPAQUE
     if declared is not None:
         return flow.known_as(Sniffed(declared, Detection.DECLARED), 0.0)
-    return flow.known_as(*await detect(downstream, limits=snapshot.limits))
+    settings = snapshot.detection
+    return flow.known_as(*await detect(downstream, seconds=settings.seconds, size=settings.bytes))
 
 
 async def _serve(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:

@@ -93,7 +93,9 @@ class HttpServer:
     async def _linger(self) -> None:
         """Let the peer read what was written before the connection goes."""
         transport = self._connection.transport
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it is gone already
+        with contextlib.suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError
+        ):  # it is gone already
             await transport.send_eof()
             left = LINGER_BYTES
             while left > 0 and (data := await transport.receive_some(self._limits.part_bytes)):

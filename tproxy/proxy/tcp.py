@@ -13,7 +13,9 @@ from tproxy.upstream.forward import connect, source_of
 
 FAILURES = {
     RelayEnd.COMPLETE: None,
-    RelayEnd.DOWNSTREAM_BROKE: DownstreamError(ResponseFlag.DOWNSTREAM_RESET, "downstream_remote_reset"),
+    RelayEnd.DOWNSTREAM_BROKE: DownstreamError(
+        ResponseFlag.DOWNSTREAM_RESET, "downstream_remote_reset"
+    ),
     RelayEnd.UPSTREAM_BROKE: UpstreamError(ResponseFlag.UPSTREAM_RESET, "upstream_remote_reset"),
 }
 
@@ -27,7 +29,9 @@ async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime:
     upstream: TcpStream | None = None
     try:
         upstream = await connect(flow.original_dst, source_of(flow), runtime.limits)
-        end = await relay(downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits)
+        end = await relay(
+            downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
+        )
         failure = FAILURES[end]
     except UpstreamError as error:
         failure = error

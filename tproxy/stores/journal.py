@@ -12,6 +12,7 @@ from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import ProxyError, ResponseFlag, downstream_gone
 from tproxy.model.route import Route
+from tproxy.policy.schema import LogFormat
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
 from tproxy.telemetry.metrics import Metrics
@@ -156,7 +157,7 @@ class Journal:
     def _line(self, record: Record) -> None:
         log = self._policies.current.access_log
         if log.enabled:
-            self._write(json_line(record) if log.format == "json" else text_line(record))
+            self._write(json_line(record) if log.format is LogFormat.JSON else text_line(record))
 
 
 def _ending(

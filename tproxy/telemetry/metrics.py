@@ -137,7 +137,9 @@ def _request_families(all_series: tuple[RequestSeries, ...], *, openmetrics: boo
         ("istio_response_messages", "gRPC messages from servers.", "response_messages"),
     )
     for name, about, field in counts:
-        values = [(each.labels, getattr(each, field)) for each in all_series]
+        values = [
+            (each.labels, getattr(each, field)) for each in all_series if getattr(each, field)
+        ]
         yield from counter_family(name, about, values, openmetrics=openmetrics)
     histograms = (
         ("istio_request_duration_milliseconds", "Duration of requests.", "duration"),

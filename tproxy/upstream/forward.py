@@ -28,7 +28,9 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 
 def source_of(flow: Flow) -> Address | None:
     """Choose what our end of the upstream connection is bound to, lest it be captured again."""
-    return INBOUND_SOURCE[flow.original_dst.is_ipv6] if flow.direction is Direction.INBOUND else None
+    return (
+        INBOUND_SOURCE[flow.original_dst.is_ipv6] if flow.direction is Direction.INBOUND else None
+    )
 
 
 async def connect(address: Address, source: Address | None, limits: Limits) -> TcpStream:
@@ -59,7 +61,9 @@ class Forward:
         A request that met a connection which the upstream had just closed is sent once more over a new one, if it
         may be: no body, and a method that bears repeating.
         """
-        target = Target(exchange.flow.original_dst, exchange.flow.protocol, source_of(exchange.flow))
+        target = Target(
+            exchange.flow.original_dst, exchange.flow.protocol, source_of(exchange.flow)
+        )
         request = replace(request, head=_addressed(request.head, target.address))
         async with AsyncExitStack() as scope:
             try:
@@ -90,12 +94,15 @@ class Forward:
 
 async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Response:
     fresh = pooled.fresh
+    asked = trio.current_time()
     try:
         head = await stream.response(request.inform)
     except UpstreamError as error:
         if fresh or error.flag is not ResponseFlag.UPSTREAM_CLOSED:
             raise
         raise _Stale(error.flag, error.details, cause=error.cause) from error
+    took = b"%d" % ((trio.current_time() - asked) * 1000)
+    head = replace(head, headers=head.headers.with_value(b"x-envoy-upstream-service-time", took))
     return Response(head, stream, upstream=pooled.stream.peer, upstream_local=pooled.stream.local)
 
 

@@ -112,7 +112,9 @@ class Pool:
 
     async def _open(self, target: Target, shelf: _Shelf) -> Pooled:
         stream = await self._dial(target)
-        pooled = Pooled(target, HttpConnection(stream, self._codec(target.protocol), self._limits), stream)
+        pooled = Pooled(
+            target, HttpConnection(stream, self._codec(target.protocol), self._limits), stream
+        )
         shelf.pooled.append(pooled)
         return pooled
 

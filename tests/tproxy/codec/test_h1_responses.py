@@ -508,6 +508,15 @@ def asking(method: bytes, *fields: tuple[bytes, bytes], upgrade: bytes = b"") ->
             id="upgrade",
         ),
         pytest.param(
+            RequestHead(
+                b"CONNECT", b"http", b"a:1", b"/x", NO_HEADERS, HttpVersion.HTTP2, b"websocket"
+            ),
+            [],
+            False,
+            b"GET /x HTTP/1.1\r\nHost: a:1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            id="extended CONNECT",
+        ),
+        pytest.param(
             asking(b"CONNECT"),
             [],
             False,

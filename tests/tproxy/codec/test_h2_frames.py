@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tproxy.codec import h2_frames as frames
-from tproxy.codec.h2_frames import Broken, Frame, FrameReader, GoAway
+from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
 
 SETTINGS = frame(frames.SETTINGS, 0, 0)
 OPENING = frames.PREFACE + SETTINGS
@@ -21,10 +21,9 @@ def reader(*, preface: bytes = frames.PREFACE) -> FrameReader:
 
 def test_frames_come_out_whole_with_their_header_read() -> None:
     data = frame(frames.DATA, 1, 5, b"body")
-    assert list(reader().feed(OPENING + data)) == [
-        Frame(frames.SETTINGS, 0, 0, SETTINGS),
-        Frame(frames.DATA, 1, 5, data),
-    ]
+    told = list(reader().feed(OPENING + data))
+    assert told == [Frame(frames.SETTINGS, 0, 0, b""), Frame(frames.DATA, 1, 5, b"body")]
+    assert told[1].octets == data
 
 
 @given(cuts=st.lists(st.integers(0, 80), max_size=8))
@@ -105,20 +104,44 @@ def test_goaway_is_read_as_it_is_written() -> None:
 def test_a_goaway_that_says_nothing_is_refused(
     stream: int, payload: bytes, code: ErrorCodes
 ) -> None:
-    octets = frame(frames.GOAWAY, 0, stream, payload)
     with pytest.raises(Broken) as refused:
-        frames.read_goaway(Frame(frames.GOAWAY, 0, stream, octets))
+        frames.read_goaway(Frame(frames.GOAWAY, 0, stream, payload))
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("flags", "payload", "expected"),
+    [
+        pytest.param(0, b"body", Body(1, b"body", 4, ended=False), id="plain"),
+        pytest.param(1, b"", Body(1, b"", 0, ended=True), id="the-end-alone"),
+        pytest.param(8, b"\x02body\0\0", Body(1, b"body", 7, ended=False), id="padded"),
+        pytest.param(9, b"\x00body", Body(1, b"body", 5, ended=True), id="padded-with-nothing"),
+        pytest.param(8, b"\x02\0\0", Body(1, b"", 3, ended=False), id="all-padding"),
+    ],
+)
+def test_content_comes_out_of_its_padding(flags: int, payload: bytes, expected: Body) -> None:
+    assert frames.read_data(Frame(frames.DATA, flags, 1, payload)) == expected
+
+
+@pytest.mark.parametrize(
+    ("stream", "payload"),
+    [
+        pytest.param(0, b"\0x", id="on-no-stream"),
+        pytest.param(1, b"", id="no-padding-length"),
+        pytest.param(1, b"\x03abc"[:3], id="padding-longer-than-the-frame"),
+    ],
+)
+def test_content_that_is_all_wrong_is_refused(stream: int, payload: bytes) -> None:
+    with pytest.raises(Broken):
+        frames.read_data(Frame(frames.DATA, frames.PADDED, stream, payload))
 
 
 def test_only_settings_that_somebody_reads_go_on() -> None:
     window, unknown = b"\0\4\0\1\0\0", b"\x10\4\0\0\0\1"
-    octets = frame(frames.SETTINGS, 0, 0, unknown + window + unknown)
-    assert frames.known_settings(Frame(frames.SETTINGS, 0, 0, octets)) == frame(
-        frames.SETTINGS, 0, 0, window
-    )
+    said = Frame(frames.SETTINGS, 0, 0, unknown + window + unknown)
+    assert frames.known_settings(said) == frame(frames.SETTINGS, 0, 0, window)
 
 
 def test_settings_of_no_whole_number_go_on_to_be_refused() -> None:
-    octets = frame(frames.SETTINGS, 0, 0, b"\0\4\0")
-    assert frames.known_settings(Frame(frames.SETTINGS, 0, 0, octets)) == octets
+    said = Frame(frames.SETTINGS, 0, 0, b"\0\4\0")
+    assert frames.known_settings(said) == said.octets

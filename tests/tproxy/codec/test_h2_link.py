@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Event, RequestStarted
 from tproxy.codec.h2_client import Http2Client
-from tproxy.codec.h2_link import TABLE_BYTES, FieldEncoder
+from tproxy.codec.h2_link import TABLE_BYTES, FieldEncoder, Window
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -33,6 +33,17 @@ def test_a_decoder_follows_every_resizing(sizes: list[int]) -> None:
             encoder.header_table_size = size
         block = encoder.encode([*GET, (b"name", value)])
         assert list(decoder.decode(block, raw=True)) == [*GET, (b"name", value)]
+
+
+@given(size=st.integers(1, 200000), parts=st.lists(st.integers(1, 50000), min_size=1))
+def test_a_window_is_never_lost_and_never_more_than_it_was(size: int, parts: list[int]) -> None:
+    window, left = Window(size), size
+    for part in parts:
+        sent = min(part, left)
+        window.take(sent)
+        left += window.give(sent) - sent
+        assert size // 2 <= left <= size
+    assert left > 0
 
 
 STREAMS = st.sampled_from([1, 3, 5])

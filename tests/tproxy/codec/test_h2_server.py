@@ -438,6 +438,38 @@ def test_padding_is_given_back_without_being_told() -> None:
     assert client.h2.local_flow_control_window(stream) > 30000
 
 
+def overrun(limits: Limits, bodies: Iterable[tuple[int, int]]) -> DownstreamError:
+    """What a server says to `bodies`, sizes on streams, that nobody consumed."""
+    server, client = joined(limits)
+    client.request(POST, ended=False)
+    client.request(POST, ended=False)
+    client.pump()
+    *within, (stream, size) = bodies
+    for number, length in within:
+        server.receive(frame(frames.DATA, 0, number, b"x" * length))
+    with pytest.raises(DownstreamError) as refused:
+        server.receive(frame(frames.DATA, 0, stream, b"x" * size))
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("limits", "bodies"),
+    [
+        pytest.param(
+            Limits(stream_window=70000), [(1, 60000), (3, 60000), (1, 10001)], id="a-streams"
+        ),
+        pytest.param(
+            Limits(connection_window=100000), [(1, 60000), (3, 40000), (1, 1)], id="the-connections"
+        ),
+        pytest.param(
+            Limits(stream_window=10), [(1, 60000), (1, 5536)], id="the-default-before-settings"
+        ),
+    ],
+)
+def test_nobody_sends_more_than_a_window(limits: Limits, bodies: list[tuple[int, int]]) -> None:
+    assert overrun(limits, bodies).details == "http2.flow_control_error"
+
+
 # The end
 
 
@@ -471,7 +503,7 @@ def goaways(server: Http2Server) -> list[tuple[int, int]]:
     reader = frames.FrameReader(preface=b"", frame_bytes=2**20, block_bytes=0)
     greeting = frame(frames.SETTINGS, 0, 0)
     return [
-        (int.from_bytes(each.octets[9:13], "big"), int.from_bytes(each.octets[13:17], "big"))
+        (int.from_bytes(each.payload[:4], "big"), int.from_bytes(each.payload[4:8], "big"))
         for each in reader.feed(greeting + server.outbox())
         if each.kind == frames.GOAWAY
     ]

@@ -30,7 +30,9 @@ Http = tuple[HttpConnection, HttpConnection]
 
 def request(path: bytes = b"/", method: bytes = b"GET") -> RequestHead:
     """A request for `path`."""
-    return RequestHead(method, b"http", b"app", path, Headers([(b"host", b"app")]), HttpVersion.HTTP11)
+    return RequestHead(
+        method, b"http", b"app", path, Headers([(b"host", b"app")]), HttpVersion.HTTP11
+    )
 
 
 async def heard(_: ResponseHead) -> None:
@@ -154,7 +156,9 @@ async def test_a_slow_consumer_holds_only_its_own_stream() -> None:
         slow, quick = await ask(client, b"/slow"), await ask(client, b"/quick")
         for number in range(2):
             stream = await accepted(server)
-            nursery.start_soon(stream.transmit, OK, Content(b"x" * LIMITS.stream_window * (2 - number)))
+            nursery.start_soon(
+                stream.transmit, OK, Content(b"x" * LIMITS.stream_window * (2 - number))
+            )
         nursery.start_soon(server.accept)
         with trio.fail_after(5):
             await slow.response(heard)
@@ -286,7 +290,9 @@ async def test_an_idle_upstream_that_said_anything_is_not_used_again(farewell: b
 async def test_pipelined_requests_are_answered_in_order() -> None:
     near, far = tcp_pair()
     server = HttpConnection(far, Http1Server(LIMITS), LIMITS)
-    await near.send_all(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3)))
+    await near.send_all(
+        b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3))
+    )
     for number in range(3):
         stream = await accepted(server)
         assert stream.request.path == b"/%d" % number

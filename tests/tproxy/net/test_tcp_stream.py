@@ -10,9 +10,10 @@ from tproxy.net.tcp_stream import TcpStream
 
 
 async def clogged_pair() -> tuple[TcpStream, TcpStream]:
-    """Make a pair whose first end cannot send any more, until the second receives."""
+    """Make a pair of which neither end can send any more, until the other receives."""
     left, right = tcp_pair()
     await clog(left)
+    await clog(right)
     return left, right
 
 
@@ -154,18 +155,20 @@ async def test_wait_all_sent_waits_for_a_peer_that_does_not_read() -> None:
         left.try_send(b"little")
         await left.wait_all_sent()
         await clog(left)
-        done = trio.Event()
-
-        async def wait() -> None:
-            await left.wait_all_sent()
-            done.set()
-
+        events: list[str] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait)
-            await wait_all_tasks_blocked()
-            assert not done.is_set()
-            while not done.is_set():
-                await right.receive_some()
+
+            async def read() -> None:
+                await wait_all_tasks_blocked()
+                events.append("reading")
+                while True:
+                    await right.receive_some()
+
+            nursery.start_soon(read)
+            await left.wait_all_sent()
+            events.append("all sent")
+            nursery.cancel_scope.cancel()
+        assert events == ["reading", "all sent"]
 
 
 async def test_a_raised_mark_lets_less_sleep_and_an_end_wake() -> None:

@@ -1,0 +1,191 @@
+import hashlib
+import random
+from dataclasses import replace
+
+import pytest
+import trio
+from fakes.sockets import open_descriptors, tcp_pair
+from fakes.streams import memory_pair
+
+from tproxy.model.limits import Limits
+from tproxy.net.pump import Ending, Meter, Pipes, RelayEnd, Traffic, pump, relay
+from tproxy.net.stream import EagerStream
+from tproxy.net.tcp_stream import TcpStream
+
+LIMITS = replace(Limits(), close_seconds=0.2)
+BULK = 64 << 20
+
+
+def pipes(most: int) -> Pipes:
+    """Make a pool of `most` pipes."""
+    return Pipes(most)
+
+
+async def read_all(stream: EagerStream) -> bytes:
+    """Read until the end."""
+    parts = []
+    while part := await stream.receive_some(1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [pytest.param(0, id="copied"), pytest.param(1, id="spliced")])
+async def test_bulk_arrives_whole_in_order_and_counted(most: int) -> None:
+    before = open_descriptors()
+    sender, source = tcp_pair()
+    sink, receiver = tcp_pair()
+    meter, pool = Meter(), pipes(most)
+    block = random.Random(0).randbytes(1 << 20)
+    sent, received = hashlib.blake2b(), hashlib.blake2b()
+
+    async def send() -> None:
+        for number in range(BULK >> 20):
+            piece = number.to_bytes(4, "big") + block[4:]
+            sent.update(piece)
+            await sender.send_all(piece)
+        await sender.send_eof()
+
+    async def receive() -> None:
+        while part := await receiver.receive_some(1 << 20):
+            received.update(part)
+
+    async with sender, source, sink, receiver, trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        nursery.start_soon(receive)
+        ending = await pump(source, sink, meter=meter, pipes=pool)
+    pool.close()
+    assert (ending, meter.bytes) == (Ending.ENDED, BULK)
+    assert received.digest() == sent.digest()
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("most", [0, 1])
+async def test_sizes_of_every_kind_arrive_in_order(most: int) -> None:
+    sender, source = tcp_pair()
+    sink, receiver = tcp_pair()
+    dice = random.Random(1)
+    pieces = [dice.randbytes(dice.choice([1, 700, 65536, 400_000])) for _ in range(80)]
+    got: list[bytes] = []
+
+    async def send() -> None:
+        for piece in pieces:
+            await sender.send_all(piece)
+        await sender.aclose()
+
+    async def receive() -> None:
+        got.append(await read_all(receiver))
+
+    async with source, sink, receiver, trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        nursery.start_soon(receive)
+        assert await pump(source, sink, meter=Meter(), pipes=pipes(most)) is Ending.ENDED
+    assert got == [b"".join(pieces)]
+
+
+async def test_cancelled_in_mid_splice_it_leaks_nothing() -> None:
+    before = open_descriptors()
+    sender, source = tcp_pair()
+    sink, receiver = tcp_pair()
+    pool = pipes(1)
+    async with sender, source, sink, receiver, trio.open_nursery() as nursery:
+        nursery.start_soon(sender.send_all, bytes(BULK))
+        with trio.move_on_after(0.1) as waiting:
+            await pump(source, sink, meter=Meter(), pipes=pool)
+        assert waiting.cancelled_caught
+        nursery.cancel_scope.cancel()
+    assert open_descriptors() == before
+
+
+async def test_streams_without_sockets_are_copied() -> None:
+    (sender, source), (sink, receiver) = memory_pair(), memory_pair()
+    meter = Meter()
+    await sender.send_all(bytes(1 << 20))
+    await sender.send_eof()
+    assert await pump(source, sink, meter=meter, pipes=pipes(1)) is Ending.ENDED
+    assert await read_all(receiver) == bytes(1 << 20)
+    assert meter.bytes == 1 << 20
+
+
+class Relayed:
+    """A relay between two connections; the test holds their far ends."""
+
+    def __init__(self) -> None:
+        self.client, self.downstream = tcp_pair()
+        self.upstream, self.server = tcp_pair()
+        self.traffic = Traffic()
+        self.end: RelayEnd | None = None
+
+    async def run(self) -> None:
+        """Relay, and remember how it ended."""
+        async with self.downstream, self.upstream:
+            self.end = await relay(
+                self.downstream, self.upstream, traffic=self.traffic, pipes=Pipes(), limits=LIMITS
+            )
+
+
+async def test_a_half_closed_connection_goes_on_the_other_way() -> None:
+    relayed = Relayed()
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        await relayed.client.send_all(b"question")
+        await relayed.client.send_eof()
+        assert await read_all(relayed.server) == b"question"
+        await relayed.server.send_all(b"the answer")
+        await relayed.server.send_eof()
+        assert await read_all(relayed.client) == b"the answer"
+    assert relayed.end is RelayEnd.COMPLETE
+    assert (relayed.traffic.received.bytes, relayed.traffic.sent.bytes) == (8, 10)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "expected"),
+    [
+        pytest.param("client", RelayEnd.DOWNSTREAM_BROKE, id="downstream"),
+        pytest.param("server", RelayEnd.UPSTREAM_BROKE, id="upstream"),
+    ],
+)
+async def test_a_reset_is_passed_on_behind_what_came_before_it(
+    breaks: str, expected: RelayEnd
+) -> None:
+    relayed = Relayed()
+    breaking: TcpStream = relayed.client if breaks == "client" else relayed.server
+    other: TcpStream = relayed.server if breaks == "client" else relayed.client
+    async with other, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        await breaking.send_all(b"last words" * 20000)
+        breaking.reset()
+        got = b""
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                got += await other.receive_some()
+        # what the kernel had not sent when it was told to reset never left the breaking end
+        assert (b"last words" * 20000).startswith(got)
+    assert relayed.end is expected
+    assert len(got) in (relayed.traffic.received.bytes, relayed.traffic.sent.bytes)
+
+
+async def test_an_upstream_that_closes_early_resets_the_downstream_after_its_answer() -> None:
+    relayed = Relayed()
+    async with relayed.client, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        await relayed.server.send_all(b"go away")
+        await relayed.server.aclose()
+        assert await read_all(relayed.client) == b"go away"
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await relayed.client.send_all(bytes(4096))
+    assert relayed.end is RelayEnd.UPSTREAM_BROKE
+
+
+async def test_a_broken_sink_does_not_wait_for_ever_for_the_other_direction() -> None:
+    relayed = Relayed()
+    async with relayed.client, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        with trio.move_on_after(0.1):
+            await relayed.server.send_all(bytes(BULK))
+        relayed.server.reset()
+        with trio.fail_after(5):
+            await relayed.client.send_all(b"x")
+            nursery.cancel_scope.deadline = trio.current_time() + 5
+    assert relayed.end is RelayEnd.UPSTREAM_BROKE

@@ -1,0 +1,137 @@
+"""`tproxy demo`: captured pods on this machine, real clients, and an account of what passed."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+import trio
+
+from tproxy.lab import Lab, LabError, Pod
+from tproxy.lab.demo import (
+    STEPS,
+    Line,
+    Performance,
+    Stage,
+    account,
+    check_tools,
+    metrics,
+    perform,
+    set_up,
+)
+
+
+@click.command()
+def demo() -> None:
+    """Run real servers and clients in captured pods; fails unless every step passed, captured."""
+    try:
+        check_tools()
+        failed = trio.run(_demonstrate, Lab.of(os.environ))
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(1 if failed else 0)
+
+
+async def _demonstrate(lab: Lab) -> int:
+    """Play all steps; hands back how many did not pass."""
+    began = trio.current_time()
+    _title("Pods: each a network namespace, with the capture rules loaded and a sidecar beside it")
+    async with set_up(lab, _tell_pod) as stage:
+        failed = 0
+        for number, step in enumerate(STEPS, start=1):
+            performance = await perform(stage, step)
+            failed += bool(performance.problems)
+            _tell_step(number, performance)
+        await _tell_account(stage)
+    passed = len(STEPS) - failed
+    colour = "red" if failed else "green"
+    took = trio.current_time() - began
+    click.secho(
+        f"\n{passed} of {len(STEPS)} steps passed, captured on both sides, in {took:.0f} s; "
+        "nothing of the pods is left.",
+        fg=colour,
+        bold=True,
+    )
+    return failed
+
+
+def _tell_pod(pod: Pod) -> None:
+    where = pod.addresses
+    what = f"{pod.name:<8}{where.v4:<12}{where.v6:<19}applications run as {pod.user.name}"
+    click.echo(f"  {what}, the sidecar as uid 1337")
+
+
+def _tell_step(number: int, performance: Performance) -> None:
+    step = performance.step
+    _title(f"{number}. {step.title}")
+    click.echo(f"  $ {shlex.join(step.argv)}")
+    click.echo(f"  client saw      {_gist(performance.output, step.answer)}")
+    for who, lines in (("client", performance.outbound), (step.server, performance.inbound)):
+        click.echo(f"  {who + ' sidecar':<16}{_logged(lines)}")
+    for problem in performance.problems:
+        click.secho(f"  FAILED: {problem}", fg="red")
+
+
+def _gist(output: str, answer: str) -> str:
+    """The line of a client's output that matters."""
+    lines = output.splitlines()
+    telling = [line for line in lines if answer in line] or lines[-1:]
+    return telling[0] if telling else "(nothing)"
+
+
+def _logged(lines: Sequence[Line]) -> str:
+    if not lines:
+        return "logged nothing"
+    line, own = lines[0], lines[0]["tproxy"]
+    many = f"{len(lines)} times: " if len(lines) > 1 else ""
+    request = f"{line['method']} {line['path']} -> " if line["method"] else ""
+    details = (
+        line["response_code_details"]
+        or f"{line['bytes_received']} B in, {line['bytes_sent']} B out"
+    )
+    code = f"{line['response_code']} " if line["response_code"] else ""
+    flag = "" if line["response_flags"] == "-" else f"{line['response_flags']} "
+    return (
+        f"{many}{own['direction']} {own['detected_protocol']} to {own['original_dst']}: "
+        f"{request}{code}{flag}{details}"
+    )
+
+
+async def _tell_account(stage: Stage) -> None:
+    _title("The account, from the sidecars' access logs")
+    rows = [
+        (
+            *(way.pod, way.direction, way.protocol, way.original_dst, way.upstream, way.outcome),
+            *(str(total.count), str(total.received), str(total.sent)),
+        )
+        for way, total in account(stage.logs).items()
+    ]
+    head = (
+        "POD",
+        "DIRECTION",
+        "DETECTED",
+        "WENT TO",
+        "SENT ON TO",
+        "OUTCOME",
+        "TIMES",
+        "B IN",
+        "B OUT",
+    )
+    _table([head, *rows])
+    _title("From the sidecars' metrics")
+    for pod in stage.pods():
+        for line in await metrics(pod):
+            click.echo(f"  {pod.name:<8}{line}")
+
+
+def _table(rows: Iterable[Sequence[str]]) -> None:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(("  " + "  ".join(cells)).rstrip())
+
+
+def _title(text: str) -> None:
+    click.secho(f"\n{text}", bold=True)

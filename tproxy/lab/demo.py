@@ -1,0 +1,318 @@
+"""The demonstration: real applications in captured pods, and what the sidecars themselves say of them.
+
+Nothing here is told beforehand but what each step does and what it must lead to; everything else is
+read from the sidecars' access logs and metrics.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from tproxy.lab.lifecycle import open_pod
+from tproxy.lab.namespaces import Stdio
+from tproxy.lab.pod import Pod
+from tproxy.lab.records import Lab
+from tproxy.lab.spec import LabError, PodSpec
+
+QUIET = Stdio(subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
+START_TIMEOUT = 10.0
+LOG_TIMEOUT = 3.0
+LOG_INTERVAL = 0.02
+STEP_TIMEOUT = 20.0
+METRICS_URL = "http://127.0.0.1:15020/metrics"
+METRICS = ("istio_requests", "istio_tcp_connections_opened", "tproxy_detect")
+PACKAGES = {
+    "curl": "curl",
+    "nghttpd": "nghttp2-server",
+    "h2load": "nghttp2-client",
+    "redis-server": "redis-server",
+    "redis-cli": "redis-tools",
+}
+
+Line = Mapping[str, Any]
+"""One line of an access log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An application and the pod that it runs in."""
+
+    pod: str
+    argv: Sequence[str]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something the client pod does, and what must come of it."""
+
+    title: str
+    argv: Sequence[str]
+    server: str
+    port: int
+    answer: str
+    """What the client's output must contain."""
+    protocol: str
+    """What both sidecars must detect."""
+    count: int = 1
+    """How many exchanges, or connections of plain TCP, both sidecars must log."""
+    flag: str = "-"
+    """Why the server's sidecar answered itself, if it must."""
+
+
+SITE = Path("/usr/share/common-licenses")
+SERVERS = (
+    Server(
+        "web",
+        [
+            "python3",
+            "-m",
+            "http.server",
+            "80",
+            "--bind",
+            "::",
+            "--protocol",
+            "HTTP/1.1",
+            "-d",
+            str(SITE),
+        ],
+        80,
+    ),
+    Server("api", ["nghttpd", "--no-tls", "-d", str(SITE), "8080"], 8080),
+    Server(
+        "cache",
+        [
+            "redis-server",
+            "--port",
+            "6379",
+            "--bind",
+            "*",
+            "-::*",
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+        ],
+        6379,
+    ),
+)
+FETCH = (
+    "curl",
+    "-sS",
+    "-o",
+    "/dev/null",
+    "-w",
+    "%{http_code} by HTTP/%{http_version} from %{remote_ip}",
+)
+STEPS = (
+    Step("HTTP/1.1 over IPv4", [*FETCH, "-4", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 192.0.2.", "http1"),
+    Step("HTTP/1.1 over IPv6", [*FETCH, "-6", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 2001:db8:", "http1"),
+    Step("HTTP/2 with prior knowledge", [*FETCH, "--http2-prior-knowledge", "http://api:8080/MPL-2.0"], "api", 8080, "200 by HTTP/2", "http2"),
+    Step("200 HTTP/2 requests, ten at once on each of two connections", ["h2load", "-n200", "-c2", "-m10", "http://api:8080/MPL-2.0"], "api", 8080, "200 succeeded, 0 failed", "http2", count=200),
+    Step("a Redis write, carried as plain TCP", ["redis-cli", "-h", "cache", "SET", "greeting", "hello"], "cache", 6379, "OK", "opaque"),
+    Step("a Redis read, carried as plain TCP", ["redis-cli", "-h", "cache", "GET", "greeting"], "cache", 6379, "hello", "opaque"),
+    Step("a port that nothing listens on", [*FETCH, "http://web:81/"], "web", 81, "503", "http1", flag="UF"),
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Log:
+    """A pod's access log, read as it grows. What changes: how far it was read, and all its lines."""
+
+    path: Path
+    lines: list[Line] = field(default_factory=list)
+    _read: int = 0
+
+    def more(self) -> list[Line]:
+        """The whole lines that have come since the last call."""
+        with self.path.open("rb") as log:
+            log.seek(self._read)
+            whole = log.read().rpartition(b"\n")[0]
+        if not whole:
+            return []
+        self._read += len(whole) + 1
+        fresh: list[Line] = [json.loads(line) for line in whole.splitlines()]
+        self.lines += fresh
+        return fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All pods of the demonstration, up, with their applications serving."""
+
+    client: Pod
+    servers: Mapping[str, Pod]
+    logs: Mapping[str, Log]
+
+    def pods(self) -> list[Pod]:
+        """The servers, then the client."""
+        return [*self.servers.values(), self.client]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What came of a step."""
+
+    step: Step
+    output: str
+    outbound: Sequence[Line]
+    """What the client's sidecar logged."""
+    inbound: Sequence[Line]
+    """What the server's sidecar logged."""
+    problems: Sequence[str]
+
+
+def check_tools() -> None:
+    """Refuse to begin without the real programs that the demonstration runs."""
+    missing = sorted(PACKAGES[tool] for tool in PACKAGES if shutil.which(tool) is None)
+    if missing:
+        raise LabError(f"the demo runs real programs: apt-get install {' '.join(missing)}")
+
+
+@asynccontextmanager
+async def set_up(lab: Lab, tell: Callable[[Pod], None]) -> AsyncIterator[Stage]:
+    """The stage while the scope is open; `tell` hears of each pod as it comes up."""
+    async with AsyncExitStack() as scopes:
+        servers = {}
+        for server in SERVERS:
+            pod = await scopes.enter_async_context(open_pod(PodSpec(server.pod), lab))
+            await _serve(pod, server)
+            servers[server.pod] = pod
+            tell(pod)
+        client = await scopes.enter_async_context(open_pod(PodSpec("client"), lab))
+        tell(client)
+        logs = {pod.name: Log(pod.access_log_path) for pod in (*servers.values(), client)}
+        yield Stage(client, servers, logs)
+
+
+async def _serve(pod: Pod, server: Server) -> None:
+    process = await pod.start(server.argv, stdio=QUIET)
+    with trio.move_on_after(START_TIMEOUT):
+        await process.listens(server.port)
+        return
+    raise LabError(f"{server.argv[0]} does not serve port {server.port} of pod {pod.name}")
+
+
+async def perform(stage: Stage, step: Step) -> Performance:
+    """Do one step, and hold what the sidecars logged against what it must lead to."""
+    with trio.move_on_after(STEP_TIMEOUT) as patience:
+        done = await stage.client.run(step.argv)
+    if patience.cancelled_caught:
+        return Performance(step, "", (), (), [f"not done after {STEP_TIMEOUT:.0f} s"])
+    outbound = await _logged(stage.logs["client"], step.count)
+    inbound = await _logged(stage.logs[step.server], step.count)
+    output = (done.stdout + done.stderr).strip()
+    problems = [
+        *([] if step.answer in output else [f"the client did not see {step.answer!r}"]),
+        *_faults("client", "outbound", step, outbound),
+        *_faults(step.server, "inbound", step, inbound),
+    ]
+    if step.flag not in {line["response_flags"] for line in inbound}:
+        problems.append(f"no response flag {step.flag} from the sidecar of {step.server}")
+    return Performance(step, output, outbound, inbound, problems)
+
+
+async def _logged(log: Log, count: int) -> list[Line]:
+    lines = log.more()
+    with trio.move_on_after(LOG_TIMEOUT):
+        while len(lines) < count:
+            await trio.sleep(LOG_INTERVAL)
+            lines += log.more()
+    return lines
+
+
+def _faults(pod: str, direction: str, step: Step, lines: Sequence[Line]) -> list[str]:
+    """What is wrong with what one sidecar logged of a step."""
+    wanted = (direction, step.protocol, str(step.port))
+    right = sum(wanted == facts(line) for line in lines)
+    if right == len(lines) == step.count:
+        return []
+    return [
+        f"not all was captured: the sidecar of {pod} logged {right} of {step.count} "
+        f"as {direction} {step.protocol} to port {step.port}, and {len(lines) - right} others"
+    ]
+
+
+def facts(line: Line) -> tuple[str, str, str]:
+    """A line's direction, detected protocol, and the port that the connection was going to."""
+    own = line["tproxy"]
+    port = str(own["original_dst"]).rpartition(":")[2]
+    return own["direction"], own["detected_protocol"], port
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One way that traffic took through one sidecar."""
+
+    pod: str
+    direction: str
+    protocol: str
+    original_dst: str
+    upstream: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class Sum:
+    """How much took one way. What changes: everything, line by line."""
+
+    count: int = 0
+    received: int = 0
+    sent: int = 0
+
+
+def account(logs: Mapping[str, Log]) -> dict[Passage, Sum]:
+    """Everything that the sidecars logged, summed by the way it took."""
+    sums: dict[Passage, Sum] = {}
+    for pod, log in logs.items():
+        for line in log.lines:
+            total = sums.setdefault(_passage(pod, line), Sum())
+            total.count += 1
+            total.received += line["bytes_received"]
+            total.sent += line["bytes_sent"]
+    return sums
+
+
+def _passage(pod: str, line: Line) -> Passage:
+    own, flag = line["tproxy"], line["response_flags"]
+    code = str(line["response_code"] or "closed")
+    return Passage(
+        pod=pod,
+        direction=own["direction"],
+        protocol=own["detected_protocol"],
+        original_dst=own["original_dst"],
+        upstream=line["upstream_host"] or "-",
+        outcome=code if flag == "-" else f"{code} {flag}",
+    )
+
+
+async def metrics(pod: Pod) -> list[str]:
+    """Some of what the pod's sidecar counts, as `name{label} value`, most telling labels only."""
+    scraped = await pod.run(["curl", "-sS", "--fail", METRICS_URL])
+    if scraped.returncode != 0:
+        raise LabError(f"pod {pod.name}: no metrics at {METRICS_URL}: {scraped.stderr.strip()}")
+    return list(_telling(scraped.stdout))
+
+
+def _telling(text: str) -> Iterable[str]:
+    shown = (
+        "reporter",
+        "request_protocol",
+        "response_code",
+        "response_flags",
+        "direction",
+        "result",
+    )
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if family.name in METRICS and sample.value and sample.name.endswith("_total"):
+                labels = [f"{key}={sample.labels[key]}" for key in shown if key in sample.labels]
+                yield f"{sample.name}{{{', '.join(labels)}}} {sample.value:.0f}"
