@@ -42,7 +42,9 @@ def apply(capture: Capture, *, candidates: Sequence[Engine], force: bool) -> App
         applied = _first_that_works(capture, plan(capture, families), candidates, refused)
         if applied is not None:
             return applied
-    _undo_system()
+    with suppress(EngineError):
+        # Where routes cannot be removed, none could be added.
+        _undo_system()
     raise _failure(capture, candidates, refused)
 
 
@@ -83,7 +85,7 @@ def _first_that_works(
                 engine.remove()
         else:
             _remove_others(engine)
-            return Applied(engine.name, wanted, tuple(refused))
+            return Applied(engine.name, wanted, tuple(dict.fromkeys(refused)))
     return None
 
 
@@ -107,8 +109,16 @@ def _commit(capture: Capture, wanted: Plan, engine: Engine) -> None:
 def _remove_others(chosen: Engine) -> None:
     """Chains that another engine loaded in an earlier run, once ours stand."""
     for engine in holders(engines(Backend.AUTO)):
-        if engine.home != chosen.home:
-            engine.remove()
+        if engine.home != chosen.home and (failed := _failed_removal(engine)):
+            raise CleanupFailed(f"{chosen.name} holds the rules, but so does still {failed}")
+
+
+def _failed_removal(engine: Engine) -> Refused | None:
+    try:
+        engine.remove()
+    except EngineError as error:
+        return Refused(engine.name, str(error))
+    return None
 
 
 def _failure(
@@ -126,20 +136,23 @@ def _failure(
 
 def cleanup() -> list[str]:
     """Remove everything of ours; the engines that held something."""
-    failures: list[str] = []
+    failures: list[Refused] = []
     cleaned: list[str] = []
     for engine in engines(Backend.AUTO):
         # Asked one by one: two engines may share a home, and the first has emptied it.
         if not engine.holds():
             continue
-        try:
-            engine.remove()
+        if failed := _failed_removal(engine):
+            failures.append(failed)
+        else:
             cleaned.append(engine.name)
-        except EngineError as error:
-            failures.append(f"\n  {engine.name}: {error}")
-    _undo_system()
-    if any(engine.holds() for engine in engines(Backend.AUTO)):
-        raise CleanupFailed(f"rules of ours are still there:{''.join(failures)}")
+    try:
+        _undo_system()
+    except EngineError as error:
+        failures.append(Refused("routes and addresses", str(error)))
+    if failures:
+        reasons = "".join(f"\n  {failure}" for failure in failures)
+        raise CleanupFailed(f"not everything of ours could be removed:{reasons}")
     return cleaned
 
 

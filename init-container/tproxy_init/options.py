@@ -73,15 +73,31 @@ def read(argv: Sequence[str], environment: Mapping[str, str]) -> Request:
     """The request in `argv`, the environment filling in for flags that are absent."""
     given = vars(parser().parse_args(_with_verb(argv)))
     verb = Verb(given["verb"])
-    texts = {
-        option.name: text
-        for option in OPTIONS
-        if (text := _text(option, given, environment)) is not None
-    }
+    try:
+        return _request(verb, given, environment)
+    except BadInput as error:
+        raise _traced(error, (*CONTROLS[verb], *OPTIONS), given) from None
+
+
+def _request(
+    verb: Verb, given: Mapping[str, str | None], environment: Mapping[str, str]
+) -> Request:
+    asked = {option.name: _text(option, given, environment) for option in OPTIONS}
+    texts = {name: text for name, text in asked.items() if text is not None}
     controls: dict[str, Any] = {
         option.field: _control(option, given, environment) for option in CONTROLS[verb]
     }
     return Request(verb, parse(texts), **controls)
+
+
+def _traced(
+    error: BadInput, options: Sequence[Option], given: Mapping[str, str | None]
+) -> BadInput:
+    """The same refusal, naming the variable where no flag brought the value."""
+    for option in options:
+        if str(error).startswith(f"--{option.name}: ") and given.get(option.field) is None:
+            return BadInput(f"{error} (from {option.environment})")
+    return error
 
 
 def parser() -> argparse.ArgumentParser:

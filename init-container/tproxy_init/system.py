@@ -49,22 +49,27 @@ HOST_CHAINS = "KUBE-"
 
 @contextmanager
 def _netlink() -> Iterator[Untyped]:
+    """A conversation with the kernel; what goes wrong in it is an EngineError."""
     from pyroute2 import IPRoute  # noqa: PLC0415  125 ms that `plan` need not pay
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415  likewise
 
-    with IPRoute() as netlink:
-        yield netlink
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise EngineError(f"netlink: {error}") from error
 
 
 @contextmanager
 def _tolerating(*codes: int) -> Iterator[None]:
     """Let pass the netlink errors that say: it is so already."""
-    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415  as above
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415  likewise
 
     try:
         yield
     except NetlinkError as error:
         if error.code not in codes:
-            raise EngineError(f"netlink: {error}") from error
+            raise
 
 
 def pod_addresses() -> list[Address]:

@@ -38,6 +38,7 @@ Untyped = Any
 PROXY, APP = 1337, 1000
 
 TOOLS = ("iptables", "ip6tables")
+VARIANTS = ("legacy", "nft")
 
 MOST_DIALS = 4000
 
@@ -341,24 +342,22 @@ class Pod:
 
     def saves(self) -> str:
         """Everything iptables-save can say, of both variants and families, without counters."""
-        commands = [f"{tool}-{variant}-save" for tool in TOOLS for variant in ("legacy", "nft")]
-        return "".join(self._text(command) for command in commands)
+        return self._told(*(f"{tool}-{variant}-save" for tool in TOOLS for variant in VARIANTS))
 
     def kernel(self) -> str:
         """Everything that capture may change, as text without counters."""
-        commands = (
-            ("iptables-legacy-save",),
-            ("ip6tables-legacy-save",),
-            ("nft", "--stateless", "list", "ruleset"),
-            ("ip", "rule"),
-            ("ip", "-6", "rule"),
-            ("ip", "route", "show", "table", "all"),
-            ("ip", "-o", "-6", "addr", "show", "dev", "lo"),
+        return self._told(
+            "iptables-legacy-save",
+            "ip6tables-legacy-save",
+            "nft --stateless list ruleset",
+            "ip rule",
+            "ip -6 rule",
+            "ip route show table all",
+            "ip -o -6 addr show dev lo",
         )
-        return "".join(self._text(*command) for command in commands)
 
-    def _text(self, *command: str) -> str:
-        said = self.pod.run(*command)
+    def _told(self, *commands: str) -> str:
+        said = self.pod.run("sh", "-ec", "\n".join(commands))
         return "".join(_uncounted(line) for line in said.splitlines(keepends=True))
 
 

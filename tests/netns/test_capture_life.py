@@ -37,6 +37,10 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 ENGINES = ["iptables", "nft", "restore"]
 
+NET_ADMIN, NET_RAW = 12, 13
+CAPABILITY_VERSION = 0x20080522
+PR_CAPBSET_DROP = 24
+
 FOREIGN = """*raw
 :THEIRS - [0:0]
 -A PREROUTING -p udp -m udp --dport 9 -j THEIRS
@@ -230,6 +234,21 @@ def _again(engine: str) -> str:
     return ""
 
 
+def test_the_legacy_variant_of_restore_serves_too() -> None:
+    def load() -> list[object]:
+        done = apply(parse({"dns": "true"}), candidates=[RestoreEngine("legacy")], force=False)
+        return [done.engine, RestoreEngine("legacy").differences(done.plan)]
+
+    with pod_and_peer() as made:
+        before = made.kernel()
+        assert made.pod.inside(load) == ["restore (legacy)", []]
+        wanted = made.kernel()
+        assert made.pod.inside(load) == ["restore (legacy)", []]
+        assert made.kernel() == wanted != before
+        assert made.pod.init("cleanup").code == 0
+        assert "TPX_" not in made.saves()
+
+
 def test_auto_takes_python_iptables_where_the_kernel_can_and_asking_changes_nothing() -> None:
     with pod_and_peer() as made:
         before = made.kernel()
@@ -287,22 +306,39 @@ def test_when_nothing_can_capture_every_reason_is_told_and_nothing_is_left() -> 
         assert made.kernel() == before
 
 
+def test_without_privileges_the_refusal_says_what_is_missing() -> None:
+    def powerless(verb: str) -> tuple[int, str, str]:
+        drop(NET_ADMIN, NET_RAW)
+        return run_init([verb])
+
+    with pod_and_peer() as made:
+        before = made.kernel()
+        code, _, err = made.pod.inside(partial(powerless, "apply"))
+        assert (code, "Operation not permitted" in err) == (3, True)
+        code, _, err = made.pod.inside(partial(powerless, "cleanup"))
+        assert (code, "routes and addresses: netlink:" in err) == (7, True)
+        assert made.kernel() == before
+
+
 def limited(argv: list[str], *, keep_tools: bool) -> tuple[int, str, str]:
     """Run as if the container had NET_ADMIN only, or no netfilter programs either."""
     if not keep_tools:
         os.environ["PATH"] = "/nowhere"
-    drop_net_raw()
+    drop(NET_RAW)
     return run_init(argv)
 
 
-def drop_net_raw() -> None:
-    """Give up CAP_NET_RAW (13), keeping the rest."""
-    header = struct.pack("Ii", 0x20080522, 0)
+def drop(*capabilities: int) -> None:
+    """Give up some capabilities for this process and what it runs, keeping the rest."""
+    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
     held = ctypes.create_string_buffer(24)
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     assert libc.capget(header, held) == 0
     words = list(struct.unpack("6I", held.raw))
-    words[0:3] = [word & ~(1 << 13) for word in words[0:3]]
+    for capability in capabilities:
+        assert libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+    lost = sum(1 << capability for capability in capabilities)
+    words[:3] = [word & ~lost for word in words[:3]]
     assert libc.capset(header, struct.pack("6I", *words)) == 0
 
 

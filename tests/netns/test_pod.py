@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import trio
@@ -76,11 +77,18 @@ async def line(process: trio.Process) -> str:
         return (await process.stdout.receive_some()).decode().strip()
 
 
-async def until(claim: Callable[[], bool]) -> None:
+async def until(claim: Callable[[], object]) -> None:
     """Wait for something outside of us to come true."""
     with trio.fail_after(DEADLINE):
         while not claim():  # noqa: ASYNC110  (another process's doing has no event)
             await trio.sleep(0.02)
+
+
+def lines_of(log: Path) -> list[dict[str, Any]]:
+    """An access log's whole lines so far."""
+    return [
+        json.loads(text) for text in log.read_text().splitlines(keepends=True) if text[-1] == "\n"
+    ]
 
 
 def leftovers(lab: Lab) -> list[str]:
@@ -151,7 +159,7 @@ async def test_pods_opened_together_have_addresses_of_their_own(lab: Lab) -> Non
 
 async def test_the_host_is_the_same_before_during_and_after(lab: Lab) -> None:
     before = host_network()
-    async with open_pod(plain("web"), lab) as web:
+    async with open_pod(PodSpec("web"), lab) as web:
         during = host_network()
         await web.run(["true"])
     assert (during, host_network()) == (before, before)
@@ -287,8 +295,9 @@ async def test_a_captured_pod_is_carried_and_logged_on_both_sides(lab: Lab) -> N
         seen = await client.run(["curl", "-sS", "-w", "%{http_code}\n", *fetches(["web"])])
         assert (seen.stdout, seen.stderr) == ("200\n", "")
         for pod, direction in ((client, "outbound"), (web, "inbound")):
-            await until(lambda pod=pod: pod.access_log_path.read_text().endswith("\n"))
-            [told] = map(json.loads, pod.access_log_path.read_text().splitlines())
+            log = pod.access_log_path
+            await until(partial(lines_of, log))
+            [told] = lines_of(log)
             assert (told["tproxy"]["direction"], told["response_code"]) == (direction, 200)
     assert leftovers(lab) == []
 
@@ -297,11 +306,24 @@ async def test_a_command_whose_sidecar_ends_is_ended_too(lab: Lab) -> None:
     script = "echo up; sleep 300"
     async with running("run", "web", "--", "sh", "-c", script) as process:
         assert await line(process) == "up"
+        assert "ready" in tproxy_pod("logs", "web", "--sidecar").stdout
         inside = tproxy_pod("exec", "web", "--user", "0", "--", "pkill", "-KILL", "-u", "1337")
         assert inside.returncode == 0
         assert "the sidecar of web ended (signal 9)" in await line(process)
         assert await process.wait() == 125
     assert leftovers(lab) == []
+
+
+async def test_a_log_is_followed_to_its_pods_end(lab: Lab) -> None:
+    async with open_pod(plain("web"), lab) as web:
+        log = web.init_log_path
+        log.write_text("first\n")
+        async with running("logs", "-f", "web", "--init") as follower:
+            assert await line(follower) == "first"
+            log.write_text("first\nlast\n")
+            assert await line(follower) == "last"
+            assert tproxy_pod("rm", "web").returncode == 0
+            assert await follower.wait() == 0
 
 
 def test_the_demonstration_passes(lab: Lab) -> None:
@@ -310,7 +332,7 @@ def test_the_demonstration_passes(lab: Lab) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert leftovers(lab) == []
+    assert leftovers(lab.inner("demo")) == []
 
 
 @pytest.fixture(scope="module", autouse=True)

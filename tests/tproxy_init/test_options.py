@@ -99,6 +99,17 @@ def test_a_bad_value_is_refused_by_its_option_s_name(argv: list[str], message: s
         read(argv, {})
 
 
+def test_a_bad_value_of_the_environment_is_traced_to_its_variable() -> None:
+    # What Kubernetes puts there for a service called tproxy-inbound.
+    environment = {"TPROXY_INBOUND_PORT": "tcp://192.0.2.1:80"}
+    with pytest.raises(BadInput, match=r"--inbound-port: .* \(from TPROXY_INBOUND_PORT\)$"):
+        read(["plan"], environment)
+    with pytest.raises(
+        BadInput, match=r"is already --outbound-port; each listener needs its own port$"
+    ):
+        read(["plan", "--inbound-port=15001"], {})
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -20,6 +20,7 @@ from tproxy.lab.demo import (
     perform,
     set_up,
 )
+from tproxy.lab.sidecar import tail
 
 
 @click.command()
@@ -27,7 +28,7 @@ def demo() -> None:
     """Run real servers and clients in captured pods; fails unless every step passed, captured."""
     try:
         check_tools()
-        failed = trio.run(_demonstrate, Lab.of(os.environ))
+        failed = trio.run(_demonstrate, Lab.of(os.environ).inner("demo"))
     except LabError as error:
         raise click.ClickException(str(error)) from error
     sys.exit(1 if failed else 0)
@@ -43,6 +44,7 @@ async def _demonstrate(lab: Lab) -> int:
             performance = await perform(stage, step)
             failed += bool(performance.problems)
             _tell_step(number, performance)
+            _tell_why(stage, performance)
         await _tell_account(stage)
     passed = len(STEPS) - failed
     colour = "red" if failed else "green"
@@ -69,8 +71,15 @@ def _tell_step(number: int, performance: Performance) -> None:
     click.echo(f"  client saw      {_gist(performance.output, step.answer)}")
     for who, lines in (("client", performance.outbound), (step.server, performance.inbound)):
         click.echo(f"  {who + ' sidecar':<16}{_logged(lines)}")
+
+
+def _tell_why(stage: Stage, performance: Performance) -> None:
+    """What is wrong with a step, and what the sidecars it passed say about themselves."""
     for problem in performance.problems:
         click.secho(f"  FAILED: {problem}", fg="red")
+    if performance.problems:
+        for pod in (stage.client, stage.servers[performance.step.server]):
+            click.echo(f"  the {pod.name} sidecar's own log ends:{tail(pod.sidecar_log_path)}")
 
 
 def _gist(output: str, answer: str) -> str:

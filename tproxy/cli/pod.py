@@ -264,8 +264,8 @@ async def _print(path: Path, *, follow: bool) -> None:
     async with await trio.open_file(path, errors="replace") as log:
         click.echo(await log.read(), nl=False)
         while follow and await trio.Path(path).exists():
-            click.echo(await log.read(), nl=False)
             await trio.sleep(FOLLOW_INTERVAL)
+            click.echo(await log.read(), nl=False)
 
 
 async def _run(front: "Front", job: Job) -> int:
@@ -274,8 +274,7 @@ async def _run(front: "Front", job: Job) -> int:
         for publish in job.publish:
             port = await nursery.start(serve, publish, opened.record, lab.bridge_netns)
             _say(f"{publish.host}:{port} leads to {opened.name}:{publish.pod_port}")
-        process = await opened.start(job.argv)
-        front.process = process
+        process = await front.start(opened.start(job.argv))
         watch = Watch(opened, process)
         nursery.start_soon(watch.sidecar)
         await process.wait()
@@ -284,8 +283,7 @@ async def _run(front: "Front", job: Job) -> int:
 
 
 async def _exec(front: "Front", name: str, argv: Sequence[str], user: User | None) -> int:
-    process = await attach(Lab.of(os.environ), name).start(argv, user=user)
-    front.process = process
+    process = await front.start(attach(Lab.of(os.environ), name).start(argv, user=user))
     await process.finish()
     return process.status
 
@@ -313,22 +311,40 @@ class Watch:
 
 
 class Front:
-    """The process that signals go to. Without one yet, a signal ends the whole undertaking."""
+    """The command that signals go to. Before there is one, a signal ends the whole undertaking.
+
+    What changes: the command, and what came while it was being started.
+    """
 
     def __init__(self) -> None:
-        self.process: Process | None = None
         self.ended_by: int | None = None
+        self._process: Process | None = None
+        self._early: list[int] | None = None
+
+    async def start(self, starting: Awaitable[Process]) -> Process:
+        """Start the command; it may run for a moment before we hold it, and misses no signal."""
+        self._early = []
+        self._process = await starting
+        for number in self._early:
+            self._process.send_signal(number)
+        return self._process
 
     async def pass_signals(
         self, signals: AsyncIterator[int], undertaking: trio.CancelScope
     ) -> None:
         """Hand on what arrives."""
         async for number in signals:
-            if self.process is None:
+            if self._process is not None:
+                self._pass(number, self._process)
+            elif self._early is not None:
+                self._early.append(number)
+            else:
                 self.ended_by = number
                 undertaking.cancel()
-            elif not (number in FROM_TERMINAL and _at_terminal()):
-                self.process.send_signal(number)
+
+    def _pass(self, number: int, process: Process) -> None:
+        if not (number in FROM_TERMINAL and _at_terminal()):
+            process.send_signal(number)
 
 
 def _at_terminal() -> bool:

@@ -4,7 +4,7 @@ A connection carries another request only when both messages of the exchange bef
 they would. In every other case it closes: what follows could be a body that passes for a request.
 """
 
-from http.client import responses
+from http import HTTPStatus
 
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted
 from tproxy.codec.h1_body import (
@@ -31,6 +31,8 @@ from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Http1Server:
@@ -293,4 +295,4 @@ class Http1Server:
 
 def _status_line(status: int, reason: bytes = b"") -> bytes:
     """Write a status line; HTTP/2 has no reasons, so the registered one is given."""
-    return b"HTTP/1.1 %d %b" % (status, reason or responses.get(status, "").encode())
+    return b"HTTP/1.1 %d %b" % (status, reason or _REASONS.get(status, b""))

@@ -15,61 +15,25 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import Event as Signal
-from h2.events import (
-    RemoteSettingsChanged,
-    WindowUpdated,
-)
+from h2.events import RemoteSettingsChanged, WindowUpdated
 from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
-from hpack import Decoder, Encoder, HeaderTuple, HPACKError, OversizedHeaderListError
+from hpack import HeaderTuple
 
 from tproxy.codec import h2_fields as fields
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Room
+from tproxy.codec.h2_compression import FieldDecoder, FieldEncoder
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
+from tproxy.codec.h2_window import DEFAULT_WINDOW, Window
 from tproxy.model.http import NO_HEADERS, Field, Headers
 from tproxy.model.limits import Limits
 
 MIN_FRAME_BYTES = 16384
 """What MAX_FRAME_SIZE may not be below (RFC 9113, 6.5.2)."""
 
-TABLE_BYTES = 4096
-"""The compression table we use even if the peer offers a larger one: it is our memory that it fills."""
-
-DEFAULT_WINDOW = 65535
-
 DECODING_MARGIN = 2
 """A block this many times over `head_bytes` is not even decoded, which ends the connection; below, its stream only."""
-
-
-class Window:
-    """What the peer may send. What changes: how much of it is left, and how much is due to be granted again.
-
-    It is granted again in halves: fewer announcements than parts, and never a peer that waits for one in vain.
-    """
-
-    __slots__ = ("_due", "_least", "_left", "_size")
-
-    def __init__(self, size: int) -> None:
-        self._size = self._left = size
-        self._due = 0
-        self._least = min(0, size - DEFAULT_WINDOW)
-        """Below zero for as much as a peer may send that has not read our settings yet."""
-
-    def take(self, length: int) -> None:
-        """Count what came."""
-        self._left -= length
-        if self._left < self._least:
-            raise Broken(ErrorCodes.FLOW_CONTROL_ERROR, "http2.flow_control_error")
-
-    def give(self, credit: int) -> int:
-        """Return the increment to announce for all that was consumed, or 0 while that can wait."""
-        self._due += credit
-        if self._due * 2 < self._size:
-            return 0
-        due, self._due = self._due, 0
-        self._left += due
-        return due
 
 
 @dataclass(slots=True)
@@ -94,45 +58,6 @@ class _Connection(H2Connection):
     """h2 with a shorter memory of closed streams: only frames that crossed their closing ask for it."""
 
     MAX_CLOSED_STREAMS = 4096
-
-
-class FieldDecoder(Decoder):
-    """Keeps the block that it decoded last, and shows h2 a response's `:status` only."""
-
-    def __init__(self, max_header_list_size: int, *, client: bool) -> None:
-        super().__init__(max_header_list_size)
-        self.fields: list[HeaderTuple] = []
-        self._shown = b":status" if client else b""
-
-    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:  # noqa: FBT001, FBT002  (hpack's signature)
-        try:
-            self.fields = list(super().decode(data, raw))
-        except OversizedHeaderListError:
-            raise
-        except HPACKError as error:
-            raise _CompressionError(str(error)) from error
-        return [field for field in self.fields[:1] if field[0] == self._shown]
-
-
-class _CompressionError(ProtocolError):
-    """The code that RFC 9113, 4.3 asks for, where h2 has PROTOCOL_ERROR."""
-
-    error_code = ErrorCodes.COMPRESSION_ERROR
-
-
-class FieldEncoder(Encoder):
-    """Bounds its table, and announces the smallest and the last of several resizings (RFC 7541, 4.2)."""
-
-    @property
-    def header_table_size(self) -> int:
-        return self.header_table.maxsize
-
-    @header_table_size.setter
-    def header_table_size(self, value: int) -> None:
-        size = min(value, TABLE_BYTES)
-        if size != self.header_table.maxsize:
-            self.header_table.maxsize = size
-            self.table_size_changes = [min([size, *self.table_size_changes]), size]
 
 
 class Link:
@@ -219,8 +144,9 @@ class Link:
     @property
     def newest(self) -> int:
         """The highest stream that was opened."""
-        h2 = self._h2
-        return h2.highest_outbound_stream_id if self._client else h2.highest_inbound_stream_id
+        if self._client:
+            return self._h2.highest_outbound_stream_id
+        return self._h2.highest_inbound_stream_id
 
     @property
     def fields(self) -> list[HeaderTuple]:
@@ -245,7 +171,8 @@ class Link:
                 raise fields.Malformed(fields.MESSAGING_RULE)
         if not data:
             self.consumed(number, credit)
-            self._count_control()
+            if not ended:
+                self._count_control()
         elif events and isinstance(last := events[-1], Data) and last.stream == number:
             events[-1] = Data(number, last.data + data, last.credit + credit)
         else:

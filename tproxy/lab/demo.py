@@ -7,7 +7,8 @@ read from the sidecars' access logs and metrics.
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ LOG_TIMEOUT = 3.0
 LOG_INTERVAL = 0.02
 STEP_TIMEOUT = 20.0
 METRICS_URL = "http://127.0.0.1:15020/metrics"
+LABELS = ("reporter", "request_protocol", "response_code", "response_flags", "direction", "result")
 METRICS = ("istio_requests", "istio_tcp_connections_opened", "tproxy_detect")
 PACKAGES = {
     "curl": "curl",
@@ -110,7 +112,7 @@ FETCH = (
     "-o",
     "/dev/null",
     "-w",
-    "%{http_code} by HTTP/%{http_version} from %{remote_ip}",
+    "%{http_code} by HTTP/%{http_version} from %{remote_ip}\\n",
 )
 STEPS = (
     Step("HTTP/1.1 over IPv4", [*FETCH, "-4", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 192.0.2.", "http1"),
@@ -299,20 +301,14 @@ async def metrics(pod: Pod) -> list[str]:
     scraped = await pod.run(["curl", "-sS", "--fail", METRICS_URL])
     if scraped.returncode != 0:
         raise LabError(f"pod {pod.name}: no metrics at {METRICS_URL}: {scraped.stderr.strip()}")
-    return list(_telling(scraped.stdout))
+    return [f"{name} {value}" for name, value in _telling(scraped.stdout).items()]
 
 
-def _telling(text: str) -> Iterable[str]:
-    shown = (
-        "reporter",
-        "request_protocol",
-        "response_code",
-        "response_flags",
-        "direction",
-        "result",
-    )
+def _telling(text: str) -> Counter[str]:
+    sums: Counter[str] = Counter()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if family.name in METRICS and sample.value and sample.name.endswith("_total"):
-                labels = [f"{key}={sample.labels[key]}" for key in shown if key in sample.labels]
-                yield f"{sample.name}{{{', '.join(labels)}}} {sample.value:.0f}"
+                labels = [f"{key}={sample.labels[key]}" for key in LABELS if key in sample.labels]
+                sums[f"{sample.name}{{{', '.join(labels)}}}"] += int(sample.value)
+    return sums

@@ -175,7 +175,7 @@ async def _held(lab: Lab, record: Record, started: Sequence[Process]) -> AsyncIt
         _close_pipes(child)
 
 
-def _hold(lab: Lab, record: Record) -> "subprocess.Popen[bytes]":
+def _hold(lab: Lab, record: Record) -> subprocess.Popen[bytes]:
     holder = start_holder(record.netns_path, lab.view(record))
     assert holder.stdout is not None, "a pipe, as start_holder makes it"
     assert holder.stderr is not None, "a pipe, as start_holder makes it"
@@ -186,7 +186,7 @@ def _hold(lab: Lab, record: Record) -> "subprocess.Popen[bytes]":
     raise LabError(f"pod {record.name}: its namespaces could not be made: {failure}")
 
 
-def _close_pipes(child: "subprocess.Popen[bytes]") -> None:
+def _close_pipes(child: subprocess.Popen[bytes]) -> None:
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             pipe.close()

@@ -164,6 +164,10 @@ class Lab:
         """The lab that TPROXY_LAB_DIR names, else this machine's own."""
         return cls(Path(environ.get("TPROXY_LAB_DIR", DEFAULT_ROOT)).absolute())
 
+    def inner(self, name: str) -> Self:
+        """A lab beside this one, whose pods have names, addresses and a bridge of their own."""
+        return type(self)(self.root / name)
+
     @property
     def _mark(self) -> str:
         """What keeps the namespaces of two labs apart; nothing for the usual one."""

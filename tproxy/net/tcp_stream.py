@@ -30,7 +30,16 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class TcpStream(EagerStream):
     """One connected socket, which it owns. What changes: whether it was ended, closed, or broken by the peer."""
 
-    __slots__ = ("_broken_by", "_eof_sent", "_local", "_receiving", "_sending", "peer", "socket")
+    __slots__ = (
+        "_awaits_room",
+        "_broken_by",
+        "_eof_sent",
+        "_local",
+        "_receiving",
+        "_sending",
+        "peer",
+        "socket",
+    )
 
     def __init__(self, connected: socket.socket, peer: Address) -> None:
         connected.settimeout(0)
@@ -42,6 +51,7 @@ class TcpStream(EagerStream):
         self._eof_sent = False
         self._receiving = False
         self._sending = False
+        self._awaits_room = False
 
     @property
     def local(self) -> Address:
@@ -105,12 +115,11 @@ class TcpStream(EagerStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes bytes, or has an error to tell."""
-        self._check_open()
-        await trio.lowlevel.wait_writable(self.socket)
+        await self._wait_writable()
 
     async def send_eof(self) -> None:
         """End our direction; the peer may go on sending."""
-        if self._sending:
+        if self._sending or self._awaits_room:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._check_open()
         await trio.lowlevel.checkpoint()
@@ -128,7 +137,7 @@ class TcpStream(EagerStream):
         """
         self._check_open()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1)
-        await trio.lowlevel.wait_writable(self.socket)
+        await self._wait_writable()
 
     def wake_receiver_at(self, size: int) -> None:
         """Wait in `wait_readable` until `size` bytes have arrived; an end or an error wakes it as well."""
@@ -187,7 +196,17 @@ class TcpStream(EagerStream):
             sent = self._send(rest)
             rest = rest[sent:]
             if not sent:
-                await self.wait_send_all_might_not_block()
+                await self._wait_writable()
+
+    async def _wait_writable(self) -> None:
+        self._check_open()
+        if self._awaits_room:
+            raise trio.BusyResourceError("another task is waiting to send on this stream")
+        self._awaits_room = True
+        try:
+            await trio.lowlevel.wait_writable(self.socket)
+        finally:
+            self._awaits_room = False
 
     def _receive(self, max_bytes: int, flags: int) -> bytes | None:
         try:

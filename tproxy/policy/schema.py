@@ -1,7 +1,7 @@
 """The format of policy files: this is its reference, and what it does not name is refused."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, assert_never
 
 import msgspec
 
@@ -54,6 +54,7 @@ class PortProtocol(StrEnum):
                 return Protocol.TLS
             case PortProtocol.TCP:
                 return Protocol.OPAQUE
+        assert_never(self)
 
 
 class PortDirection(StrEnum):

@@ -154,7 +154,7 @@ def _line(record: Record) -> _Line:
     return _Line(
         _timestamp(record.started),
         route.name if route else None,
-        _text(head.method) if head else None,
+        _repeated(head.method) if head else None,
         _text(head.path, MAX_PATH) if head else None,
         head.version if head else None,
         record.status,
@@ -166,9 +166,9 @@ def _line(record: Record) -> _Line:
         round(record.duration * 1000),
         None if service_time is None else str(round(service_time * 1000)),
         _text(header(b"x-forwarded-for")),
-        _text(header(b"user-agent")),
+        _repeated(header(b"user-agent")),
         trace.request_id if trace else _text(header(b"x-request-id")),
-        _text(head.authority) if head else None,
+        _repeated(head.authority) if head else None,
         _address(upstream.host, upstream.port) if upstream else None,
         route.cluster if route else None,
         _address(local.host, local.port) if local else None,
@@ -200,6 +200,12 @@ def _text(value: bytes | None, limit: int = MAX_VALUE) -> str | None:
     if not text.isprintable():
         text = _UNPRINTABLE.sub(_hex, text)
     return text if len(value) <= limit else text + ELLIPSIS
+
+
+@lru_cache(maxsize=1024)
+def _repeated(value: bytes | None) -> str | None:
+    """Do what `_text` does for values that most requests share."""
+    return _text(value)
 
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")

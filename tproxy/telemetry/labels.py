@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from tproxy.model.address import Address
 from tproxy.model.flow import Direction
 from tproxy.model.identity import UNKNOWN, Workload
 
@@ -44,14 +43,14 @@ def own_service(workload: Workload) -> Destination:
     return _service(workload.canonical_name, workload.namespace)
 
 
-def called_service(authority: bytes | str, address: Address, namespace: str) -> Destination:
-    """Name the service that the application at home in `namespace` calls as `authority`."""
+def called_service(authority: bytes | str, host: str, namespace: str) -> Destination:
+    """Name the service that `authority` at the address `host` is to an application in `namespace`."""
     text = authority if isinstance(authority, str) else authority.decode("latin-1")
     found = _MESH_NAME.fullmatch(text.lower())
     if found is None or found["name"].isdigit() or found["name"] == "localhost":
         return PASSTHROUGH
     # `example.com` could be a service in the namespace `com`, but then its address would not be a public one.
-    if not (found["svc"] or ip_address(address.host).is_private):
+    if not (found["svc"] or ip_address(host).is_private):
         return PASSTHROUGH
     return _service(found["name"], found["namespace"] or namespace)
 

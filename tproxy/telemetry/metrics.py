@@ -5,7 +5,7 @@ Label values come from closed sets, never from an address or a path: what peers 
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client import Histogram as SlowHistogram
@@ -109,7 +109,7 @@ class Metrics:
     def _destination(self, flow: Flow, authority: bytes | str) -> Destination:
         if flow.direction is Direction.INBOUND:
             return self._own_service
-        return self._called_service(authority, flow.original_dst, self._workload.namespace)
+        return self._called_service(authority, flow.original_dst.host, self._workload.namespace)
 
     def _labels(
         self, flow: Flow, destination: Destination, outcome: tuple[tuple[str, str], ...]
@@ -176,24 +176,26 @@ class OwnMetrics:
     """What the proxy tells of itself, fed once per connection or less."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._detected = Counter(
+        detected = Counter(
             "tproxy_detect",
             "Connections by how their protocol was found.",
             ["direction", "result"],
             registry=registry,
         )
+        self._detected = cache(detected.labels)
         self._detect_seconds = SlowHistogram(
             "tproxy_detect_seconds",
             "Time until the protocol was known.",
             buckets=DETECT_BUCKETS,
             registry=registry,
         )
-        self._active = Gauge(
+        active = Gauge(
             "tproxy_connections_active",
             "Captured connections held.",
             ["direction", "protocol"],
             registry=registry,
         )
+        self._active = cache(active.labels)
         self._pool = Gauge(
             "tproxy_upstream_pool_connections",
             "Pooled upstream connections.",
@@ -226,16 +228,16 @@ class OwnMetrics:
 
     def detected(self, flow: Flow) -> None:
         """Count a connection whose protocol is settled."""
-        self._detected.labels(flow.direction.value, flow.sniffed.detection.value).inc()
+        self._detected(flow.direction.value, flow.sniffed.detection.value).inc()
         self._detect_seconds.observe(flow.detect_seconds)
 
     def opened(self, flow: Flow) -> None:
         """Count a connection as held; `closed` with the same flow takes it back."""
-        self._active.labels(flow.direction.value, flow.protocol.value).inc()
+        self._active(flow.direction.value, flow.protocol.value).inc()
 
     def closed(self, flow: Flow) -> None:
         """Count a connection as held no more."""
-        self._active.labels(flow.direction.value, flow.protocol.value).dec()
+        self._active(flow.direction.value, flow.protocol.value).dec()
 
     def pool(self, state: str, connections: int) -> None:
         """Say how many pooled connections are in `state`: `idle`, `busy`."""

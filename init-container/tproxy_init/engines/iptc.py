@@ -98,7 +98,7 @@ class Xtables:
 
 
 def _xtables(family: Family, tables: Sequence[Table]) -> Xtables:
-    import iptc  # noqa: PLC0415  95 ms that only this engine's children need pay
+    import iptc  # noqa: PLC0415  slow, and only this engine's children need it
 
     # The library looks for a jump's target in every table it believes to exist, and creates
     # each by looking. Only those we work on anyway exist for it.

@@ -33,7 +33,18 @@ class RestoreEngine:
         tools = [
             self._tool(family, verb) for family in plan.families for verb in ("restore", "save")
         ]
-        return missing(*tools) or (legacy.refusal(plan) if self.variant == "legacy" else None)
+        if absent := missing(*tools):
+            return absent
+        return legacy.refusal(plan) if self.variant == "legacy" else self._unreadable(plan)
+
+    def _unreadable(self, plan: Plan) -> str | None:
+        """What nf_tables says to reading, which it grants to those who may write."""
+        try:
+            for family in plan.families:
+                run(self._tool(family, "save"))
+        except EngineError as error:
+            return str(error)
+        return None
 
     def holds(self) -> bool:
         """Chains of ours are in this variant's tables."""

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 import h11
 import pytest
 from fakes.wire import feed, joined
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted, ResponseStarted, Room
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import DownstreamError
+from tproxy.model.outcome import DownstreamError, ProxyError
 
 Server = Callable[[Limits], Codec]
 
@@ -538,3 +540,63 @@ def test_a_real_server_speaks_with_our_client_again_and_again(client: Server) ->
         assert isinstance(started, ResponseStarted)
         assert rest == [Data(stream, b"world", credit=5), Ended(stream, NO_HEADERS)]
         peer.start_next_cycle()
+
+
+PIECES = st.sampled_from(
+    (
+        b"POST /x HTTP/1.1\r\n",
+        b"get / HTTP/1.1\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 100 C\r\n",
+        b"Host: a\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 3\r\n",
+        b"X: y\r\n",
+        b"X : y\r\n",
+        b"5\r\nhello\r\n",
+        b"3;x\r\nabc\r\n",
+        b"0\r\n",
+        b"\r\n\r\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b" ",
+        b"\t",
+        b"abc",
+        b"\x00",
+        b"\xff",
+    )
+)
+
+
+def outcome(codec: Codec, wire: bytes, cuts: Sequence[int]) -> tuple[object, ...]:
+    """All that `wire` comes to: what was told, or why it was refused."""
+    try:
+        return (*feed(codec, wire, cuts), codec.finished)
+    except ProxyError as error:
+        return error.status, error.details
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("client", CLIENTS)
+@given(pieces=st.lists(PIECES, max_size=12), cuts=st.lists(st.integers(1, 99), max_size=4))
+def test_nonsense_is_nonsense_however_it_arrives(
+    server: Server, client: Server, pieces: list[bytes], cuts: list[int]
+) -> None:
+    limits = Limits(head_bytes=200, header_fields=4, chunk_line_bytes=24)
+
+    def asked() -> Codec:
+        codec = client(limits)
+        codec.send_head(
+            1, RequestHead(b"GET", b"http", b"a", b"/", NO_HEADERS, HttpVersion.HTTP11), ended=True
+        )
+        return codec
+
+    request = b"POST / HTTP/1.1\r\n" + b"".join(pieces)
+    answered = b"HTTP/1.1 200 OK\r\n" + b"".join(pieces)
+    whole = outcome(server(limits), request, ()), outcome(asked(), answered, ())
+    assert (outcome(server(limits), request, cuts), outcome(asked(), answered, cuts)) == whole
+    assert (
+        outcome(server(limits), request, range(len(request))),
+        outcome(asked(), answered, range(len(answered))),
+    ) == whole

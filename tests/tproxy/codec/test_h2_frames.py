@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 import pytest
 from fakes.h2_peer import frame
 from h2.errors import ErrorCodes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tproxy.codec import h2_frames as frames
@@ -26,6 +26,7 @@ def test_frames_come_out_whole_with_their_header_read() -> None:
     assert told[1].octets == data
 
 
+@settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, 80), max_size=8))
 def test_frames_are_the_same_however_the_bytes_arrive(cuts: list[int]) -> None:
     wire = OPENING + frame(frames.DATA, 0, 1, b"x" * 20) + frame(0x6, 0, 0, b"12345678")

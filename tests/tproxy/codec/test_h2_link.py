@@ -1,5 +1,6 @@
 """What both sides' connections stand on: the compression's memory, and streams that no sequence of frames confuses."""
 
+import pytest
 from fakes.h2_peer import GET, OK, POST, H2Peer, frame
 from hpack import Decoder
 from hypothesis import given, settings
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Event, RequestStarted
 from tproxy.codec.h2_client import Http2Client
-from tproxy.codec.h2_link import TABLE_BYTES, FieldEncoder, Window
+from tproxy.codec.h2_compression import TABLE_BYTES, FieldEncoder
 from tproxy.codec.h2_server import Http2Server
+from tproxy.codec.h2_window import Window
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
@@ -24,6 +26,7 @@ def test_an_encoder_uses_no_larger_table_than_ours() -> None:
     assert encoder.header_table_size == TABLE_BYTES
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 5000), max_size=6))
 def test_a_decoder_follows_every_resizing(sizes: list[int]) -> None:
     encoder, decoder = FieldEncoder(), Decoder()
@@ -35,6 +38,7 @@ def test_a_decoder_follows_every_resizing(sizes: list[int]) -> None:
         assert list(decoder.decode(block, raw=True)) == [*GET, (b"name", value)]
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 200000), parts=st.lists(st.integers(1, 50000), min_size=1))
 def test_a_window_is_never_lost_and_never_more_than_it_was(size: int, parts: list[int]) -> None:
     window, left = Window(size), size
@@ -106,8 +110,9 @@ def told_within_credit(codec: Codec, events: list[Event]) -> None:
             codec.consumed(event.stream, event.credit)
 
 
+@pytest.mark.slow
 @given(steps=STEPS)
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 def test_no_sequence_of_frames_confuses_a_server(steps: list[bytes | tuple[str, int]]) -> None:
     server = Http2Server(Limits())
     H2Peer(server, client=True)
@@ -130,8 +135,9 @@ def test_no_sequence_of_frames_confuses_a_server(steps: list[bytes | tuple[str, 
     assert isinstance(server.outbox(), bytes)
 
 
+@pytest.mark.slow
 @given(steps=STEPS)
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 def test_no_sequence_of_frames_confuses_a_client(steps: list[bytes | tuple[str, int]]) -> None:
     client = Http2Client(Limits())
     H2Peer(client, client=False)

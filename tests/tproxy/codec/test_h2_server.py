@@ -656,8 +656,9 @@ def test_a_header_block_that_unfolds_beyond_reason_ends_the_connection() -> None
         client.pump()
 
 
+@pytest.mark.slow
 @given(wire=st.binary(max_size=200))
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 def test_no_bytes_raise_anything_but_a_protocol_error(wire: bytes) -> None:
     server, _ = joined()
     try:
@@ -666,13 +667,14 @@ def test_no_bytes_raise_anything_but_a_protocol_error(wire: bytes) -> None:
         assert server.outbox()
 
 
+@pytest.mark.slow
 @given(
     kind=st.integers(0, 11),
     flags=st.integers(0, 255),
     stream=st.integers(0, 4),
     payload=st.binary(max_size=40),
 )
-@settings(max_examples=500)
+@settings(max_examples=100, deadline=None)
 def test_no_frame_raises_anything_but_a_protocol_error(
     kind: int, flags: int, stream: int, payload: bytes
 ) -> None:
@@ -723,6 +725,13 @@ def test_the_same_frames_spread_over_time_are_no_flood() -> None:
         client.h2.ping(b"keepaliv")
         assert client.pump() == []
     assert server.reusable
+
+
+def test_the_end_of_a_body_is_no_control_frame_even_when_empty() -> None:
+    _, client = joined(Limits(control_frames=9))
+    for _ in range(20):
+        client.h2.end_stream(client.request(POST, ended=False))
+    assert len(client.pump()) == 40
 
 
 def test_requests_given_up_unanswered_are_bounded() -> None:
@@ -837,6 +846,8 @@ def test_the_events_are_the_same_byte_by_byte() -> None:
     assert told(WIRE[at : at + 1] for at in range(len(WIRE))) == told([WIRE])
 
 
+@pytest.mark.slow
+@settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, len(WIRE)), max_size=12))
 def test_the_events_are_the_same_in_any_pieces(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(WIRE)]

@@ -1,6 +1,7 @@
 """What the lab remembers of its pods, without making any."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,17 @@ from tproxy.lab.spec import LabError
 NOBODY_HAS = ProcessId(os.getpid(), started=1)
 
 
-def record(name: str, number: int, **facts: object) -> Record:
-    """A pod that this process supervises, unless `facts` say otherwise."""
-    base: dict[str, object] = {
-        "name": name,
-        "namespace": "shop",
-        "number": number,
-        "netns": f"tpx-{name}",
-        "supervisor": ProcessId.of(os.getpid()),
-        "created": 1.5,
-        "user": "65534:65534",
-    }
-    return Record(**{**base, **facts})  # type: ignore[arg-type]
+def record(name: str, number: int) -> Record:
+    """A pod that this process supervises."""
+    return Record(
+        name=name,
+        namespace="shop",
+        number=number,
+        netns=f"tpx-{name}",
+        supervisor=ProcessId.of(os.getpid()),
+        created=1.5,
+        user="65534:65534",
+    )
 
 
 def test_every_pod_has_three_names_in_both_families() -> None:
@@ -51,7 +51,7 @@ def test_a_full_bridge_is_refused() -> None:
 
 
 def test_a_record_is_read_back_as_written(tmp_path: Path) -> None:
-    lab, web = Lab(tmp_path), record("web", 2, holder=NOBODY_HAS, env={"A": "b"})
+    lab, web = Lab(tmp_path), replace(record("web", 2), holder=NOBODY_HAS, env={"A": "b"})
     lab.write(web)
     assert (lab.find("web"), lab.records()) == (web, [web])
     assert web.addresses == Addresses("192.0.2.2", "2001:db8:0:1::2")
@@ -64,13 +64,13 @@ def test_a_record_is_for_root_alone(tmp_path: Path) -> None:
 
 
 def test_a_pid_that_was_used_again_is_no_supervisor() -> None:
-    assert record("web", 2, supervisor=NOBODY_HAS).state is State.DEAD
+    assert replace(record("web", 2), supervisor=NOBODY_HAS).state is State.DEAD
 
 
 def test_another_pod_of_the_same_name_is_not_the_one_we_know(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.write(record("web", 2))
-    assert not lab.knows(record("web", 2, created=2.5))
+    assert not lab.knows(replace(record("web", 2), created=2.5))
 
 
 def test_hosts_files_change_in_place_and_leave_dead_pods_out(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_hosts_files_change_in_place_and_leave_dead_pods_out(tmp_path: Path) -> 
     lab.tell_names()
     hosts = lab.directory("web") / "hosts"
     before = hosts.stat().st_ino
-    lab.write(record("gone", 3, supervisor=NOBODY_HAS))
+    lab.write(replace(record("gone", 3), supervisor=NOBODY_HAS))
     lab.tell_names()
     assert hosts.read_text() == hosts_text([record("web", 2)])
     assert hosts.stat().st_ino == before

@@ -1,4 +1,6 @@
+import contextlib
 import hashlib
+import os
 import random
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ from fakes.sockets import open_descriptors, tcp_pair
 from fakes.streams import memory_pair
 
 from tproxy.model.limits import Limits
-from tproxy.net.pump import Ending, Meter, Pipes, RelayEnd, Traffic, pump, relay
+from tproxy.net.pump import Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump, relay
 from tproxy.net.stream import EagerStream
 from tproxy.net.tcp_stream import TcpStream
 
@@ -26,6 +28,16 @@ async def read_all(stream: EagerStream) -> bytes:
     parts = []
     while part := await stream.receive_some(1 << 20):
         parts.append(part)
+    return b"".join(parts)
+
+
+async def read_until_broken(stream: EagerStream) -> bytes:
+    """Read until the connection breaks, which it must before it ends."""
+    parts = [b""]
+    with contextlib.suppress(trio.BrokenResourceError):
+        while part := await stream.receive_some():
+            parts.append(part)
+        pytest.fail("the connection ended")
     return b"".join(parts)
 
 
@@ -97,6 +109,40 @@ async def test_cancelled_in_mid_splice_it_leaks_nothing() -> None:
     assert open_descriptors() == before
 
 
+async def test_where_the_kernel_refuses_to_splice_it_copies() -> None:
+    sender, source = tcp_pair()
+    sink, receiver = tcp_pair()
+    pool, meter = pipes(0), Meter()
+    no_pipe = os.memfd_create("no pipe")
+    pool._ready.append(Pipe(no_pipe, os.dup(no_pipe), 1 << 20))
+    got: list[bytes] = []
+
+    async def receive() -> None:
+        got.append(await read_all(receiver))
+
+    async def send() -> None:
+        await sender.send_all(bytes(8 << 20))
+        await sender.aclose()
+
+    before = open_descriptors()
+    async with source, sink, receiver, trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        nursery.start_soon(receive)
+        assert await pump(source, sink, meter=meter, pipes=pool) is Ending.ENDED
+    assert (got, meter.bytes) == ([bytes(8 << 20)], 8 << 20)
+    assert len(open_descriptors() - before) == 0
+
+
+async def test_pipes_are_bounded_and_used_again() -> None:
+    pool = pipes(1)
+    with pool.lent() as first, pool.lent() as second:
+        assert first is not None
+        assert second is None
+    with pool.lent() as again:
+        assert again is first
+    pool.close()
+
+
 async def test_streams_without_sockets_are_copied() -> None:
     (sender, source), (sink, receiver) = memory_pair(), memory_pair()
     meter = Meter()
@@ -114,13 +160,18 @@ class Relayed:
         self.client, self.downstream = tcp_pair()
         self.upstream, self.server = tcp_pair()
         self.traffic = Traffic()
+        self.pipes = Pipes()
         self.end: RelayEnd | None = None
 
     async def run(self) -> None:
         """Relay, and remember how it ended."""
         async with self.downstream, self.upstream:
             self.end = await relay(
-                self.downstream, self.upstream, traffic=self.traffic, pipes=Pipes(), limits=LIMITS
+                self.downstream,
+                self.upstream,
+                traffic=self.traffic,
+                pipes=self.pipes,
+                limits=LIMITS,
             )
 
 
@@ -155,14 +206,36 @@ async def test_a_reset_is_passed_on_behind_what_came_before_it(
         nursery.start_soon(relayed.run)
         await breaking.send_all(b"last words" * 20000)
         breaking.reset()
-        got = b""
-        with pytest.raises(trio.BrokenResourceError):
-            while True:
-                got += await other.receive_some()
+        got = await read_until_broken(other)
         # what the kernel had not sent when it was told to reset never left the breaking end
         assert (b"last words" * 20000).startswith(got)
     assert relayed.end is expected
     assert len(got) in (relayed.traffic.received.bytes, relayed.traffic.sent.bytes)
+
+
+@pytest.mark.parametrize("breaks", ["client", "server"])
+async def test_a_reset_in_mid_bulk_reaches_the_other_side(breaks: str) -> None:
+    before = open_descriptors()
+    relayed = Relayed()
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+
+        async def send() -> None:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await relayed.client.send_all(bytes(BULK))
+
+        nursery.start_soon(send)
+        got = 0
+        while got < 8 << 20:
+            got += len(await relayed.server.receive_some())
+        (relayed.client if breaks == "client" else relayed.server).reset()
+        if breaks == "client":
+            await read_until_broken(relayed.server)
+    assert relayed.end is (
+        RelayEnd.DOWNSTREAM_BROKE if breaks == "client" else RelayEnd.UPSTREAM_BROKE
+    )
+    relayed.pipes.close()
+    assert open_descriptors() == before
 
 
 async def test_an_upstream_that_closes_early_resets_the_downstream_after_its_answer() -> None:
@@ -173,8 +246,7 @@ async def test_an_upstream_that_closes_early_resets_the_downstream_after_its_ans
         await relayed.server.aclose()
         assert await read_all(relayed.client) == b"go away"
         with pytest.raises(trio.BrokenResourceError):
-            while True:
-                await relayed.client.send_all(bytes(4096))
+            await relayed.client.send_all(bytes(BULK))
     assert relayed.end is RelayEnd.UPSTREAM_BROKE
 
 

@@ -135,7 +135,8 @@ async def test_closing_twice_and_resetting_afterwards_do_nothing() -> None:
 
 
 async def test_eager_calls_refuse_to_get_between_a_waiting_task_and_its_bytes() -> None:
-    left, right = await clogged_pair()
+    left, right = tcp_pair()
+    await clog(left)
     async with left, right, trio.open_nursery() as nursery:
         nursery.start_soon(left.receive_some)
         nursery.start_soon(left.send_all, b"x")

@@ -1,0 +1,38 @@
+"""HTTP/2's flow control for what we receive."""
+
+from h2.errors import ErrorCodes
+
+from tproxy.codec.h2_frames import Broken
+
+DEFAULT_WINDOW = 65535
+"""What every window has until somebody says otherwise (RFC 9113, 6.9.2)."""
+
+
+class Window:
+    """What the peer may send. What changes: how much of it is left, and how much is due to be granted again.
+
+    It is granted again in halves: fewer announcements than parts, and never a peer that waits for one in vain.
+    """
+
+    __slots__ = ("_due", "_least", "_left", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._due = 0
+        self._least = min(0, size - DEFAULT_WINDOW)
+        """Below zero for as much as a peer may send that has not read our settings yet."""
+
+    def take(self, length: int) -> None:
+        """Count what came."""
+        self._left -= length
+        if self._left < self._least:
+            raise Broken(ErrorCodes.FLOW_CONTROL_ERROR, "http2.flow_control_error")
+
+    def give(self, credit: int) -> int:
+        """Return the increment to announce for all that was consumed, or 0 while that can wait."""
+        self._due += credit
+        if self._due * 2 < self._size:
+            return 0
+        due, self._due = self._due, 0
+        self._left += due
+        return due
