@@ -9,8 +9,9 @@ from tproxy_init.capture import Capture, Ipv6
 from tproxy_init.detect import engines
 from tproxy_init.errors import Exit, InitError
 from tproxy_init.options import Format, Request, Verb, read
-from tproxy_init.plan import Plan, plan
+from tproxy_init.plan import plan
 from tproxy_init.render import json_text, nft_text, plain_restore_text, table_text
+from tproxy_init.rules import Plan
 from tproxy_init.verify import verify
 
 

@@ -13,7 +13,8 @@ from tproxy_init.capture import Capture, InboundMode, Ipv6
 from tproxy_init.detect import Backend, Refused, engines, holders, ordered, usable
 from tproxy_init.engines import Engine, EngineError
 from tproxy_init.errors import CleanupFailed, Ipv6Uncaptured, NothingCaptures, UnsafeNamespace
-from tproxy_init.plan import Family, Plan, plan
+from tproxy_init.plan import plan
+from tproxy_init.rules import Family, Plan
 
 BOTH = (Family.V4, Family.V6)
 V4_ONLY = (Family.V4,)

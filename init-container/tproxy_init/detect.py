@@ -8,7 +8,7 @@ from tproxy_init.engines import Engine
 from tproxy_init.engines.iptc import IptcEngine
 from tproxy_init.engines.nft import NftEngine
 from tproxy_init.engines.restore import RestoreEngine
-from tproxy_init.plan import Plan
+from tproxy_init.rules import Plan
 
 
 class Backend(StrEnum):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
-from tproxy_init.plan import (
+from tproxy_init.rules import (
     PREFIX,
     Family,
     Goto,

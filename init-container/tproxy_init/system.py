@@ -13,7 +13,8 @@ from typing import Any
 
 from tproxy_init.engines import EngineError, legacy
 from tproxy_init.engines.tool import missing, run
-from tproxy_init.plan import DELIVERY, Family
+from tproxy_init.plan import DELIVERY
+from tproxy_init.rules import Family
 from tproxy_init.values import Address
 
 Untyped = Any

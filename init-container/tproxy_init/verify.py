@@ -23,7 +23,8 @@ from tproxy_init.child import ChildFailed, in_child
 from tproxy_init.detect import Backend, engines, holders
 from tproxy_init.engines import Engine
 from tproxy_init.errors import VerifyFailed
-from tproxy_init.plan import Family, plan
+from tproxy_init.plan import plan
+from tproxy_init.rules import Family
 from tproxy_init.values import MAX_PORT, Address, Network, Span
 
 DIAL_SECONDS = 2

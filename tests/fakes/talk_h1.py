@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import h11
 import trio
-from fakes.talk import App, Broken, Heard
 
+from fakes.talk import App, Broken, Heard
 from tproxy.model.http import Field
 
 
@@ -105,9 +105,7 @@ class Http1Call:
             headers = [(b"host", b"shop.example"), *fields]
             await self.talk.say(h11.Request(method=method, target=target, headers=headers))
         elif start < 200:
-            await self.talk.say(
-                h11.InformationalResponse(status_code=start, headers=list(fields))
-            )
+            await self.talk.say(h11.InformationalResponse(status_code=start, headers=list(fields)))
         else:
             await self.talk.say(h11.Response(status_code=start, headers=list(fields)))
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 import trio
-from fakes.talk import App, Broken, Heard
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
+from fakes.talk import App, Broken, Heard
 from tproxy.model.http import Field
 
 PSEUDO = ((b":scheme", b"http"), (b":authority", b"shop.example"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
+
 from fakes.capture_pod import (
     PROXY,
     V4,
@@ -22,7 +23,6 @@ from fakes.capture_pod import (
     populated,
     run_init,
 )
-
 from tproxy_init.apply import apply
 from tproxy_init.capture import parse
 from tproxy_init.child import in_child
@@ -31,7 +31,8 @@ from tproxy_init.engines import EngineError, legacy
 from tproxy_init.engines.nft import NftEngine
 from tproxy_init.engines.restore import RestoreEngine
 from tproxy_init.errors import Ipv6Uncaptured
-from tproxy_init.plan import Family, Plan, Table, plan
+from tproxy_init.plan import plan
+from tproxy_init.rules import Family, Plan, Table
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 

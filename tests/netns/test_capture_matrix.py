@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+
 from fakes.capture_pod import (
     APP,
     PROXY,

@@ -252,6 +252,8 @@ async def test_grpc_in_all_four_kinds(mesh: Mesh) -> None:
 async def test_grpc_without_a_server_is_unavailable(mesh: Mesh) -> None:
     done = await mesh.run(sys.executable, str(APPS / "grpc_echo.py"), "fail", "server:50059")
     assert done.stdout == "failed UNAVAILABLE\n", done.stderr
+    inbound = (await mesh.both())[-1]
+    assert (inbound["response_code"], inbound["response_flags"]) == (200, "UF")
 
 
 async def test_redis(mesh: Mesh) -> None:
@@ -288,8 +290,8 @@ async def test_a_server_that_speaks_first(
     mesh: Mesh, family: str, port: int, detection: str
 ) -> None:
     await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), f"greet:{port}"], port)
-    script = "sleep 1; echo hello; sleep 0.2"
-    done = await mesh.run("sh", "-c", f"({script}) | socat -t2 - TCP{family[1]}:server:{port}")
+    script = "sleep 2; echo hello; sleep 0.2"
+    done = await mesh.run("sh", "-c", f"({script}) | socat -t3 - TCP{family[1]}:server:{port}")
     assert done.stdout.replace("\r", "") == "220 ready\n250 hello\n"
     assert detected(await mesh.both()) == on_both_sides(detection)
 
@@ -341,7 +343,7 @@ async def test_an_applications_own_tls_passes_untouched_and_named(
     done = await mesh.run(
         "sh", "-c",
         f"(echo hello; sleep 0.5) | openssl s_client {family} -connect server:8443 -servername own.example"
-        f" -CAfile {tmp_path}/ca.pem -verify_return_error -quiet",
+        f" -CAfile {tmp_path}/ca.pem -verify_return_error -quiet -no_ign_eof",
     )  # fmt: skip
     assert "olleh" in done.stdout
     lines = await mesh.both()

@@ -5,18 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tproxy_init.capture import parse
-from tproxy_init.plan import (
-    MULTIPORT_SLOTS,
-    PREFIX,
-    Family,
-    Goto,
-    Jump,
-    Plan,
-    Table,
-    chains,
-    multiports,
-    plan,
-)
+from tproxy_init.plan import MULTIPORT_SLOTS, multiports, plan
+from tproxy_init.rules import PREFIX, Family, Goto, Jump, Plan, Table, chains
 from tproxy_init.values import Span
 
 EVERYTHING = {

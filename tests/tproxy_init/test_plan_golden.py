@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tproxy_init.capture import OPTIONS, Ipv6, parse
-from tproxy_init.plan import Family, Plan, plan
+from tproxy_init.plan import plan
 from tproxy_init.render import json_text, nft_text, plain_restore_text, table_text
+from tproxy_init.rules import Family, Plan
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "capture"
 

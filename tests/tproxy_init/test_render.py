@@ -3,8 +3,9 @@
 import pytest
 
 from tproxy_init.capture import parse
-from tproxy_init.plan import Family, Table, plan
+from tproxy_init.plan import plan
 from tproxy_init.render import nft_line, ours, removal_text, restore_text, save_line
+from tproxy_init.rules import Family, Table
 
 PLAN = plan(parse({}), (Family.V4,))
 

@@ -29,6 +29,11 @@ LOCALHOST = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 NO_RESOLVER = (
     "# no name server: pods know each other from /etc/hosts\noptions timeout:1 attempts:1\n"
 )
+IPV4_FIRST = """\
+# A server that listens on IPv4 only would be found on IPv6 first, and behind a proxy there is no second try: the
+# client's connection is accepted before the server's is dialled.
+precedence ::ffff:0:0/96 100
+"""
 
 
 class State(StrEnum):
@@ -238,10 +243,11 @@ class Lab:
     def view(self, record: Record) -> View:
         """The files that the pod sees in place of the host's."""
         directory = self.directory(record.name)
-        resolver = directory / "resolv.conf"
-        resolver.write_text(NO_RESOLVER)
-        files = {"/etc/hosts": str(directory / "hosts"), "/etc/resolv.conf": str(resolver)}
-        return View(record.name, files)
+        files = {"/etc/hosts": directory / "hosts"}
+        for target, text in (("/etc/resolv.conf", NO_RESOLVER), ("/etc/gai.conf", IPV4_FIRST)):
+            files[target] = directory / Path(target).name
+            files[target].write_text(text)
+        return View(record.name, {target: str(file) for target, file in files.items()})
 
 
 def _rewrite(path: Path, text: str) -> None:

@@ -7,7 +7,6 @@ the mark at which the kernel calls it readable (SO_RCVLOWAT); an end or a reset 
 import trio
 
 from tproxy.model.flow import Detection, Protocol, Sniffed
-from tproxy.model.limits import Limits
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.sniff.verdict import NEED_MORE, OPAQUE, NeedMore, sniff
 
@@ -15,12 +14,12 @@ CLOSED = Sniffed(Protocol.OPAQUE, Detection.CLOSED)
 TIMEOUT = Sniffed(Protocol.OPAQUE, Detection.TIMEOUT)
 
 
-async def detect(stream: TcpStream, *, limits: Limits) -> tuple[Sniffed, float]:
+async def detect(stream: TcpStream, *, seconds: float, size: int) -> tuple[Sniffed, float]:
     """Wait until the peer's first bytes name their protocol, or its silence does; and say how long that took."""
     began = trio.current_time()
     sniffed = TIMEOUT
-    with trio.move_on_after(limits.sniff_seconds):
-        sniffed = await _opening(stream, limits.sniff_bytes)
+    with trio.move_on_after(seconds):
+        sniffed = await _opening(stream, size)
     return sniffed, trio.current_time() - began
 
 

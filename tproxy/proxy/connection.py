@@ -62,11 +62,8 @@ async def _sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot) -> Flo
         declared = Protocol.OPAQUE
     if declared is not None:
         return flow.known_as(Sniffed(declared, Detection.DECLARED), 0.0)
-    from dataclasses import replace
-    from tproxy.model.limits import Limits
     settings = snapshot.detection
-    limits = replace(Limits(), sniff_seconds=settings.seconds, sniff_bytes=settings.bytes)
-    return flow.known_as(*await detect(downstream, limits=limits))
+    return flow.known_as(*await detect(downstream, seconds=settings.seconds, size=settings.bytes))
 
 
 async def _serve(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:

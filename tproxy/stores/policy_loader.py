@@ -31,7 +31,7 @@ def load(directory: Path | None, generation: int) -> Snapshot:
         return Snapshot(generation)
     reading = read_directory(directory)
     for name in reading.skipped:
-        LOG.warning("%s is no policy file (*.yaml, *.yml) and says nothing", directory / name)
+        LOG.info("%s is no policy file (*.yaml, *.yml)", directory / name)
     snapshot = compiled(reading.files, generation)
     findings = reading.findings + (snapshot if isinstance(snapshot, tuple) else ())
     if findings or isinstance(snapshot, tuple):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from tproxy_init.plan import Plan
+from tproxy_init.rules import Plan
 
 
 class EngineError(Exception):

@@ -17,8 +17,8 @@ from tproxy_init.child import ChildFailed, in_child
 from tproxy_init.engines import EngineError, confirm, legacy
 from tproxy_init.engines.compare import differences, second_word
 from tproxy_init.engines.lock import xtables_lock
-from tproxy_init.plan import PREFIX, Family, Goto, Plan, Rule, Table, When, chains
 from tproxy_init.render import save_line, xt_extensions, xt_target
+from tproxy_init.rules import PREFIX, Family, Goto, Plan, Rule, Table, When, chains
 
 Untyped = Any
 """Something of python-iptables', which publishes no types; it stays in this file."""

@@ -12,8 +12,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from tproxy_init.plan import PREFIX, Family, Plan, Table
 from tproxy_init.render import xt_extensions, xt_target
+from tproxy_init.rules import PREFIX, Family, Plan, Table
 
 GET_INFO = 64
 GET_ENTRIES = 65

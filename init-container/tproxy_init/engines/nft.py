@@ -8,8 +8,8 @@ from typing import Any
 from tproxy_init.engines import EngineError, confirm
 from tproxy_init.engines.compare import differences
 from tproxy_init.engines.tool import missing, run
-from tproxy_init.plan import Goto, Jump, Mark, Plan, Redirect, Return, Rule, Tproxy, Zone
 from tproxy_init.render import NFT_TABLE, nft_chain_name, nft_text
+from tproxy_init.rules import Goto, Jump, Mark, Plan, Redirect, Return, Rule, Tproxy, Zone
 
 
 @dataclass(frozen=True, slots=True)

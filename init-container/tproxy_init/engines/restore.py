@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from tproxy_init.engines import EngineError, confirm, legacy
 from tproxy_init.engines.compare import differences, second_word
 from tproxy_init.engines.tool import missing, run
-from tproxy_init.plan import Family, Plan, Table
 from tproxy_init.render import ours, removal_text, restore_text, save_line
+from tproxy_init.rules import Family, Plan, Table
 
 PROGRAM = {Family.V4: "iptables", Family.V6: "ip6tables"}
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import h11
 import pytest
-from fakes.wire import feed, joined
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.wire import feed, joined
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted, ResponseStarted, Room
 from tproxy.codec.h1 import Http1Client, Http1Server

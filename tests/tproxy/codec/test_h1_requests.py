@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import h11
 import pytest
-from fakes.wire import feed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.wire import feed
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted
 from tproxy.codec.h1 import Http1Server

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from fakes.wire import feed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.wire import feed
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, Informed, ResponseStarted, Room
 from tproxy.codec.h1 import Http1Client

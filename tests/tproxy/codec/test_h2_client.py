@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import pytest
-from fakes.h2_peer import GET, OK, H2Peer, frame
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
@@ -11,6 +10,7 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.h2_peer import GET, OK, H2Peer, frame
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Failed, Informed, Leaving, ResponseStarted, Room
 from tproxy.codec.h2_client import Http2Client

@@ -1,9 +1,9 @@
 """Field blocks: what HTTP/2 allows in, and what may go out."""
 
 import pytest
-from fakes.h2_peer import GET, OK, POST
 from hpack import NeverIndexedHeaderTuple
 
+from fakes.h2_peer import GET, OK, POST
 from tproxy.codec import h2_fields as fields
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits

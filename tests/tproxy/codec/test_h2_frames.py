@@ -3,11 +3,11 @@
 from itertools import chain, pairwise
 
 import pytest
-from fakes.h2_peer import frame
 from h2.errors import ErrorCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.h2_peer import frame
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
 

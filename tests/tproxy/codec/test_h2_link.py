@@ -1,11 +1,11 @@
 """What both sides' connections stand on: the compression's memory, and streams that no sequence of frames confuses."""
 
 import pytest
-from fakes.h2_peer import GET, OK, POST, H2Peer, frame
 from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.h2_peer import GET, OK, POST, H2Peer, frame
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Event, RequestStarted
 from tproxy.codec.h2_client import Http2Client

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from fakes.h2_peer import GET, POST, H2Peer, frame
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -21,6 +20,7 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes.h2_peer import GET, POST, H2Peer, frame
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Failed, Leaving, RequestStarted, Room
 from tproxy.codec.h2_server import Http2Server

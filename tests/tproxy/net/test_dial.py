@@ -2,8 +2,8 @@ import socket
 
 import pytest
 import trio
-from fakes.sockets import open_descriptors
 
+from fakes.sockets import open_descriptors
 from tproxy.model.address import Address
 from tproxy.model.outcome import ResponseFlag, UpstreamError
 from tproxy.net.dial import dial

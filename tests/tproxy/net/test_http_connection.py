@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from fakes.sockets import tcp_pair
 
+from fakes.sockets import tcp_pair
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
 from tproxy.codec.h2_server import Http2Server

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 import trio
-from fakes.sockets import open_descriptors
 
+from fakes.sockets import open_descriptors
 from tproxy.model.address import Address
 from tproxy.net.dial import dial
 from tproxy.net.listener import Listener, listen_at, listen_everywhere, listen_on_loopback

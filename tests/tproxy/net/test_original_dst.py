@@ -1,8 +1,8 @@
 import socket
 
 import pytest
-from fakes.sockets import tcp_pair
 
+from fakes.sockets import tcp_pair
 from tproxy.model.address import Address
 from tproxy.net.listener import listen_everywhere
 from tproxy.net.original_dst import NotCaptured, original_dst

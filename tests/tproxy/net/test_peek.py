@@ -1,19 +1,18 @@
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import trio
-from fakes.client_hello import extension, hello, message, records, server_name
-from fakes.sockets import tcp_pair
 from trio.testing import wait_all_tasks_blocked
 
+from fakes.client_hello import extension, hello, message, records, server_name
+from fakes.sockets import tcp_pair
 from tproxy.model.flow import Detection, Protocol, Sniffed
 from tproxy.model.limits import Limits
 from tproxy.net.peek import detect
 from tproxy.net.tcp_stream import TcpStream
 
-LIMITS = Limits()
+SECONDS, SIZE = Limits().sniff_seconds, Limits().sniff_bytes
 TLS = Sniffed(Protocol.TLS, Detection.TLS, "web.example")
 
 OPENINGS = [
@@ -35,9 +34,9 @@ async def test_detects_at_once_and_leaves_every_byte(opening: bytes, expected: D
     left, right = tcp_pair()
     async with left, right:
         left.try_send(opening)
-        sniffed, seconds = await detect(right, limits=LIMITS)
+        sniffed, seconds = await detect(right, seconds=SECONDS, size=SIZE)
         assert sniffed.detection is expected
-        assert seconds < LIMITS.sniff_seconds
+        assert seconds < SECONDS
         assert right.try_receive(9999) == opening
 
 
@@ -53,7 +52,7 @@ async def test_detects_byte_by_byte_without_spinning(opening: bytes, expected: D
     async with left, right, trio.open_nursery() as nursery:
         nursery.start_soon(trickle)
         with trio.fail_after(5):
-            sniffed, _ = await detect(right, limits=LIMITS)
+            sniffed, _ = await detect(right, seconds=SECONDS, size=SIZE)
         assert sniffed.detection is expected
         assert right.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
         assert right.try_receive(9999) == opening
@@ -64,7 +63,7 @@ async def test_silence_is_a_time_out(said: bytes) -> None:
     left, right = tcp_pair()
     async with left, right:
         left.try_send(said)
-        sniffed, seconds = await detect(right, limits=replace(LIMITS, sniff_seconds=0.05))
+        sniffed, seconds = await detect(right, seconds=0.05, size=SIZE)
         assert sniffed == Sniffed(Protocol.OPAQUE, Detection.TIMEOUT)
         assert seconds >= 0.05
         assert (right.try_receive(9999) or b"") == said
@@ -76,7 +75,7 @@ async def test_an_end_before_any_byte_is_closed(end: Callable[[TcpStream], None]
     left, right = tcp_pair()
     async with right:
         end(left)
-        sniffed, _ = await detect(right, limits=LIMITS)
+        sniffed, _ = await detect(right, seconds=SECONDS, size=SIZE)
         assert sniffed == Sniffed(Protocol.OPAQUE, Detection.CLOSED)
 
 
@@ -92,7 +91,7 @@ async def test_an_end_after_half_an_opening_is_opaque(end: Callable[[TcpStream],
             end(left)
 
         nursery.start_soon(end_later)
-        sniffed, _ = await detect(right, limits=LIMITS)
+        sniffed, _ = await detect(right, seconds=SECONDS, size=SIZE)
         assert sniffed == Sniffed(Protocol.OPAQUE, Detection.TCP)
         assert right.try_receive(9999) == b"GET / HT"
 
@@ -102,7 +101,7 @@ async def test_a_hello_longer_than_the_bound_is_tls_with_what_is_known() -> None
     opening = hello(server_name(b"web.example"), extension(21, bytes(12000)))
     async with left, right:
         left.try_send(opening)
-        sniffed, _ = await detect(right, limits=LIMITS)
+        sniffed, _ = await detect(right, seconds=SECONDS, size=SIZE)
         assert sniffed == TLS
 
 
@@ -112,8 +111,6 @@ async def test_a_kernel_buffer_smaller_than_the_opening_is_no_deadlock() -> None
     async with left, right, trio.open_nursery() as nursery:
         nursery.start_soon(left.send_all, b"GET /" + b"q" * 30000)
         with trio.fail_after(5):
-            sniffed, _ = await detect(
-                right, limits=replace(LIMITS, sniff_bytes=30000, sniff_seconds=30)
-            )
+            sniffed, _ = await detect(right, seconds=30, size=30000)
         assert sniffed.detection in {Detection.TCP, Detection.HTTP11}
         nursery.cancel_scope.cancel()

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import trio
+
 from fakes.sockets import open_descriptors, tcp_pair
 from fakes.streams import memory_pair
-
 from tproxy.model.limits import Limits
 from tproxy.net.pump import Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump, relay
 from tproxy.net.stream import EagerStream

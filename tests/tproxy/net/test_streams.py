@@ -1,7 +1,8 @@
 import pytest
 import trio
-from fakes.streams import MemoryStream, memory_pair
 from trio.testing import check_half_closeable_stream
+
+from fakes.streams import MemoryStream, memory_pair
 
 
 async def test_the_memory_stream_keeps_the_contract_of_trio_streams() -> None:

@@ -2,9 +2,9 @@ import errno
 
 import pytest
 import trio
-from fakes.sockets import send_reset, socket_pair, tcp_pair
 from trio.testing import assert_checkpoints, check_half_closeable_stream, wait_all_tasks_blocked
 
+from fakes.sockets import send_reset, socket_pair, tcp_pair
 from tproxy.model.address import Address
 from tproxy.net.tcp_stream import TcpStream
 

@@ -1,6 +1,6 @@
 import pytest
-from fakes.client_hello import alpn, extension, hello, message, records, server_name, vector
 
+from fakes.client_hello import alpn, extension, hello, message, records, server_name, vector
 from tproxy.sniff.client_hello import ClientHello, Look, read_client_hello
 
 GREASE = extension(0x0A0A, b"")

@@ -1,8 +1,8 @@
 import pytest
-from fakes.client_hello import alpn, hello, message, openssl_hello, records, server_name
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.client_hello import alpn, hello, message, openssl_hello, records, server_name
 from tproxy.model.flow import Detection, Protocol, Sniffed
 from tproxy.sniff.verdict import NEED_MORE, OPAQUE, NeedMore, sniff
 

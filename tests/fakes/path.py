@@ -1,0 +1,195 @@
+"""A proxy between clients and one origin, in this process, over loopback: all of it is real but the capture."""
+
+import json
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+import trio
+from h2.settings import SettingCodes
+
+from fakes.sockets import tcp_pair
+from fakes.talk import App, Broken, Call, Heard, whole
+from fakes.talk_h1 import Http1Talk
+from fakes.talk_h2 import Http2Talk
+from tproxy.codec.codec import Codec
+from tproxy.codec.h1 import Http1Client
+from tproxy.codec.h2_client import Http2Client
+from tproxy.filters.pipelines import pipelines
+from tproxy.model.address import Address
+from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
+from tproxy.model.http import Field
+from tproxy.model.identity import Workload
+from tproxy.model.limits import Limits
+from tproxy.net.departures import Departures
+from tproxy.net.pump import Pipes
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.policy.snapshot import Snapshot
+from tproxy.proxy.connection import serve_http
+from tproxy.proxy.register import Register
+from tproxy.proxy.runtime import Runtime
+from tproxy.stores.journal import Journal
+from tproxy.stores.policy_store import PolicyStore
+from tproxy.telemetry.metrics import Metrics
+from tproxy.upstream.forward import Forward, connect
+from tproxy.upstream.pool import Pool, Target
+
+Script = Callable[[trio.SocketStream], Awaitable[None]]
+"""What an origin does with one connection."""
+
+PATIENCE = 5
+"""Seconds after which a test has hung."""
+
+
+@dataclass
+class Origin:
+    """An upstream. What changes: which connections it has accepted, and its talks on them."""
+
+    address: Address
+    accepted: list[trio.SocketStream] = field(default_factory=list)
+
+
+class Path:
+    """The proxy. What changes: what it has logged."""
+
+    def __init__(self, nursery: trio.Nursery, origin: Origin, protocol: Protocol, limits: Limits):
+        self.origin = origin
+        self.lines: list[bytes] = []
+        self.servers = Register()
+        policies = PolicyStore(Snapshot(1))
+        self.metrics = Metrics(Workload("shop", "web"), "0")
+        journal = Journal(self.metrics, self.lines.append, policies)
+        self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
+        departures = Departures()
+        nursery.start_soon(departures.run)
+        self.runtime = Runtime(
+            policies=policies,
+            pipelines=pipelines(journal, Forward(self.pool)),
+            journal=journal,
+            register=self.servers,
+            departures=departures,
+            pipes=Pipes(),
+            limits=limits,
+            own_ports=frozenset(),
+        )
+        self._protocol = protocol
+        self._nursery = nursery
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The access log so far."""
+        return [json.loads(line) for line in self.lines]
+
+    async def logged(self, lines: int = 1) -> list[dict[str, Any]]:
+        """Wait for so many lines, and make sure that no more come."""
+        while len(self.lines) < lines:
+            await trio.sleep(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(self.lines) == lines
+        return self.log
+
+    def dial(self) -> TcpStream:
+        """Open a downstream connection, and return its far end."""
+        near, far = tcp_pair()
+        sniffed = Sniffed(self._protocol, Detection.DECLARED)
+        flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address, sniffed)
+        self._nursery.start_soon(self._carry, far, flow)
+        return near
+
+    def talk(self) -> Http1Talk | Http2Talk:
+        """Open a downstream connection and speak HTTP on it."""
+        if self._protocol is Protocol.HTTP1:
+            return Http1Talk(self.dial(), client=True)
+        talk = Http2Talk(self.dial(), client=True)
+        self._nursery.start_soon(talk.run)
+        return talk
+
+    async def get(self, path: bytes = b"/", fields: tuple[Field, ...] = ()) -> Heard:
+        """Ask for `path` on a connection of its own."""
+        return await ask(self.talk(), path, fields=fields)
+
+    async def _carry(self, far: TcpStream, flow: Flow) -> None:
+        try:
+            with self.runtime.journal.connection(flow), self.servers.connection():
+                await serve_http(far, flow, self.runtime)
+        finally:
+            far.close()
+
+
+async def ask(
+    talk: Http1Talk | Http2Talk,
+    path: bytes = b"/",
+    *,
+    method: bytes = b"GET",
+    fields: tuple[Field, ...] = (),
+    body: bytes = b"",
+) -> Heard:
+    """Send a whole request and wait for the whole response."""
+    call = await talk.call()
+    length = ((b"content-length", b"%d" % len(body)),) if body else ()
+    await call.say((method, path), (*length, *fields))
+    await call.send(body)
+    await call.end()
+    return await whole(call)
+
+
+@asynccontextmanager
+async def to_script(
+    script: Script, protocol: Protocol = Protocol.HTTP1, limits: Limits | None = None
+) -> AsyncIterator[Path]:
+    """Stand between clients and an origin that does what `script` says with each connection."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    origin = Origin(Address.of(*listeners[0].socket.getsockname()[:2]))
+
+    async def carry(stream: trio.SocketStream) -> None:
+        origin.accepted.append(stream)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError, Broken):
+            await script(stream)
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, carry, listeners)
+            yield Path(nursery, origin, protocol, limits or Limits())
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def to_app(
+    app: App,
+    protocol: Protocol,
+    limits: Limits | None = None,
+    settings: Mapping[SettingCodes, int] | None = None,
+) -> AsyncIterator[Path]:
+    """Stand between clients and an origin that runs `app`, both speaking `protocol`."""
+
+    async def script(stream: trio.SocketStream) -> None:
+        if protocol is Protocol.HTTP1:
+            await Http1Talk(stream, client=False).serve(app)
+        else:
+            await Http2Talk(stream, client=False, settings=settings).serve(app)
+
+    async with to_script(script, protocol, limits) as path:
+        yield path
+
+
+async def refuse(_: Call) -> None:
+    """Be an app that nobody should reach."""
+    raise AssertionError("the request reached the origin")
+
+
+def reset(stream: trio.SocketStream) -> None:
+    """Close with RST."""
+    stream.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+async def _dial(limits: Limits, target: Target) -> TcpStream:
+    return await connect(target.address, None, limits)
+
+
+def _codec(limits: Limits, protocol: Protocol) -> Codec:
+    return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits)
