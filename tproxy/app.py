@@ -19,6 +19,7 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError
+from tproxy.net.departures import Departures
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, listen_everywhere, listen_on_loopback
 from tproxy.net.pump import Pipes
@@ -61,11 +62,13 @@ class App:
         self._lines = LineWriter(sys.stdout.fileno(), self._metrics.own.log_lines_dropped)
         journal = Journal(self._metrics, self._lines.write, policies.store)
         self._pool = Pool(partial(_dial, limits), partial(_client_codec, limits), limits)
+        self._departures = Departures()
         self._runtime = Runtime(
             policies=policies.store,
             pipelines=pipelines(journal, Forward(self._pool)),
             journal=journal,
             register=self._register,
+            departures=self._departures,
             pipes=Pipes(),
             limits=limits,
             own_ports=settings.ports.all(),
@@ -78,7 +81,12 @@ class App:
         if self._settings.user is not None:
             become(self._settings.user)
         async with trio.open_nursery() as nursery:
-            for work in (self._lines.run, self._pool.sweep, self._obey_signals):
+            for work in (
+                self._lines.run,
+                self._pool.sweep,
+                self._departures.run,
+                self._obey_signals,
+            ):
                 nursery.start_soon(work)
             for listener in (inbound, outbound, *desks):
                 nursery.start_soon(listener.serve)

@@ -65,7 +65,9 @@ class Path:
         journal = Journal(self.metrics, self.lines.append, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
         departures = Departures()
-        nursery.start_soon(departures.run)
+        self.dialled: list[TcpStream] = []
+        for work in (departures.run, self.pool.sweep):
+            nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
             pipelines=pipelines(journal, Forward(self.pool)),
@@ -95,6 +97,7 @@ class Path:
     def dial(self) -> TcpStream:
         """Open a downstream connection, and return its far end."""
         near, far = tcp_pair()
+        self.dialled.append(near)
         sniffed = Sniffed(self._protocol, Detection.DECLARED)
         flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address, sniffed)
         self._nursery.start_soon(self._carry, far, flow)
@@ -153,8 +156,13 @@ async def to_script(
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, carry, listeners)
-            yield Path(nursery, origin, protocol, limits or Limits())
+            path = Path(nursery, origin, protocol, limits or Limits())
+            yield path
             nursery.cancel_scope.cancel()
+    for near in path.dialled:
+        near.close()
+    for far in origin.accepted:
+        far.socket.close()
 
 
 @asynccontextmanager

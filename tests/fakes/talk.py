@@ -29,10 +29,12 @@ class Heard:
 class Call(Protocol):
     """One exchange, seen from one of its sides."""
 
-    heard: Heard
-    """The other side's message, once `head` has returned."""
     informed: list[int]
     """Statuses of informational responses."""
+
+    @property
+    def heard(self) -> Heard:
+        """The other side's message, once `head` has returned."""
 
     async def head(self) -> Heard:
         """Wait for the head of the other side's message."""

@@ -47,7 +47,7 @@ class Http1Talk:
                 assert not isinstance(event, type) or event is h11.PAUSED
                 return event
             try:
-                self.h11.receive_data(await self.stream.receive_some(65536))
+                self.h11.receive_data(bytes(await self.stream.receive_some(65536)))
             except trio.BrokenResourceError as error:
                 raise Broken("reset") from error
 

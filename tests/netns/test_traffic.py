@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,16 @@ spec:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A client's pod and a server's, both captured, and where each access log stood when the test began."""
+    """A client's pod and a server's, both captured; and when the test began, as access logs write it."""
 
     client: Pod
     server: Pod
-    seen: dict[str, int]
+    began: str
 
     async def lines(self, pod: Pod, count: int = 1) -> list[dict[str, Any]]:
         """The lines that this test's traffic left in a pod's access log, at least `count`."""
         with trio.fail_after(5):
-            while len(lines := _lines(pod)[self.seen[pod.name] :]) < count:  # noqa: ASYNC110
+            while len(lines := _lines(pod, self.began)) < count:  # noqa: ASYNC110
                 await trio.sleep(0.02)
         return lines
 
@@ -69,9 +70,10 @@ class Mesh:
             return await self.client.run(argv, user=ROOT, stdin=stdin)
 
 
-def _lines(pod: Pod) -> list[dict[str, Any]]:
-    text = pod.access_log_path.read_text()
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
+    whole = pod.access_log_path.read_text().rpartition("\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return [line for line in lines if line["start_time"] >= began]
 
 
 @contextmanager
@@ -114,7 +116,7 @@ def pods() -> Iterator[Lab]:
 async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
     """The pods, quiet; what a test starts in them is ended after it."""
     client, server = attach(pods, "client"), attach(pods, "server")
-    yield Mesh(client, server, {pod.name: len(_lines(pod)) for pod in (client, server)})
+    yield Mesh(client, server, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3])
     for process in (*client.started, *server.started):
         await process.kill()
 
@@ -316,6 +318,7 @@ async def test_a_reset_arrives_as_a_reset_after_what_came_before_it(mesh: Mesh) 
     done = await mesh.run(sys.executable, "-c", script)
     assert done.stdout == "b'before the end'\n"
     assert "ConnectionResetError" in done.stderr
+    assert {line["response_flags"] for line in await mesh.both()} == {"UR"}
 
 
 @families

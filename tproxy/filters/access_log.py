@@ -10,7 +10,7 @@ import trio
 
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import ProxyError
+from tproxy.model.outcome import ProxyError, downstream_gone
 from tproxy.stores.journal import Journal, Told
 from tproxy.telemetry.trace import traced
 
@@ -33,11 +33,13 @@ class AccessLog:
         began = trio.current_time()
         answered: float | None = None
         response: Response | None = None
-        failure: ProxyError | None = None
+        # Whatever ends the exchange without a word, such as a cancelled scope, ends it because nobody is left to answer.
+        failure: ProxyError | None = downstream_gone()
         try:
             async with forward(exchange, request) as response:
                 answered = trio.current_time()
                 yield response
+            failure = None
         except ProxyError as error:
             failure = error
             raise

@@ -46,6 +46,8 @@ async def rescue(exchange: Exchange, request: Request, forward: Handler) -> Asyn
 def local_reply(error: ProxyError, request: RequestHead) -> Response:
     """Build the response that tells `error`, as the protocol in use tells errors."""
     head, content = (_grpc if request.is_grpc else _plain)(error)
+    if request.method == b"HEAD":
+        content = Content()
     return Response(head, content, flag=error.flag, details=error.details, cause=error.cause)
 
 

@@ -5,8 +5,9 @@ own waiting. So there is one more epoll, which each connection joins once and wh
 """
 
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import trio
 
@@ -16,18 +17,27 @@ LEAVING = select.EPOLLRDHUP | select.EPOLLET
 """An end or a reset, told once: connections may stay long after it, and must not be told about all that time."""
 
 
+class Tell(Protocol):
+    """What to do about a peer that has ended or reset its stream."""
+
+    def __call__(self, *, reset: bool) -> None: ...
+
+
 class Departures:
     """Connections whose peers may leave unseen. What changes: which they are."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, tuple[TcpStream, Tell]] = {}
 
     @contextmanager
-    def watched(self, stream: TcpStream, tell: Callable[[], None]) -> Iterator[None]:
-        """Call `tell` when the peer ends or resets `stream` in the course of the block, which may close it."""
-        descriptor = stream.fileno()
-        self._watched[descriptor] = tell
+    def watched(self, stream: TcpStream, tell: Tell) -> Iterator[None]:
+        """Call `tell` when the peer resets `stream`, or ends it with nothing left to read, while the block lasts.
+
+        The block may close the stream.
+        """
+        descriptor, entry = stream.fileno(), (stream, tell)
+        self._watched[descriptor] = entry
         self._epoll.register(descriptor, LEAVING)
         try:
             yield
@@ -35,16 +45,21 @@ class Departures:
             # Closed, it has left the epoll by itself, and its number may be another connection's already.
             if stream.fileno() != -1:
                 self._epoll.unregister(descriptor)
-            if self._watched.get(descriptor) is tell:
+            if self._watched.get(descriptor) is entry:
                 del self._watched[descriptor]
 
     async def run(self) -> None:
         """Tell of departures until cancelled."""
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll)
+            for descriptor, _ in self._epoll.poll(0):
+                self._look(*self._watched[descriptor])
+
+    def _look(self, stream: TcpStream, tell: Tell) -> None:
         try:
-            while True:
-                await trio.lowlevel.wait_readable(self._epoll)
-                for descriptor, _ in self._epoll.poll(0):
-                    if tell := self._watched.get(descriptor):
-                        tell()
-        finally:
-            self._epoll.close()
+            ended = stream.try_peek(1) == b""
+        except trio.BrokenResourceError:
+            tell(reset=True)
+            return
+        if ended:
+            tell(reset=False)

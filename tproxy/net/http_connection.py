@@ -130,24 +130,28 @@ class HttpConnection:
 
     async def flush(self) -> None:
         """Write everything that the codec has to say, for whichever stream."""
-        while self._fill():
-            sent = self._try_send()
-            if sent == len(self._unsent):
-                self._unsent = memoryview(b"")
-            elif sent:
-                self._unsent = self._unsent[sent:]
-            else:
-                await self._writable()
+        while not self._flushed():
+            await self._writable()
 
     def leave(self) -> None:
-        """Take no further requests; what is open goes on."""
+        """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""
         if self._error is None:
             self.codec.farewell()
+            self._flushed()
+
+    async def send_eof(self) -> None:
+        """End our direction, once everything is written; the peer may go on."""
+        await self.flush()
+        if self._awaits_socket:
+            await self._awaits_writer.park()  # whoever waits for room there has not seen yet that it came
+        with contextlib.suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError
+        ):  # the peer has it worse than ended
+            await self.transport.send_eof()
 
     async def aclose(self) -> None:
         """Close now; streams that are still open fail."""
-        self._ended = True
-        self._wake_all()
+        self._lose()
         await trio.aclose_forcefully(self.transport)
 
     def forget(self, stream: "HttpStream") -> None:
@@ -236,6 +240,15 @@ class HttpConnection:
             stream.bell.ring()
             stream.room_bell.ring()
 
+    def _flushed(self) -> bool:
+        """Write what the socket takes now, and say whether that was everything."""
+        while self._fill():
+            sent = self._try_send()
+            if not sent:
+                return False
+            self._unsent = self._unsent[sent:] if sent < len(self._unsent) else memoryview(b"")
+        return True
+
     def _fill(self) -> bool:
         if not self._unsent:
             self._unsent = memoryview(self.codec.outbox())
@@ -280,10 +293,14 @@ class HttpStream:
         self._connection = connection
         self._codec = connection.codec
         self._request = opening.head if opening else None
+        self._asked = self._request
+        self.tunnel = False
+        """Whether its two directions end independently, as those of the connection that it has become."""
         self._response: ResponseHead | None = None
         self._informed: deque[ResponseHead] = deque()
         self._parts: deque[Data] = deque()
         self._ended = opening.ended if opening else False
+        self._begun = False
         self._sent_end = False
         self._error: ProxyError | None = None
 
@@ -298,6 +315,11 @@ class HttpStream:
         """Whether both messages are whole: nothing is owed in either direction."""
         return self._ended and self._sent_end and self._error is None
 
+    @property
+    def truncated(self) -> bool:
+        """Whether our message has begun and not ended."""
+        return self._begun and not self._sent_end
+
     def tell(self, event: Informed | ResponseStarted | Data | Ended | Failed | Room) -> None:
         """Take an event of this stream's, and wake whoever waits for it."""
         match event:
@@ -308,6 +330,7 @@ class HttpStream:
                 self._ended = True
             case ResponseStarted():
                 self._response, self._ended = event.head, event.ended
+                self._note_tunnel(event.head)
             case Informed():
                 self._informed.append(event.head)
             case Failed():
@@ -372,7 +395,11 @@ class HttpStream:
         """Begin our message; it leaves with the next flush."""
         self._raise_if_failed()
         self._codec.send_head(self.number, head, ended=ended)
-        self._sent_end = ended
+        self._begun, self._sent_end = True, ended
+        if isinstance(head, RequestHead):
+            self._asked = head
+        else:
+            self._note_tunnel(head)
 
     async def inform(self, head: ResponseHead) -> None:
         """Send an informational response at once (server side)."""
@@ -400,6 +427,8 @@ class HttpStream:
         self._raise_if_unheard()
         self._codec.send_end(self.number, body.trailers)
         self._sent_end = True
+        if self.tunnel and not self._codec.multiplexed:
+            await self._connection.send_eof()
 
     async def _send_part(self, part: bytes) -> None:
         while True:
@@ -430,14 +459,19 @@ class HttpStream:
         self.tell(Failed(self.number, error))
 
     def lose(self) -> None:
-        """End the stream because the peer's connection was reset."""
-        if not self._ended:
+        """End the stream because its connection is gone; what has arrived can still be pulled."""
+        if self._error is None:
             self.fail(self._peer_gone())
 
     def _peer_gone(self) -> ProxyError:
         if self._request is not None:
             return downstream_gone()
         return upstream_gone(response_begun=self._response is not None)
+
+    def _note_tunnel(self, response: ResponseHead) -> None:
+        """Know a tunnel by the answer that opens it (RFC 9110, 7.8 and 9.3.6)."""
+        connects = self._asked is not None and self._asked.method == b"CONNECT"
+        self.tunnel = response.status == 101 or (connects and response.status < 300)
 
     def _has_head(self) -> bool:
         return self._response is not None or bool(self._informed) or self._over
@@ -464,5 +498,5 @@ class HttpStream:
 
     def _raise_if_unheard(self) -> None:
         self._raise_if_failed()
-        if self._connection.deaf or self._connection.ended:
+        if self._connection.deaf:
             raise self._peer_gone()

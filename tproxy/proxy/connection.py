@@ -34,7 +34,7 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
             return
         match flow.protocol:
             case Protocol.HTTP1 | Protocol.HTTP2:
-                await _serve(downstream, flow, runtime)
+                await serve_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
                 if flow.sniffed.detection is not Detection.CLOSED:
                     await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
@@ -42,9 +42,10 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
 
 def _captured(downstream: TcpStream, direction: Direction, runtime: Runtime) -> Flow | None:
     """Ask the kernel where the connection was going; None when that was to ourselves: dialling would be a loop."""
-    by_tproxy = runtime.tproxy_inbound and direction is Direction.INBOUND
+    # Where inbound connections come by TPROXY, the pod's own to itself still come by REDIRECT, to a port of ours.
+    redirected = downstream.local.port in runtime.own_ports
     try:
-        destination = original_dst(downstream, tproxy=by_tproxy)
+        destination = original_dst(downstream, tproxy=runtime.tproxy_inbound and not redirected)
     except NotCaptured as refusal:
         runtime.journal.not_captured(downstream.peer, downstream.local, str(refusal))
         return None
@@ -66,11 +67,13 @@ async def _sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot) -> Flo
     return flow.known_as(*await detect(downstream, seconds=settings.seconds, size=settings.bytes))
 
 
-async def _serve(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
+async def serve_http(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
+    """Serve a connection whose protocol is known to be HTTP, and close it."""
     codec = (Http1Server if flow.protocol is Protocol.HTTP1 else Http2Server)(runtime.limits)
     connection = HttpConnection(downstream, codec, runtime.limits)
     server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
-    with runtime.register.serving(server, flow.direction):
+    departing = runtime.departures.watched(downstream, server.peer_left)
+    with runtime.register.serving(server, flow.direction), departing:
         try:
             await server.run()
         except DownstreamError as error:

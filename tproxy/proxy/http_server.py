@@ -10,6 +10,7 @@ from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ProxyError
 from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.pump import reset_when_sent
 
 Answer = Callable[[Request], Scope[Response]]
 """A handler that knows the connection's facts already."""
@@ -20,17 +21,22 @@ destroy the answer on its way (RFC 9112, 9.6); reading for ever would be an invi
 
 
 class HttpServer:
-    """One connection being served. What changes: how long an idle peer may stay, and whether it was cut off."""
+    """One connection being served. What changes: whether it takes its leave, and how long an idle peer may stay."""
 
     def __init__(self, connection: HttpConnection, answer: Answer, limits: Limits) -> None:
         self._connection = connection
         self._answer = answer
         self._limits = limits
         self._until_idle = trio.CancelScope()
-        self._leaving = trio.Event()
+        self._leaving = False
+        self._told: ProxyError | None = None
+        """What ended the exchange that ended last: the access log has it."""
 
     async def run(self) -> None:
-        """Serve until the peer leaves, is idle for too long or breaks the protocol; that last is raised."""
+        """Serve until the peer leaves, is idle for too long or breaks the protocol.
+
+        That last is raised, unless an exchange ended by it and so told it already.
+        """
         failure: DownstreamError | None = None
         async with trio.open_nursery() as exchanges:
             with self._until_idle:
@@ -40,13 +46,23 @@ class HttpServer:
                     failure = error
             exchanges.cancel_scope.deadline = trio.current_time() + self._grace()
         await self._close()
-        if failure is not None:
+        if failure is not None and failure is not self._told:
             raise failure
 
     def leave(self) -> None:
         """Take no more requests: an idle peer goes now, a busy one after its last exchange."""
+        self._leaving = True
         self._connection.leave()
-        if not self._connection.streams:
+        self._rest()
+
+    def peer_left(self, *, reset: bool) -> None:
+        """Give up the exchange whose peer is gone.
+
+        An end of its stream says so only of a peer that meant to ask more on it: `printf … | nc` wants its answer.
+        With several streams, the connection is read all the time, and its end is seen there.
+        """
+        codec = self._connection.codec
+        if not codec.multiplexed and (reset or codec.reusable):
             self._until_idle.cancel()
 
     async def _serve_all(self, exchanges: trio.Nursery) -> None:
@@ -63,12 +79,19 @@ class HttpServer:
         try:
             async with self._answer(request) as response:
                 await stream.transmit(response.head, response.body)
-        except ProxyError:
-            pass  # the access log has it; what the peer gets is the reset below
+        except ProxyError as error:
+            self._told = error
         finally:
             stream.release()
+            if stream.truncated and not self._connection.codec.multiplexed:
+                await self._break_off()
         await self._connection.flush()
         self._rest()
+
+    async def _break_off(self) -> None:
+        """End a response so that it can not pass for a whole one: without a declared length, an end would complete it."""
+        with trio.move_on_after(self._limits.close_seconds):
+            await reset_when_sent(self._connection.transport)
 
     def _rest(self) -> None:
         """Begin to wait for a peer that has nothing open; leave it, if that is what we are about to do."""
@@ -76,7 +99,9 @@ class HttpServer:
             return
         if self._connection.codec.finished:
             self._until_idle.cancel()
-        self._until_idle.deadline = trio.current_time() + self._limits.idle_seconds
+        limits = self._limits
+        patience = limits.close_seconds if self._leaving else limits.idle_seconds
+        self._until_idle.deadline = trio.current_time() + patience
 
     def _grace(self) -> float:
         """How long exchanges may go on when no event will reach them any more."""

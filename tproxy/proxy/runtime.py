@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
 from tproxy.model.limits import Limits
+from tproxy.net.departures import Departures
 from tproxy.net.pump import Pipes
 from tproxy.proxy.register import Register
 from tproxy.stores.journal import Journal
@@ -20,6 +21,7 @@ class Runtime:
     pipelines: Mapping[Direction, Handler]
     journal: Journal
     register: Register
+    departures: Departures
     pipes: Pipes
     limits: Limits
     own_ports: frozenset[int]

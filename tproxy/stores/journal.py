@@ -10,7 +10,7 @@ from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import ProxyError, ResponseFlag, downstream_gone
+from tproxy.model.outcome import ProxyError, ResponseFlag
 from tproxy.model.route import Route
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.policy_store import PolicyStore
@@ -164,10 +164,11 @@ def _ending(
     response: Response | None, failure: ProxyError | None
 ) -> tuple[int, ResponseFlag, str, str]:
     """Say how an exchange ended: status, flag, details, cause. What began as a success may have ended otherwise."""
-    if failure is None and response is not None:
-        return response.head.status, response.flag, response.details, response.cause
-    failure = failure or downstream_gone()
-    return response.head.status if response else 0, failure.flag, failure.details, failure.cause
+    if failure is not None:
+        status = response.head.status if response else 0
+        return status, failure.flag, failure.details, failure.cause
+    assert response is not None, "what ended without a failure was answered"
+    return response.head.status, response.flag, response.details, response.cause
 
 
 def _grpc_status(request: Request, response: Response | None) -> bytes | None:

@@ -9,13 +9,22 @@ from tproxy.model.outcome import ProxyError
 
 
 @asynccontextmanager
-async def alongside(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Run `work` beside the block and cancel it with the block's end; the block's ProxyError comes out as itself."""
+async def alongside(work: Callable[[], Awaitable[None]]) -> AsyncIterator[trio.Event]:
+    """Run `work` beside the block and cancel it with the block's end; the block's ProxyError comes out as itself.
+
+    The block gets the event that `work` is done.
+    """
     failure: ProxyError | None = None
+    done = trio.Event()
+
+    async def run() -> None:
+        await work()
+        done.set()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(work)
+        nursery.start_soon(run)
         try:
-            yield
+            yield done
         except ProxyError as error:
             failure = error
         nursery.cancel_scope.cancel()

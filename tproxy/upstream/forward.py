@@ -71,12 +71,15 @@ class Forward:
             except _Stale:
                 if not (request.body.ended and request.head.method in IDEMPOTENT):
                     raise
-                response = await scope.enter_async_context(self._ask(target, request))
+                again = self._ask(target, request, distrusting=True)
+                response = await scope.enter_async_context(again)
             yield response
 
     @asynccontextmanager
-    async def _ask(self, target: Target, request: Request) -> AsyncIterator[Response]:
-        pooled = await self._pool.take(target)
+    async def _ask(
+        self, target: Target, request: Request, *, distrusting: bool = False
+    ) -> AsyncIterator[Response]:
+        pooled = await self._pool.take(target, distrusting=distrusting)
         stream = pooled.connection.open()
         try:
             if request.body.ended:
@@ -85,8 +88,10 @@ class Forward:
                 yield await _answer(pooled, stream, request)
             else:
                 stream.send_head(request.head, ended=False)
-                async with alongside(partial(_upload, stream, request.body)):
+                async with alongside(partial(_upload, stream, request.body)) as uploaded:
                     yield await _answer(pooled, stream, request)
+                    if stream.tunnel:
+                        await uploaded.wait()
         finally:
             stream.release()
             await self._pool.give_back(pooled)

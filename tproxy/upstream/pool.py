@@ -13,6 +13,10 @@ from tproxy.net.http_connection import HttpConnection
 from tproxy.net.tcp_stream import TcpStream
 
 
+SWEEP_SECONDS = 1.0
+"""How late an idle connection's end may be noticed; each look costs one system call per connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What makes upstream connections interchangeable."""
@@ -27,7 +31,7 @@ class Target:
 Dial = Callable[[Target], Awaitable[TcpStream]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pooled:
     """A connection of the pool's. What changes: who uses it, and since when nobody does."""
 
@@ -50,44 +54,58 @@ class _Shelf:
 
 
 class Pool:
-    """Every upstream HTTP connection. What changes: which there are; only `take`, `give_back` and `sweep` change it."""
+    """Every upstream HTTP connection. What changes: which there are, and which of them nobody uses.
+
+    A connection is closed only by whoever has just made it unavailable, without a turn between the two.
+    """
 
     def __init__(self, dial: Dial, codec: Callable[[Protocol], Codec], limits: Limits) -> None:
         self._dial = dial
         self._codec = codec
         self._limits = limits
         self._shelves: dict[Target, _Shelf] = {}
+        self._idle: dict[Pooled, None] = {}
+        """Those that nobody uses, the longest idle first."""
 
-    async def take(self, target: Target) -> Pooled:
-        """Find or make a connection that can carry one more request; `give_back` is owed for it."""
-        shelf = self._shelves.setdefault(target, _Shelf())
-        pooled = self._available(shelf) or await self._connect(target, shelf)
+    async def take(self, target: Target, *, distrusting: bool = False) -> Pooled:
+        """Find or make a connection that can carry one more request; `give_back` is owed for it.
+
+        `distrusting` passes over connections that have only been idle: the upstream may have closed them all.
+        """
+        pooled = None if distrusting else self._available(target)
+        pooled = pooled or await self._connect(target)
         pooled.users += 1
+        self._idle.pop(pooled, None)
         return pooled
 
     async def give_back(self, pooled: Pooled) -> None:
         """End one use of a connection: it is kept if it can be used again."""
         pooled.users -= 1
         pooled.fresh = False
+        if pooled.users:
+            return
         pooled.idle_since = trio.current_time()
-        if not (pooled.users or pooled.connection.reusable):
+        self._idle[pooled] = None
+        if not pooled.connection.reusable:
             await self._close(pooled)
+        elif len(self._idle) > self._limits.pool_connections:
+            await self._close(next(iter(self._idle)))
 
     async def sweep(self) -> None:
-        """Close connections that have been idle for too long, or are too many, until cancelled."""
-        while True:
-            await trio.sleep(1)
-            for target, shelf in list(self._shelves.items()):
-                for pooled in [each for each in shelf.pooled if self._expired(each)]:
-                    await self._close(pooled)
-                if not (shelf.pooled or shelf.dialling.locked()):
-                    del self._shelves[target]
+        """Close connections that have been idle for too long, or whose upstream has left; when cancelled, all."""
+        try:
+            while True:
+                await trio.sleep(SWEEP_SECONDS)
+                await self._close_expired()
+        finally:
+            for shelf in self._shelves.values():
+                for pooled in shelf.pooled:
+                    pooled.stream.close()
 
     def counts(self) -> tuple[int, int]:
         """Count the connections that are in use, and those that are idle."""
-        every = [pooled for shelf in self._shelves.values() for pooled in shelf.pooled]
-        used = sum(1 for pooled in every if pooled.users)
-        return used, len(every) - used
+        every = sum(len(shelf.pooled) for shelf in self._shelves.values())
+        return every - len(self._idle), len(self._idle)
 
     def by_address(self) -> dict[Address, int]:
         """Count the connections to each address."""
@@ -96,34 +114,52 @@ class Pool:
             counts[target.address] = counts.get(target.address, 0) + len(shelf.pooled)
         return counts
 
-    def _available(self, shelf: _Shelf) -> Pooled | None:
+    def _available(self, target: Target) -> Pooled | None:
         """Find a connection on the shelf; the most recently used first, so that the others can grow old."""
-        for pooled in reversed(shelf.pooled):
+        shelf = self._shelves.get(target)
+        for pooled in reversed(shelf.pooled) if shelf else ():
             shareable = not pooled.users or pooled.connection.codec.multiplexed
             if shareable and pooled.connection.alive():
                 return pooled
         return None
 
-    async def _connect(self, target: Target, shelf: _Shelf) -> Pooled:
+    async def _connect(self, target: Target) -> Pooled:
         if target.protocol is not Protocol.HTTP2:
-            return await self._open(target, shelf)
-        async with shelf.dialling:
-            return self._available(shelf) or await self._open(target, shelf)
+            return await self._open(target)
+        try:
+            async with self._shelf(target).dialling:
+                return self._available(target) or await self._open(target)
+        finally:
+            self._clear(target)
 
-    async def _open(self, target: Target, shelf: _Shelf) -> Pooled:
+    def _shelf(self, target: Target) -> _Shelf:
+        return self._shelves.setdefault(target, _Shelf())
+
+    def _clear(self, target: Target) -> None:
+        """Forget a shelf that is bare, unless somebody is about to put something on it."""
+        shelf = self._shelves.get(target)
+        if shelf and not (shelf.pooled or shelf.dialling.locked()):
+            del self._shelves[target]
+
+    async def _open(self, target: Target) -> Pooled:
         stream = await self._dial(target)
         pooled = Pooled(
             target, HttpConnection(stream, self._codec(target.protocol), self._limits), stream
         )
-        shelf.pooled.append(pooled)
+        self._shelf(target).pooled.append(pooled)
         return pooled
 
     async def _close(self, pooled: Pooled) -> None:
+        del self._idle[pooled]
         self._shelves[pooled.target].pooled.remove(pooled)
+        self._clear(pooled.target)
         await pooled.connection.aclose()
 
+    async def _close_expired(self) -> None:
+        for pooled in list(self._idle):
+            if pooled in self._idle and self._expired(pooled):
+                await self._close(pooled)
+
     def _expired(self, pooled: Pooled) -> bool:
-        if pooled.users:
-            return False
         idle = trio.current_time() - pooled.idle_since
         return idle > self._limits.pool_idle_seconds or not pooled.connection.alive()

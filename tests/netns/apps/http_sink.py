@@ -10,6 +10,7 @@ BLOCK = hashlib.sha256(b"tproxy").digest() * 2048
 
 class Sink(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         size = int(self.path.strip("/") or 0)
