@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
@@ -56,7 +56,14 @@ class Origin:
 class Path:
     """The proxy. What changes: what it has logged."""
 
-    def __init__(self, nursery: trio.Nursery, origin: Origin, protocol: Protocol, limits: Limits):
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        origin: Origin,
+        protocol: Protocol,
+        limits: Limits,
+        closing: ExitStack,
+    ) -> None:
         self.origin = origin
         self.lines: list[bytes] = []
         self.servers = Register()
@@ -65,7 +72,7 @@ class Path:
         journal = Journal(self.metrics, self.lines.append, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
         departures = Departures()
-        self.dialled: list[TcpStream] = []
+        self._closing = closing
         for work in (departures.run, self.pool.sweep):
             nursery.start_soon(work)
         self.runtime = Runtime(
@@ -97,7 +104,7 @@ class Path:
     def dial(self) -> TcpStream:
         """Open a downstream connection, and return its far end."""
         near, far = tcp_pair()
-        self.dialled.append(near)
+        self._closing.callback(near.close)
         sniffed = Sniffed(self._protocol, Detection.DECLARED)
         flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address, sniffed)
         self._nursery.start_soon(self._carry, far, flow)
@@ -150,19 +157,15 @@ async def to_script(
 
     async def carry(stream: trio.SocketStream) -> None:
         origin.accepted.append(stream)
+        closing.callback(stream.socket.close)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, Broken):
             await script(stream)
 
-    with trio.fail_after(PATIENCE):
+    with trio.fail_after(PATIENCE), ExitStack() as closing:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, carry, listeners)
-            path = Path(nursery, origin, protocol, limits or Limits())
-            yield path
+            yield Path(nursery, origin, protocol, limits or Limits(), closing)
             nursery.cancel_scope.cancel()
-    for near in path.dialled:
-        near.close()
-    for far in origin.accepted:
-        far.socket.close()
 
 
 @asynccontextmanager

