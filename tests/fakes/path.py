@@ -165,6 +165,7 @@ async def to_script(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, carry, listeners)
             yield Path(nursery, origin, protocol, limits or Limits(), closing)
+            closing.close()
             nursery.cancel_scope.cancel()
 
 

@@ -19,6 +19,9 @@ LINGER_BYTES = 1048576
 """What a peer may still send after an answer that came early. Closing on unread bytes would reset the connection and
 destroy the answer on its way (RFC 9112, 9.6); reading for ever would be an invitation."""
 
+DOUBT_SECONDS = 1.0
+"""How long to go on for a peer that has ended its stream: most have left, some have only said their last word."""
+
 
 class HttpServer:
     """One connection being served. What changes: whether it takes its leave, and how long an idle peer may stay."""
@@ -58,12 +61,13 @@ class HttpServer:
     def peer_left(self, *, reset: bool) -> None:
         """Give up the exchange whose peer is gone.
 
-        An end of its stream says so only of a peer that meant to ask more on it: `printf … | nc` wants its answer.
-        With several streams, the connection is read all the time, and its end is seen there.
+        An end of its stream says so only of a peer that had promised to stay, and not at once: `printf … | nc` still
+        listens. With several streams, the connection is read all the time, and its end is seen there.
         """
         codec = self._connection.codec
         if not codec.multiplexed and (reset or codec.reusable):
-            self._until_idle.cancel()
+            doubt = 0.0 if reset else DOUBT_SECONDS
+            self._until_idle.deadline = trio.current_time() + doubt
 
     async def _serve_all(self, exchanges: trio.Nursery) -> None:
         self._rest()

@@ -10,15 +10,20 @@ from tproxy.model.outcome import ProxyError
 
 @asynccontextmanager
 async def alongside(work: Callable[[], Awaitable[None]]) -> AsyncIterator[trio.Event]:
-    """Run `work` beside the block and cancel it with the block's end; the block's ProxyError comes out as itself.
+    """Run `work` beside the block, which gets the event that `work` is done, and cancel it with the block's end.
 
-    The block gets the event that `work` is done.
+    A ProxyError of either ends the other, and comes out as itself.
     """
     failure: ProxyError | None = None
     done = trio.Event()
 
     async def run() -> None:
-        await work()
+        nonlocal failure
+        try:
+            await work()
+        except ProxyError as error:
+            failure = error
+            nursery.cancel_scope.cancel()
         done.set()
 
     async with trio.open_nursery() as nursery:

@@ -1,5 +1,6 @@
 """The innermost handler: ask the upstream, and give back what it answers."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Body, Request, RequestHead, Response
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import DownstreamError, ResponseFlag, UpstreamError
+from tproxy.model.outcome import ResponseFlag, UpstreamError
 from tproxy.net.dial import dial
 from tproxy.net.http_connection import HttpStream
 from tproxy.net.tcp_stream import TcpStream
@@ -112,13 +113,9 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
 
 
 async def _upload(stream: HttpStream, body: Body) -> None:
-    """Send the request's body; whoever waits for the response learns of what goes wrong."""
-    try:
+    """Send the request's body; an upstream that does not take it may still say why, and is heard out."""
+    with contextlib.suppress(UpstreamError):
         await stream.send_body(body)
-    except DownstreamError as error:
-        stream.fail(error)
-    except UpstreamError:
-        pass  # the response, or its absence, tells the same and more
 
 
 def _addressed(head: RequestHead, address: Address) -> RequestHead:
