@@ -13,7 +13,7 @@ import trio
 from h2.settings import SettingCodes
 
 from fakes.sockets import tcp_pair
-from fakes.talk import App, Broken, Call, Heard, whole
+from fakes.talk import App, Broken, Heard, whole
 from fakes.talk_h1 import Http1Talk
 from fakes.talk_h2 import Http2Talk
 from tproxy.codec.codec import Codec
@@ -32,6 +32,7 @@ from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.connection import serve_http
 from tproxy.proxy.register import Register
 from tproxy.proxy.runtime import Runtime
+from tproxy.proxy.tcp import relay_opaque
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
@@ -65,11 +66,12 @@ class Path:
         closing: ExitStack,
     ) -> None:
         self.origin = origin
-        self.lines: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._logged = trio.Event()
         self.servers = Register()
         policies = PolicyStore(Snapshot(1))
         self.metrics = Metrics(Workload("shop", "web"), "0")
-        journal = Journal(self.metrics, self.lines.append, policies)
+        journal = Journal(self.metrics, self._write, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
         departures = Departures()
         self._closing = closing
@@ -87,19 +89,20 @@ class Path:
         )
         self._protocol = protocol
         self._nursery = nursery
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        """The access log so far."""
-        return [json.loads(line) for line in self.lines]
+        self._carrying = trio.CancelScope()
 
     async def logged(self, lines: int = 1) -> list[dict[str, Any]]:
-        """Wait for so many lines, and make sure that no more come."""
-        while len(self.lines) < lines:
-            await trio.sleep(0.001)
+        """Wait for so many lines of the access log, and make sure that no more come."""
+        while len(self._lines) < lines:
+            await self._logged.wait()
         await trio.testing.wait_all_tasks_blocked()
-        assert len(self.lines) == lines
-        return self.log
+        assert len(self._lines) == lines
+        return [json.loads(line) for line in self._lines]
+
+    def _write(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._logged.set()
+        self._logged = trio.Event()
 
     def dial(self) -> TcpStream:
         """Open a downstream connection, and return its far end."""
@@ -122,9 +125,29 @@ class Path:
         """Ask for `path` on a connection of its own."""
         return await ask(self.talk(), path, fields=fields)
 
+    def stop(self) -> None:
+        """Cancel the one downstream connection that there is."""
+        self._carrying.cancel()
+
+    def relay(self) -> TcpStream:
+        """Open a downstream connection that is carried as bytes, and return its far end."""
+        near, far = tcp_pair()
+        self._closing.callback(near.close)
+        flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address)
+        self._nursery.start_soon(self._relay, far, flow)
+        return near
+
+    async def _relay(self, far: TcpStream, flow: Flow) -> None:
+        route = self.runtime.policies.current.route(flow)
+        try:
+            with self._carrying, self.runtime.journal.connection(flow):
+                await relay_opaque(far, flow, route, self.runtime)
+        finally:
+            far.close()
+
     async def _carry(self, far: TcpStream, flow: Flow) -> None:
         try:
-            with self.runtime.journal.connection(flow), self.servers.connection():
+            with self._carrying, self.runtime.journal.connection(flow), self.servers.connection():
                 await serve_http(far, flow, self.runtime)
         finally:
             far.close()
@@ -186,11 +209,6 @@ async def to_app(
 
     async with to_script(script, protocol, limits) as path:
         yield path
-
-
-async def refuse(_: Call) -> None:
-    """Be an app that nobody should reach."""
-    raise AssertionError("the request reached the origin")
 
 
 def reset(stream: trio.SocketStream) -> None:

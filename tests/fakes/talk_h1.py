@@ -118,3 +118,21 @@ class Http1Call:
 
     async def give_up(self) -> None:
         await trio.aclose_forcefully(self.talk.stream)
+
+
+async def head_of(stream: trio.abc.ReceiveStream) -> bytes:
+    """Read raw bytes up to the end of a head, and what came with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = await stream.receive_some(65536)
+        assert part, f"the stream ended after {data!r}"
+        data += part
+    return data
+
+
+async def rest_of(stream: trio.abc.ReceiveStream) -> bytes:
+    """Read raw bytes until the stream ends."""
+    data = b""
+    while part := await stream.receive_some(65536):
+        data += part
+    return data

@@ -12,6 +12,7 @@ from h2.settings import SettingCodes, Settings
 from fakes.talk import App, Broken, Heard
 from tproxy.model.http import Field
 
+GOAWAY = 7
 PSEUDO = ((b":scheme", b"http"), (b":authority", b"shop.example"))
 
 
@@ -31,9 +32,10 @@ class Http2Talk:
             self.h2.local_settings = Settings(client=client, initial_values=dict(settings))
         self.calls: dict[int, Http2Call] = {}
         self.left: int | None = None
-        """The last stream that the other side's GOAWAY lets live."""
+        """The last stream that the other side's GOAWAY lets live (client side)."""
         self.over = False
         self._client = client
+        self._unread = b""
         self._opened, self._accepted = trio.open_memory_channel["Http2Call"](1000)
         self._news = trio.Event()
         self._writing = trio.Lock()
@@ -65,7 +67,7 @@ class Http2Talk:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             self.over = not data
-            for event in self.h2.receive_data(data) if data else []:
+            for event in self.h2.receive_data(self._without_goaway(bytes(data))):
                 self._take(event)
             await self.flush()
             self._ring()
@@ -80,9 +82,31 @@ class Http2Talk:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.over = True
 
+    async def say_octets(self, octets: bytes) -> None:
+        """Write what h2 does not know of."""
+        async with self._writing:
+            await self.stream.send_all(octets)
+
     async def news(self) -> None:
         """Wait for anything to happen."""
         await self._news.wait()
+
+    def _without_goaway(self, data: bytes) -> bytes:
+        """Keep GOAWAY from a client's h2, for which it would end what is open as well."""
+        if not self._client:
+            return data
+        self._unread += data
+        kept = b""
+        while len(self._unread) >= 9:
+            size = 9 + int.from_bytes(self._unread[:3], "big")
+            if len(self._unread) < size:
+                break
+            octets, self._unread = self._unread[:size], self._unread[size:]
+            if octets[3] == GOAWAY:
+                self.left = int.from_bytes(octets[9:13], "big")
+            else:
+                kept += octets
+        return kept
 
     def _ring(self) -> None:
         self._news.set()
@@ -112,8 +136,6 @@ class Http2Talk:
                 self.calls[event.stream_id].ended = True
             case events.StreamReset():
                 self.calls[event.stream_id].reset = ErrorCodes(event.error_code)
-            case events.ConnectionTerminated():
-                self.left = event.last_stream_id
 
 
 class Http2Call:

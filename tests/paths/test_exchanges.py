@@ -4,9 +4,9 @@ from contextlib import suppress
 
 import pytest
 import trio
+
 from fakes.path import ask, to_app
 from fakes.talk import Broken, Call, answer, echo, whole
-
 from tproxy.model.flow import Protocol
 
 both = pytest.mark.parametrize(
@@ -254,6 +254,7 @@ async def test_a_grpc_call_ends_with_its_status_in_trailers() -> None:
         )
         assert heard.body == b"\0\0\0\0\2hi"
         assert heard.trailers == [(b"grpc-status", b"5"), (b"grpc-message", b"no such thing")]
+        await path.logged()
         text, _ = path.metrics.exposition(openmetrics=False)
         assert 'grpc_response_status="5"' in text.decode()
 

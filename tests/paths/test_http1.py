@@ -2,9 +2,10 @@
 
 import pytest
 import trio
-from fakes.path import Path, ask, reset, to_app, to_script
-from fakes.talk import Call, answer, echo, whole
 
+from fakes.path import Path, ask, reset, to_app, to_script
+from fakes.talk import Broken, Call, answer, echo, whole
+from fakes.talk_h1 import head_of, rest_of
 from tproxy.model.flow import Protocol
 from tproxy.net.tcp_stream import TcpStream
 
@@ -14,24 +15,6 @@ async def hello(call: Call) -> None:
     await whole(call)
     assert isinstance(call.heard.start, tuple)
     await answer(call, call.heard.start[1])
-
-
-async def head_of(stream: trio.abc.ReceiveStream) -> bytes:
-    """Read up to the end of a head, and what came with it."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = await stream.receive_some(65536)
-        assert part, f"the stream ended after {data!r}"
-        data += part
-    return data
-
-
-async def rest_of(stream: trio.abc.ReceiveStream) -> bytes:
-    """Read until the stream ends."""
-    data = b""
-    while part := await stream.receive_some(65536):
-        data += part
-    return data
 
 
 async def said(path: Path, data: bytes) -> tuple[TcpStream, bytes]:
@@ -282,6 +265,28 @@ async def test_what_the_upstream_broke_off_is_never_whole_downstream(
         assert line["response_code_details"] == (
             "upstream_reset_after_response_started{connection_termination}"
         )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome", id="counted"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n", id="chunked"
+        ),
+    ],
+)
+async def test_a_body_that_its_upstream_ends_too_early_is_broken_downstream(sent: bytes) -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        await stream.send_all(sent)
+        await stream.aclose()
+
+    async with to_script(script) as path:
+        with pytest.raises(Broken):
+            await path.get()
+        (line,) = await path.logged()
+        assert (line["response_code"], line["response_flags"]) == (200, "UC")
 
 
 async def test_a_request_without_an_authority_names_the_upstream() -> None:

@@ -21,9 +21,6 @@ from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError, upstream_gone
 
-UNTOLD_CONCURRENCY = 100
-"""Streams to open before the peer has said how many it takes: what RFC 9113, 6.5.2 asks peers to allow at least."""
-
 _WITHOUT_CONTENT = frozenset((204, 304))
 
 Message = InformationalResponseReceived | ResponseReceived | Body | TrailersReceived
@@ -42,10 +39,10 @@ class Http2Client:
     @property
     def reusable(self) -> bool:
         link = self._link
-        allowed = link.concurrency if link.settled else UNTOLD_CONCURRENCY
         return (
-            not (self._leaving or link.over)
-            and len(link.streams) < min(allowed, self._limits.streams)
+            link.settled  # until then, whatever is opened may be one too many, or an upgrade that is not known
+            and not (self._leaving or link.over)
+            and len(link.streams) < min(link.concurrency, self._limits.streams)
             and link.newest < LAST_STREAM
         )
 

@@ -33,15 +33,16 @@ class AccessLog:
         began = trio.current_time()
         answered: float | None = None
         response: Response | None = None
-        # Whatever ends the exchange without a word, such as a cancelled scope, ends it because nobody is left to answer.
-        failure: ProxyError | None = downstream_gone()
+        failure: ProxyError | None = None
         try:
             async with forward(exchange, request) as response:
                 answered = trio.current_time()
                 yield response
-            failure = None
         except ProxyError as error:
             failure = error
+            raise
+        except BaseException:  # cancelled: nobody is left to answer
+            failure = request.body.failure or downstream_gone()
             raise
         finally:
             seconds = trio.current_time() - began

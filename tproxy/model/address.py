@@ -1,7 +1,7 @@
 """Where a TCP connection comes from or goes to."""
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Self
 
 
@@ -19,18 +19,6 @@ class Address:
             parsed = IPv6Address(host.partition("%")[0])
             host = str(parsed.ipv4_mapped or parsed)
         return cls(host, port)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `192.0.2.1:80` or `[2001:db8::1]:80`; ValueError says what is wrong with it."""
-        host, colon, port = text.rpartition(":")
-        if not colon or not (port.isascii() and port.isdigit() and int(port) <= 65535):
-            raise ValueError(f"{text!r} is not HOST:PORT with a port of 0 to 65535")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ValueError(f"{text!r}: an IPv6 address is written in brackets, [{host}]:{port}")
-        return cls(str(ip_address(host)), int(port))
 
     @property
     def is_ipv6(self) -> bool:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol, Self
 
 from tproxy.model.address import Address
-from tproxy.model.outcome import ResponseFlag
+from tproxy.model.outcome import ProxyError, ResponseFlag
 
 
 class HttpVersion(StrEnum):
@@ -126,6 +126,9 @@ class Body(Protocol):
     trailers: Headers
     """Complete when the body has ended."""
 
+    failure: ProxyError | None
+    """Why it will never be whole, once that is so."""
+
     @property
     def ready(self) -> bool:
         """Whether the next part, or the end, is at hand without waiting."""
@@ -142,12 +145,13 @@ class Body(Protocol):
 class Content:
     """A body that is all there: empty ones, and the proxy's own replies."""
 
-    __slots__ = ("_parts", "size", "trailers")
+    __slots__ = ("_parts", "failure", "size", "trailers")
 
     def __init__(self, data: bytes = b"", trailers: Headers = NO_HEADERS) -> None:
         self._parts = [data] if data else []
         self.size = 0
         self.trailers = trailers
+        self.failure: ProxyError | None = None
 
     @property
     def ready(self) -> bool:

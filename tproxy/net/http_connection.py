@@ -86,7 +86,7 @@ class HttpConnection:
         """
         self._reading = self.codec.multiplexed
         while not self._opened:
-            self._deliver(self.codec.resume())
+            self.resume()
             if self._opened:
                 break
             if self._error is not None:
@@ -95,6 +95,14 @@ class HttpConnection:
                 return None
             await self._receive()
         return self._opened.popleft()
+
+    async def greeted(self) -> None:
+        """Wait until the peer has said what it takes, if its version has that: no request before (client side)."""
+        await self.flush()
+        while not self.codec.reusable:
+            if self.ended:
+                raise self._error or upstream_gone(response_begun=False)
+            await self._receive()
 
     def open(self) -> "HttpStream":
         """Open a stream for one more request (client side)."""
@@ -117,12 +125,16 @@ class HttpConnection:
                 self.take(data)
         return self.reusable
 
+    def resume(self) -> None:
+        """Take what became due without new bytes (server side)."""
+        self._deliver(self.codec.resume())
+
     async def until(self, bell: Bell, ready: Callable[[], bool]) -> None:
         """Wait until `ready()`, reading for everybody unless another task does; `bell` tells when to look again."""
         try:
             while not ready():
                 if self._reading:
-                    await self._park(bell)
+                    await self.park(bell)
                 else:
                     await self._read_until(ready)
         finally:
@@ -130,23 +142,32 @@ class HttpConnection:
 
     async def flush(self) -> None:
         """Write everything that the codec has to say, for whichever stream."""
-        while not self._flushed():
+        while not self.try_flush():
             await self._writable()
+
+    def try_flush(self) -> bool:
+        """Write what the socket takes now, and say whether that was everything."""
+        while self._fill():
+            sent = self._try_send()
+            if not sent:
+                return False
+            self._unsent = self._unsent[sent:] if sent < len(self._unsent) else memoryview(b"")
+        return True
 
     def leave(self) -> None:
         """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""
         if self._error is None:
             self.codec.farewell()
-            self._flushed()
+            self.try_flush()
 
     async def send_eof(self) -> None:
         """End our direction, once everything is written; the peer may go on."""
         await self.flush()
         if self._awaits_socket:
-            await self._awaits_writer.park()  # whoever waits for room there has not seen yet that it came
-        with contextlib.suppress(
-            trio.BrokenResourceError, trio.ClosedResourceError
-        ):  # the peer has it worse than ended
+            # Somebody waits for room who has not seen yet that it came.
+            await self._awaits_writer.park()
+        # A peer that has reset the connection has been told worse.
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self.transport.send_eof()
 
     async def aclose(self) -> None:
@@ -158,7 +179,8 @@ class HttpConnection:
         """Stop keeping events for `stream`."""
         self._streams.pop(stream.number, None)
 
-    async def _park(self, bell: Bell) -> None:
+    async def park(self, bell: Bell) -> None:
+        """Wait for `bell` without reading for anybody, unless it rings because somebody should."""
         self._parked[bell] = None
         try:
             await bell.rung()
@@ -203,7 +225,8 @@ class HttpConnection:
             events = self.codec.receive(data)
         except ProxyError as error:
             self._error = error
-            self._wake_all()
+            for stream in self._streams.values():
+                stream.fail(error)
             raise
         self._deliver(events)
 
@@ -235,20 +258,6 @@ class HttpConnection:
         elif isinstance(event, Data):
             self.codec.consumed(event.stream, event.credit)
 
-    def _wake_all(self) -> None:
-        for stream in self._streams.values():
-            stream.bell.ring()
-            stream.room_bell.ring()
-
-    def _flushed(self) -> bool:
-        """Write what the socket takes now, and say whether that was everything."""
-        while self._fill():
-            sent = self._try_send()
-            if not sent:
-                return False
-            self._unsent = self._unsent[sent:] if sent < len(self._unsent) else memoryview(b"")
-        return True
-
     def _fill(self) -> bool:
         if not self._unsent:
             self._unsent = memoryview(self.codec.outbox())
@@ -276,6 +285,15 @@ class HttpConnection:
             self._awaits_writer.unpark_all()
 
 
+def _asks(head: RequestHead) -> bool:
+    """Whether a request asks for a tunnel."""
+    return bool(head.upgrade) or head.method == b"CONNECT"
+
+
+def _nobody_cares() -> None:
+    """Do nothing about a failure: whoever waits for the stream learns of it."""
+
+
 class HttpStream:
     """One exchange on a connection: the peer's message to read, ours to write.
 
@@ -296,13 +314,18 @@ class HttpStream:
         self._asked = self._request
         self.tunnel = False
         """Whether its two directions end independently, as those of the connection that it has become."""
+        self._dormant = opening is not None and not self._codec.multiplexed and _asks(opening.head)
+        """Whether what comes next is the tunnel's or a request, which our answer decides: until then it is not read."""
         self._response: ResponseHead | None = None
         self._informed: deque[ResponseHead] = deque()
         self._parts: deque[Data] = deque()
         self._ended = opening.ended if opening else False
         self._begun = False
         self._sent_end = False
-        self._error: ProxyError | None = None
+        self.failure: ProxyError | None = None
+        """What ended it before both messages were whole; what has arrived by then can still be pulled."""
+        self.on_failure: Callable[[], None] = _nobody_cares
+        """Called once the stream fails, for whoever depends on it and does not wait for it."""
 
     @property
     def request(self) -> RequestHead:
@@ -313,7 +336,7 @@ class HttpStream:
     @property
     def complete(self) -> bool:
         """Whether both messages are whole: nothing is owed in either direction."""
-        return self._ended and self._sent_end and self._error is None
+        return self._ended and self._sent_end and self.failure is None
 
     @property
     def truncated(self) -> bool:
@@ -334,15 +357,16 @@ class HttpStream:
             case Informed():
                 self._informed.append(event.head)
             case Failed():
-                self._error = event.error
+                self.failure = event.error
             case Room():
                 self.room_bell.ring()
                 return
             case _:
                 assert_never(event)
         self.bell.ring()
-        if self._error is not None:
+        if self.failure is not None:
             self.room_bell.ring()
+            self.on_failure()
 
     # The peer's message
 
@@ -376,7 +400,10 @@ class HttpStream:
             if self._ended:
                 raise StopAsyncIteration
             self._raise_if_over()
-            await self._connection.until(self.bell, self._has_part)
+            if self._dormant:
+                await self._connection.park(self.bell)
+            else:
+                await self._connection.until(self.bell, self._has_part)
         part = self._parts.popleft()
         self.size += len(part.data)
         if self._codec.multiplexed:
@@ -400,6 +427,7 @@ class HttpStream:
             self._asked = head
         else:
             self._note_tunnel(head)
+            self._awake()
 
     async def inform(self, head: ResponseHead) -> None:
         """Send an informational response at once (server side)."""
@@ -446,13 +474,18 @@ class HttpStream:
     # The end
 
     def release(self) -> None:
-        """Leave the stream: what is unfinished is given up, what was not pulled is handed back as window."""
+        """Leave the stream: what is unfinished is given up, what was not pulled is handed back as window.
+
+        The peer hears of it now, if the socket has room: there may be nobody else who writes.
+        """
+        self._connection.forget(self)
+        if self.complete and not self._parts:
+            return
         if not self.complete:
             self._codec.send_reset(self.number)
-        for part in self._parts:
-            self._codec.consumed(self.number, part.credit)
-        self._parts.clear()
-        self._connection.forget(self)
+        while self._parts:
+            self._codec.consumed(self.number, self._parts.popleft().credit)
+        self._connection.try_flush()
 
     def fail(self, error: ProxyError) -> None:
         """End the stream from our side: whoever waits on it sees `error`."""
@@ -460,7 +493,7 @@ class HttpStream:
 
     def lose(self) -> None:
         """End the stream because its connection is gone; what has arrived can still be pulled."""
-        if self._error is None:
+        if self.failure is None:
             self.fail(self._peer_gone())
 
     def _peer_gone(self) -> ProxyError:
@@ -473,6 +506,15 @@ class HttpStream:
         connects = self._asked is not None and self._asked.method == b"CONNECT"
         self.tunnel = response.status == 101 or (connects and response.status < 300)
 
+    def _awake(self) -> None:
+        """Take what came early through a tunnel, or, if there is none, the end of what was no body."""
+        if self._dormant:
+            self._dormant = False
+            self._ended = not self.tunnel
+            if self.tunnel:
+                self._connection.resume()
+            self.bell.ring()
+
     def _has_head(self) -> bool:
         return self._response is not None or bool(self._informed) or self._over
 
@@ -484,10 +526,10 @@ class HttpStream:
 
     @property
     def _over(self) -> bool:
-        return self._error is not None or self._connection.ended
+        return self.failure is not None or self._connection.ended
 
     def _raise_if_failed(self) -> None:
-        error = self._error or self._connection.error
+        error = self.failure or self._connection.error
         if error is not None:
             raise error
 

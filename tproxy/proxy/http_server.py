@@ -32,8 +32,8 @@ class HttpServer:
         self._limits = limits
         self._until_idle = trio.CancelScope()
         self._leaving = False
-        self._told: ProxyError | None = None
-        """What ended the exchange that ended last: the access log has it."""
+        self._told = False
+        """Whether the access log knows already what the peer broke, as an exchange ended by it."""
 
     async def run(self) -> None:
         """Serve until the peer leaves, is idle for too long or breaks the protocol.
@@ -49,7 +49,7 @@ class HttpServer:
                     failure = error
             exchanges.cancel_scope.deadline = trio.current_time() + self._grace()
         await self._close()
-        if failure is not None and failure is not self._told:
+        if failure is not None and not self._told:
             raise failure
 
     def leave(self) -> None:
@@ -79,18 +79,26 @@ class HttpServer:
                 await self._serve(stream)
 
     async def _serve(self, stream: HttpStream) -> None:
+        with trio.CancelScope() as scope:
+            stream.on_failure = scope.cancel
+            await self._exchange(stream)
+        self._told = self._told or (
+            stream.failure is not None and stream.failure is self._connection.error
+        )
+        await self._connection.flush()
+        self._rest()
+
+    async def _exchange(self, stream: HttpStream) -> None:
         request = Request(stream.request, stream, stream.inform)
         try:
-            async with self._answer(request) as response:
-                await stream.transmit(response.head, response.body)
-        except ProxyError as error:
-            self._told = error
+            # The access log has what failed, and the peer gets a reset.
+            with contextlib.suppress(ProxyError):
+                async with self._answer(request) as response:
+                    await stream.transmit(response.head, response.body)
         finally:
             stream.release()
             if stream.truncated and not self._connection.codec.multiplexed:
                 await self._break_off()
-        await self._connection.flush()
-        self._rest()
 
     async def _break_off(self) -> None:
         """End a response so that it can not pass for a whole one: without a declared length, an end would complete it."""

@@ -18,6 +18,8 @@ FAILURES = {
     ),
     RelayEnd.UPSTREAM_BROKE: UpstreamError(ResponseFlag.UPSTREAM_RESET, "upstream_remote_reset"),
 }
+CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
+"""The proxy's time was over before the connection's."""
 
 
 async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime: Runtime) -> None:
@@ -36,6 +38,12 @@ async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime:
     except UpstreamError as error:
         failure = error
         downstream.reset()
+    except BaseException:  # cancelled: an end would let what was carried so far pass for all of it
+        failure = CUT_OFF
+        downstream.reset()
+        if upstream is not None:
+            upstream.reset()
+        raise
     finally:
         series.received += traffic.received.bytes
         series.sent += traffic.sent.bytes

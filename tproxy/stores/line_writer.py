@@ -1,6 +1,7 @@
 """Write log lines in batches, so that neither a slow reader nor a full disk ever makes traffic wait."""
 
 import os
+import threading
 from collections.abc import Callable
 
 import trio
@@ -20,6 +21,8 @@ class LineWriter:
         self._lines: list[bytes] = []
         self._held = 0
         self._some = trio.Event()
+        self._turn = threading.Lock()
+        """Held by the thread that writes: one that was left behind may still be at it."""
 
     def write(self, line: bytes) -> None:
         """Take a line, its newline included; it leaves with the next batch."""
@@ -31,29 +34,26 @@ class LineWriter:
         self._some.set()
 
     async def run(self) -> None:
-        """Write batches until cancelled; a batch that is on its way then is finished, bounded by `finish`."""
+        """Write batches until cancelled; a batch that is on its way then still goes its way, which `finish` awaits."""
         while True:
             await self._some.wait()
             await trio.sleep(BATCH_SECONDS)
             await self._write_batch()
 
     async def finish(self) -> None:
-        """Write what waits; the caller sets a deadline."""
-        while self._lines:
-            await self._write_batch()
+        """Write what waits, behind what is on its way; the caller sets a deadline."""
+        await self._write_batch()
 
     async def _write_batch(self) -> None:
         lines, self._lines, self._held, self._some = self._lines, [], 0, trio.Event()
         try:
             # A thread may block where the loop must not: terminals, pipes and disks all look alike here.
-            await trio.to_thread.run_sync(
-                _write_all, self._descriptor, b"".join(lines), abandon_on_cancel=True
-            )
+            await trio.to_thread.run_sync(self._write_all, b"".join(lines), abandon_on_cancel=True)
         except OSError:
             self._dropped(len(lines))
 
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    def _write_all(self, data: bytes) -> None:
+        left = memoryview(data)
+        with self._turn:
+            while left:
+                left = left[os.write(self._descriptor, left) :]

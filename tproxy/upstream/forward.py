@@ -26,6 +26,9 @@ INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110, 9.2.2)."""
 
+REFUSED = "REFUSED_STREAM"
+"""HTTP/2's promise that a request was not processed (RFC 9113, 8.7); a GOAWAY makes it for all streams above its last."""
+
 
 def source_of(flow: Flow) -> Address | None:
     """Choose what our end of the upstream connection is bound to, lest it be captured again."""
@@ -45,6 +48,10 @@ async def connect(address: Address, source: Address | None, limits: Limits) -> T
     )
 
 
+class _Unseen(UpstreamError):
+    """The upstream said that it has not looked at the request, which can safely be sent again."""
+
+
 class _Stale(UpstreamError):
     """A pooled connection turned out to be closed: nothing says that the upstream saw the request."""
 
@@ -59,8 +66,8 @@ class Forward:
     async def __call__(self, exchange: Exchange, request: Request) -> AsyncIterator[Response]:
         """Answer with the upstream's response; the connection goes back to the pool with the scope's end.
 
-        A request that met a connection which the upstream had just closed is sent once more over a new one, if it
-        may be: no body, and a method that bears repeating.
+        A request that met a connection which the upstream was leaving is sent once more over a new one, if it may
+        be: no body, and a method that bears repeating unless it is certain that nobody saw it.
         """
         target = Target(
             exchange.flow.original_dst, exchange.flow.protocol, source_of(exchange.flow)
@@ -69,8 +76,9 @@ class Forward:
         async with AsyncExitStack() as scope:
             try:
                 response = await scope.enter_async_context(self._ask(target, request))
-            except _Stale:
-                if not (request.body.ended and request.head.method in IDEMPOTENT):
+            except (_Stale, _Unseen) as error:
+                repeatable = isinstance(error, _Unseen) or request.head.method in IDEMPOTENT
+                if not (request.body.ended and repeatable):
                     raise
                 again = self._ask(target, request, distrusting=True)
                 response = await scope.enter_async_context(again)
@@ -104,6 +112,8 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
     try:
         head = await stream.response(request.inform)
     except UpstreamError as error:
+        if error.cause == REFUSED:
+            raise _Unseen(error.flag, error.details, cause=error.cause) from error
         if fresh or error.flag is not ResponseFlag.UPSTREAM_CLOSED:
             raise
         raise _Stale(error.flag, error.details, cause=error.cause) from error

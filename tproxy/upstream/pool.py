@@ -1,5 +1,6 @@
 """Upstream HTTP connections between exchanges: dialled when needed, kept while they may be of use."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -9,9 +10,9 @@ from tproxy.codec.codec import Codec
 from tproxy.model.address import Address
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
+from tproxy.model.outcome import ResponseFlag, UpstreamError
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.tcp_stream import TcpStream
-
 
 SWEEP_SECONDS = 1.0
 """How late an idle connection's end may be noticed; each look costs one system call per connection."""
@@ -46,11 +47,14 @@ class Pooled:
 
 @dataclass(slots=True)
 class _Shelf:
-    """The pool's connections to one target, those that carried an exchange last at the end."""
+    """What the pool has for one target."""
 
-    pooled: list[Pooled] = field(default_factory=list)
+    free: dict[Pooled, None] = field(default_factory=dict)
+    """Connections that may take one more request, the one that became so last at the end."""
     dialling: trio.Lock = field(default_factory=trio.Lock)
     """One HTTP/2 dial at a time: those who wait share what it brings."""
+    failure: UpstreamError | None = None
+    """What the last of those brought, if it was no connection."""
 
 
 class Pool:
@@ -64,6 +68,7 @@ class Pool:
         self._codec = codec
         self._limits = limits
         self._shelves: dict[Target, _Shelf] = {}
+        self._all: set[Pooled] = set()
         self._idle: dict[Pooled, None] = {}
         """Those that nobody uses, the longest idle first."""
 
@@ -76,6 +81,8 @@ class Pool:
         pooled = pooled or await self._connect(target)
         pooled.users += 1
         self._idle.pop(pooled, None)
+        if not pooled.connection.codec.multiplexed:
+            del self._shelf(target).free[pooled]
         return pooled
 
     async def give_back(self, pooled: Pooled) -> None:
@@ -86,6 +93,7 @@ class Pool:
             return
         pooled.idle_since = trio.current_time()
         self._idle[pooled] = None
+        self._shelf(pooled.target).free[pooled] = None
         if not pooled.connection.reusable:
             await self._close(pooled)
         elif len(self._idle) > self._limits.pool_connections:
@@ -98,60 +106,88 @@ class Pool:
                 await trio.sleep(SWEEP_SECONDS)
                 await self._close_expired()
         finally:
-            for shelf in self._shelves.values():
-                for pooled in shelf.pooled:
-                    pooled.stream.close()
+            for pooled in self._all:
+                pooled.stream.close()
 
     def counts(self) -> tuple[int, int]:
         """Count the connections that are in use, and those that are idle."""
-        every = sum(len(shelf.pooled) for shelf in self._shelves.values())
-        return every - len(self._idle), len(self._idle)
+        return len(self._all) - len(self._idle), len(self._idle)
 
     def by_address(self) -> dict[Address, int]:
         """Count the connections to each address."""
-        counts: dict[Address, int] = {}
-        for target, shelf in self._shelves.items():
-            counts[target.address] = counts.get(target.address, 0) + len(shelf.pooled)
-        return counts
+        return Counter(pooled.target.address for pooled in self._all)
 
     def _available(self, target: Target) -> Pooled | None:
-        """Find a connection on the shelf; the most recently used first, so that the others can grow old."""
+        """Find a connection that is free; the most recently used first, so that the others can grow old."""
         shelf = self._shelves.get(target)
-        for pooled in reversed(shelf.pooled) if shelf else ():
-            shareable = not pooled.users or pooled.connection.codec.multiplexed
-            if shareable and pooled.connection.alive():
+        for pooled in reversed(shelf.free) if shelf else ():
+            if pooled.connection.alive():
                 return pooled
         return None
 
     async def _connect(self, target: Target) -> Pooled:
         if target.protocol is not Protocol.HTTP2:
             return await self._open(target)
+        shelf = self._shelf(target)
+        waits = shelf.dialling.locked()
         try:
-            async with self._shelf(target).dialling:
-                return self._available(target) or await self._open(target)
+            async with shelf.dialling:
+                return self._available(target) or await self._dialled(target, shelf, waits=waits)
         finally:
             self._clear(target)
 
+    async def _dialled(self, target: Target, shelf: _Shelf, *, waits: bool) -> Pooled:
+        """Dial, unless somebody did meanwhile in vain: one after the other would each wait out the time-out."""
+        failure = shelf.failure
+        if waits and failure is not None:
+            raise UpstreamError(failure.flag, failure.details, cause=failure.cause)
+        shelf.failure = None
+        try:
+            return await self._open(target)
+        except UpstreamError as error:
+            shelf.failure = error
+            raise
+
     def _shelf(self, target: Target) -> _Shelf:
-        return self._shelves.setdefault(target, _Shelf())
+        shelf = self._shelves.get(target)
+        if shelf is None:
+            shelf = self._shelves[target] = _Shelf()
+        return shelf
 
     def _clear(self, target: Target) -> None:
         """Forget a shelf that is bare, unless somebody is about to put something on it."""
         shelf = self._shelves.get(target)
-        if shelf and not (shelf.pooled or shelf.dialling.locked()):
+        if shelf and not (shelf.free or shelf.dialling.locked()):
             del self._shelves[target]
 
     async def _open(self, target: Target) -> Pooled:
         stream = await self._dial(target)
-        pooled = Pooled(
-            target, HttpConnection(stream, self._codec(target.protocol), self._limits), stream
-        )
-        self._shelf(target).pooled.append(pooled)
+        connection = HttpConnection(stream, self._codec(target.protocol), self._limits)
+        try:
+            await self._greet(connection)
+        except BaseException:
+            stream.close()
+            raise
+        pooled = Pooled(target, connection, stream)
+        self._all.add(pooled)
+        self._shelf(target).free[pooled] = None
         return pooled
+
+    async def _greet(self, connection: HttpConnection) -> None:
+        seconds = self._limits.connect_seconds
+        with trio.move_on_after(seconds):
+            await connection.greeted()
+            return
+        raise UpstreamError(
+            ResponseFlag.UPSTREAM_CONNECT,
+            "upstream_reset_before_response_started{connection_timeout}",
+            cause=f"no HTTP/2 settings within {seconds:g} s",
+        )
 
     async def _close(self, pooled: Pooled) -> None:
         del self._idle[pooled]
-        self._shelves[pooled.target].pooled.remove(pooled)
+        self._all.remove(pooled)
+        del self._shelf(pooled.target).free[pooled]
         self._clear(pooled.target)
         await pooled.connection.aclose()
 

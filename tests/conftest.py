@@ -1,0 +1,9 @@
+"""How property tests run: the gate tries the same examples every time, a developer's machine new ones."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("gate", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("develop", deadline=None)
+settings.load_profile("gate" if os.environ.get("CI") else "develop")

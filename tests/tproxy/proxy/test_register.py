@@ -1,0 +1,62 @@
+"""A drain reaches those that it should, and knows when it is over."""
+
+import trio
+
+from fakes.sockets import tcp_pair
+from tproxy.codec.h1 import Http1Server
+from tproxy.model.exchange import Scope
+from tproxy.model.flow import Direction
+from tproxy.model.http import Request, Response
+from tproxy.model.limits import Limits
+from tproxy.net.http_connection import HttpConnection
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.proxy.http_server import HttpServer
+from tproxy.proxy.register import Register
+
+LIMITS = Limits()
+
+
+def nobody(_: Request) -> Scope[Response]:
+    """Be the handler of a server that nobody asks anything."""
+    raise AssertionError
+
+
+async def serve(register: Register, direction: Direction, far: TcpStream) -> None:
+    """Serve one connection, as the path does."""
+    server = HttpServer(HttpConnection(far, Http1Server(LIMITS), LIMITS), nobody, LIMITS)
+    with register.connection(), register.serving(server, direction):
+        await server.run()
+
+
+async def test_only_inbound_peers_are_told_to_leave() -> None:
+    register = Register()
+    pairs = {direction: tcp_pair() for direction in Direction}
+    async with trio.open_nursery() as nursery:
+        for direction, (_, far) in pairs.items():
+            nursery.start_soon(serve, register, direction, far)
+        await trio.testing.wait_all_tasks_blocked()
+        register.leave_inbound()
+        inbound, outbound = pairs[Direction.INBOUND][0], pairs[Direction.OUTBOUND][0]
+        assert await inbound.receive_some(1) == b""
+        assert outbound.try_receive(1) is None
+        inbound.close()
+        outbound.close()
+
+
+async def test_it_is_empty_when_the_last_connection_has_ended() -> None:
+    register = Register()
+    await register.emptied()
+    order: list[str] = []
+
+    async def wait() -> None:
+        await register.emptied()
+        order.append("emptied")
+
+    async with trio.open_nursery() as nursery:
+        with register.connection():
+            nursery.start_soon(wait)
+            with register.connection():
+                assert register.open == 2
+            await trio.testing.wait_all_tasks_blocked()
+            order.append("last")
+    assert order == ["last", "emptied"]

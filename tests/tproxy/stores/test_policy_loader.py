@@ -1,0 +1,83 @@
+"""A directory comes into force as a whole, and a bad one changes nothing."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tproxy.stores.policy_loader import BadPolicies, PolicyLoader, load
+
+BAD = "apiVersion: tproxy/v1\nkind: Nonsense\n"
+
+
+@pytest.fixture
+def proxy_policy() -> str:
+    """A policy file that compiles: the one that operators copy."""
+    return (Path(__file__).parents[3] / "policies" / "proxy.yaml").read_text()
+
+
+def test_without_a_directory_nothing_is_declared() -> None:
+    snapshot = load(None, 7)
+    assert (snapshot.generation, dict(snapshot.ports)) == (7, {})
+
+
+def test_a_start_with_bad_policies_is_refused_with_every_finding(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(BAD)
+    with pytest.raises(BadPolicies) as caught:
+        PolicyLoader(tmp_path)
+    assert [Path(finding.file).name for finding in caught.value.findings] == ["a.yaml", "b.yaml"]
+    assert "a.yaml" in str(caught.value)
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadPolicies):
+        PolicyLoader(tmp_path / "missing")
+
+
+def test_files_that_are_no_policies_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (tmp_path / "notes.txt").write_text("remember the milk")
+    load(tmp_path, 1)
+    assert "notes.txt" in caplog.text
+
+
+async def test_a_good_reload_is_in_force_and_wakes_who_waits(
+    tmp_path: Path, proxy_policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    loader = PolicyLoader(tmp_path)
+    before = loader.store.current
+    (tmp_path / "proxy.yaml").write_text(proxy_policy)
+    assert await loader.reload()
+    assert (before.generation, loader.store.current.generation) == (1, 2)
+    assert loader.last.findings == ()
+    assert "generation 2 are in force" in caplog.text
+
+
+async def test_a_bad_reload_changes_nothing_and_says_why(
+    tmp_path: Path, proxy_policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "proxy.yaml").write_text(proxy_policy)
+    loader = PolicyLoader(tmp_path)
+    before = loader.store.current
+    (tmp_path / "broken.yaml").write_text(BAD)
+    assert not await loader.reload()
+    assert loader.store.current is before
+    assert "broken.yaml" in loader.last.findings[0]
+    assert "the policies of generation 1 stay in force" in caplog.text
+    assert loader.describe()["last_attempt"] == {
+        "at": loader.last.at,
+        "findings": loader.last.findings,
+    }
+
+
+async def test_a_mended_directory_is_taken_again(tmp_path: Path, proxy_policy: str) -> None:
+    loader = PolicyLoader(tmp_path)
+    (tmp_path / "proxy.yaml").write_text(BAD)
+    assert not await loader.reload()
+    (tmp_path / "proxy.yaml").write_text(proxy_policy)
+    assert await loader.reload()
+    assert loader.describe()["generation"] == 2

@@ -1,0 +1,188 @@
+"""Connections are shared where they can be, kept while they may be of use, and closed by nobody who does not own them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import h2.config
+import h2.connection
+import pytest
+import trio
+
+from fakes.sockets import open_descriptors, tcp_pair
+from tproxy.codec.codec import Codec
+from tproxy.codec.h1 import Http1Client
+from tproxy.codec.h2_client import Http2Client
+from tproxy.model.address import Address
+from tproxy.model.flow import Protocol
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import ResponseFlag, UpstreamError
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.upstream.pool import Pool, Target
+
+HTTP1 = Target(Address("192.0.2.1", 80), Protocol.HTTP1)
+HTTP2 = Target(Address("192.0.2.1", 80), Protocol.HTTP2)
+LIMITS = Limits(pool_connections=3, pool_idle_seconds=4)
+
+
+class Upstreams:
+    """Whoever is dialled. What changes: the far ends of what was dialled, and whether that is refused."""
+
+    def __init__(self) -> None:
+        self.dialled: list[TcpStream] = []
+        self.attempts = 0
+        self.refuse = False
+
+    async def dial(self, target: Target) -> TcpStream:
+        self.attempts += 1
+        await trio.lowlevel.checkpoint()
+        if self.refuse:
+            raise UpstreamError(ResponseFlag.UPSTREAM_CONNECT, "refused")
+        near, far = tcp_pair()
+        if target.protocol is Protocol.HTTP2:
+            greeting = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+            greeting.initiate_connection()
+            assert far.try_send(greeting.data_to_send())
+        self.dialled.append(far)
+        return near
+
+
+def codec(protocol: Protocol) -> Codec:
+    """Speak what the target speaks."""
+    return Http2Client(LIMITS) if protocol is Protocol.HTTP2 else Http1Client(LIMITS)
+
+
+@asynccontextmanager
+async def pooling() -> AsyncIterator[tuple[Pool, Upstreams]]:
+    """A pool that is swept, and what it dials."""
+    upstreams = Upstreams()
+    pool = Pool(upstreams.dial, codec, LIMITS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.sweep)
+        yield pool, upstreams
+        nursery.cancel_scope.cancel()
+    for far in upstreams.dialled:
+        far.close()
+
+
+async def test_a_connection_that_was_given_back_is_taken_again() -> None:
+    async with pooling() as (pool, upstreams):
+        first = await pool.take(HTTP1)
+        assert pool.counts() == (1, 0)
+        await pool.give_back(first)
+        assert pool.counts() == (0, 1)
+        assert await pool.take(HTTP1) is first
+        assert len(upstreams.dialled) == 1
+
+
+async def test_http1_connections_are_not_shared() -> None:
+    async with pooling() as (pool, _):
+        assert await pool.take(HTTP1) is not await pool.take(HTTP1)
+        assert pool.by_address() == {HTTP1.address: 2}
+
+
+async def test_targets_share_nothing() -> None:
+    other = Target(HTTP1.address, Protocol.HTTP1, Address("127.0.0.6", 0))
+    async with pooling() as (pool, _):
+        first = await pool.take(HTTP1)
+        await pool.give_back(first)
+        assert await pool.take(other) is not first
+
+
+async def test_http2_requests_at_once_share_one_dial() -> None:
+    async with pooling() as (pool, upstreams):
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(pool.take, HTTP2)
+        assert len(upstreams.dialled) == 1
+        assert pool.counts() == (1, 0)
+
+
+async def test_http2_requests_at_once_share_a_failure_to_dial() -> None:
+    async with pooling() as (pool, upstreams):
+        upstreams.refuse = True
+        failures: list[UpstreamError] = []
+
+        async def take() -> None:
+            with pytest.raises(UpstreamError) as caught:
+                await pool.take(HTTP2)
+            failures.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(take)
+        assert len(failures) == 5
+        assert upstreams.attempts == 1
+        upstreams.refuse = False
+        assert (await pool.take(HTTP2)).fresh
+
+
+async def test_whoever_distrusts_idle_connections_gets_a_fresh_one() -> None:
+    async with pooling() as (pool, _):
+        await pool.give_back(await pool.take(HTTP1))
+        assert (await pool.take(HTTP1, distrusting=True)).fresh
+
+
+async def test_no_more_are_kept_idle_than_the_bound() -> None:
+    async with pooling() as (pool, upstreams):
+        taken = [await pool.take(HTTP1) for _ in range(5)]
+        for pooled in taken:
+            await pool.give_back(pooled)
+        assert pool.counts() == (0, 3)
+        assert [far.try_receive(1) for far in upstreams.dialled] == [b"", b"", None, None, None]
+
+
+async def test_idle_connections_are_closed_after_their_time(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with pooling() as (pool, upstreams):
+        used, idle = await pool.take(HTTP1), await pool.take(HTTP1)
+        await pool.give_back(idle)
+        await trio.sleep(LIMITS.pool_idle_seconds)
+        assert pool.counts() == (1, 1)
+        await trio.sleep(1.5)
+        assert pool.counts() == (1, 0)
+        assert [far.try_receive(1) for far in upstreams.dialled] == [None, b""]
+        await pool.give_back(used)
+
+
+async def test_a_connection_that_its_upstream_closed_is_swept_at_once(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with pooling() as (pool, upstreams):
+        await pool.give_back(await pool.take(HTTP1))
+        upstreams.dialled[0].close()
+        await trio.sleep(1.5)
+        assert pool.counts() == (0, 0)
+        assert pool.by_address() == {}
+
+
+async def test_a_connection_taken_while_the_sweep_closes_others_stays_open(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with pooling() as (pool, upstreams):
+        for pooled in [await pool.take(HTTP1) for _ in range(3)]:
+            await pool.give_back(pooled)
+        first = upstreams.dialled[0]
+        await trio.sleep(LIMITS.pool_idle_seconds)
+        assert await first.receive_some(1) == b""
+        taken = await pool.take(HTTP1)
+        await trio.sleep(5)
+        assert taken.connection.reusable
+        assert taken.stream.fileno() != -1
+
+
+async def test_a_dial_that_fails_leaves_nothing_behind() -> None:
+    async with pooling() as (pool, upstreams):
+        upstreams.refuse = True
+        for target in (HTTP1, HTTP2):
+            with pytest.raises(UpstreamError):
+                await pool.take(target)
+        assert pool.by_address() == {}
+
+
+async def test_a_swept_pool_ends_with_nothing_open() -> None:
+    before = open_descriptors()
+    async with pooling() as (pool, _):
+        await pool.take(HTTP1)
+        await pool.give_back(await pool.take(HTTP2))
+    assert len(open_descriptors()) <= len(before) + 2  # the event loop's own
