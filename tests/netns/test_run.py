@@ -106,6 +106,7 @@ sys.exit(0 if seen.startswith(b"HTTP/1.1 200") else 1)
 """
 
 
+HELD_CONNECTION = 'tproxy_connections_active{direction="inbound",protocol="opaque"} 1.0'
 HELD = """
 import socket, sys
 peer = socket.create_connection((sys.argv[1], 7000))
@@ -125,10 +126,8 @@ async def test_a_second_signal_ends_the_drain(place: Path) -> None:
             [sys.executable, "-c", HELD, app.addresses.v4], user=ROOT, stdio=QUIET
         )
         with trio.fail_after(10):
-            while (
-                'tproxy_connections_active{direction="inbound",protocol="opaque"} 1.0'
-                not in await curl(app, "http://127.0.0.1:15020/metrics")
-            ):
+            metrics = ("http://127.0.0.1:15020/metrics",)
+            while HELD_CONNECTION not in await curl(app, *metrics):  # noqa: ASYNC110 - as in said()
                 await trio.sleep(0.05)
         sidecar.send_signal(signal.SIGTERM)
         await said(app.sidecar_log_path, "draining: 1 connections are open")
