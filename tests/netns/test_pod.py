@@ -271,9 +271,9 @@ def test_policies_that_the_sidecar_cannot_read_are_refused_by_the_part_that_bloc
 
 
 def test_pods_take_root_and_say_so(lab: Lab) -> None:
-    code = "from tproxy.lab import require_root; require_root()"
+    code = "from tproxy.lab import require_root; import os; os.setuid(65534); require_root()"
     done = subprocess.run(
-        [sys.executable, "-c", f"import os; os.setuid(65534); {code}"],
+        [sys.executable, "-c", code],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "use sudo" in done.stderr

@@ -274,6 +274,8 @@ async def _run(front: "Front", job: Job) -> int:
         for publish in job.publish:
             port = await nursery.start(serve, publish, opened.record, lab.bridge_netns)
             _say(f"{publish.host}:{port} leads to {opened.name}:{publish.pod_port}")
+        if await opened.directory_of(opened.user) != Path.cwd():
+            _say(f"{opened.user.name} may not enter {Path.cwd()}: the command starts in /")
         process = await front.start(opened.start(job.argv))
         watch = Watch(opened, process)
         nursery.start_soon(watch.sidecar)

@@ -76,6 +76,20 @@ class Command:
     stdio: Stdio = Stdio()
     new_session: bool = False
     """Out of the terminal's reach: its Ctrl-C and its hang-up go elsewhere."""
+    directory: Path = Path("/")
+    """Where it starts."""
+
+
+def permitted(identity: Identity, flag: str, path: Path) -> bool:
+    """Whether `test FLAG PATH` holds for that user: the kernel is asked, as modes know nothing of ACLs and mounts."""
+    asked = subprocess.run(
+        ["test", flag, path],
+        user=identity.uid,
+        group=identity.gid,
+        extra_groups=identity.groups,
+        check=False,
+    )
+    return asked.returncode == 0
 
 
 def in_thread(step: Callable[[], T]) -> T:
@@ -138,13 +152,12 @@ def start_holder(netns: Path, view: View) -> subprocess.Popen[bytes]:
 
 def start_inside(holder: int, command: Command) -> subprocess.Popen[bytes]:
     """Start a child of ours among the holder's namespaces."""
-    here = Path.cwd()
 
     def step() -> subprocess.Popen[bytes]:
         _join(holder)
         return subprocess.Popen(
             command.argv,
-            cwd=here,
+            cwd=command.directory,
             env=command.env,
             stdin=command.stdio.stdin,
             stdout=command.stdio.stdout,

@@ -11,7 +11,7 @@ from typing import IO
 
 import trio
 
-from tproxy.lab.namespaces import Command, Stdio, start_inside
+from tproxy.lab.namespaces import Command, Stdio, permitted, start_inside
 from tproxy.lab.process import Process
 from tproxy.lab.records import Addresses, Lab, Record, State
 from tproxy.lab.spec import LabError, User
@@ -71,10 +71,17 @@ class Pod:
         env: Mapping[str, str] = NOTHING,
         stdio: Stdio = INHERITED,
     ) -> Process:
-        """Start a program in the pod; OSError if it cannot be run."""
+        """Start a program in the pod, in `directory_of` its user; OSError if it cannot be run."""
         who = user or self.user
         around = {**os.environ, **who.environ(), **self.record.env, **env}
-        return await self.execute(Command(argv, who.identity, around, stdio))
+        command = Command(argv, who.identity, around, stdio, directory=await self.directory_of(who))
+        return await self.execute(command)
+
+    async def directory_of(self, user: User) -> Path:
+        """Choose where a user's programs start: here, or in `/` where the user may not be here."""
+        here = Path.cwd()
+        may = await trio.to_thread.run_sync(permitted, user.identity, "-x", here)
+        return here if may else Path("/")
 
     async def run(
         self,

@@ -1,14 +1,13 @@
 """The two programs that make a pod captured, as the lab starts them: the init step and the sidecar."""
 
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import trio
 
-from tproxy.lab.namespaces import socket_in
+from tproxy.lab.namespaces import permitted, socket_in
 from tproxy.lab.process import Process
 from tproxy.lab.spec import PROXY, LabError, PodSpec
 
@@ -76,11 +75,7 @@ def tail(log: Path) -> str:
 def check_readable(policies: Path) -> None:
     """Refuse a policy directory that the sidecar's user cannot read; says what stands in the way."""
     for flag, path in _needs(policies.absolute()):
-        # The kernel is asked, as that user: mode bits alone know nothing of ACLs and mounts.
-        asked = subprocess.run(
-            ["test", flag, path], user=PROXY.uid, group=PROXY.gid, extra_groups=(), check=False
-        )
-        if asked.returncode != 0:
+        if not permitted(PROXY, flag, path):
             verb = "enter" if flag == "-x" else "read"
             raise LabError(
                 f"--policies {policies}: the sidecar (uid {PROXY.uid}) cannot {verb} {path}; "
