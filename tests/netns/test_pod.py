@@ -46,10 +46,12 @@ def plain(name: str) -> PodSpec:
     return PodSpec(name, proxy=False)
 
 
-def tproxy_pod(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run `tproxy pod` to its end."""
+def tproxy_pod(*words: str, here: Path = Path("/")) -> subprocess.CompletedProcess[str]:
+    """Run `tproxy pod` to its end, somewhere that everybody may be."""
     argv = [sys.executable, "-m", "tproxy", "pod", *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=DEADLINE, check=False, cwd=here
+    )
 
 
 @asynccontextmanager
@@ -58,7 +60,12 @@ async def running(*words: str) -> AsyncIterator[trio.Process]:
     argv = [sys.executable, "-m", "tproxy", "pod", *words]
     async with trio.open_nursery() as nursery:
         run = partial(
-            trio.run_process, argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            trio.run_process,
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            cwd="/",
         )
         process = await nursery.start(run)
         yield process
@@ -204,6 +211,14 @@ async def test_a_published_port_comes_in_from_outside_and_keeps_half_closes(lab:
 def test_a_commands_output_and_end_pass_through(lab: Lab, script: str, status: int) -> None:
     done = tproxy_pod("run", "web", "--no-proxy", "--", "sh", "-c", script)
     assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", status)
+    assert leftovers(lab) == []
+
+
+def test_a_user_who_may_not_be_here_starts_in_the_root_and_is_told(lab: Lab) -> None:
+    with TemporaryDirectory(dir="/tmp") as closed:
+        done = tproxy_pod("run", "web", "--no-proxy", "--", "pwd", here=Path(closed))
+        assert done.stdout == "/\n"
+        assert f"nobody may not enter {closed}: the command starts in /" in done.stderr
     assert leftovers(lab) == []
 
 
