@@ -6,6 +6,7 @@ import click
 
 COMMANDS = {
     "run": "carry this machine's or this pod's captured connections",
+    "wait": "hold an application back until its sidecar is ready",
     "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
     "pod": "run a process in a captured pod of its own on this machine",
     "demo": "three captured pods, real clients, and an account of what passed",
