@@ -2,11 +2,13 @@
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tproxy.lab.spec import PROXY_UID
+from tproxy.model.limits import Limits
 from tproxy.policy.compile import compiled
 from tproxy.policy.snapshot import Snapshot
 from tproxy.settings import Ports
@@ -50,6 +52,14 @@ def test_the_map_names_every_package() -> None:
     house = ast.get_docstring(ast.parse((ROOT / "tproxy" / "__init__.py").read_text())) or ""
     packages = {path.parent.name for path in (ROOT / "tproxy").glob("*/__init__.py")}
     assert packages <= set(re.findall(r"\w+", house))
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Limits)])
+def test_every_limit_is_documented_with_its_true_default(name: str) -> None:
+    page = (ROOT / "docs" / "limits.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    (row,) = [row for row in rows if row[0] == f"| `{name.replace('_', '-')}`"]
+    assert float(row[1]) == getattr(Limits(), name)
 
 
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")

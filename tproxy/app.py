@@ -18,7 +18,7 @@ from tproxy.filters.pipelines import pipelines
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import DownstreamError
+from tproxy.model.outcome import ProxyError
 from tproxy.net.departures import Departures
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, listen_everywhere, listen_on_loopback
@@ -28,6 +28,7 @@ from tproxy.proxy.connection import carry
 from tproxy.proxy.http_server import HttpServer
 from tproxy.proxy.register import Register
 from tproxy.proxy.runtime import Runtime
+from tproxy.proxy.sweeper import Sweeper
 from tproxy.settings import Settings, User
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
@@ -57,6 +58,7 @@ class App:
         self._leaving = trio.Event()
         self._hurrying = trio.Event()
         self._register = Register()
+        self._sweeper = Sweeper(limits)
         self._metrics = Metrics(self._workload(), version("tproxy"))
         self._metrics.own.reloaded(1, policies.last.at)
         self._lines = LineWriter(sys.stdout.fileno(), self._metrics.own.log_lines_dropped)
@@ -68,6 +70,7 @@ class App:
             pipelines=pipelines(journal, Forward(self._pool)),
             journal=journal,
             register=self._register,
+            sweeper=self._sweeper,
             departures=self._departures,
             pipes=Pipes(),
             limits=limits,
@@ -85,6 +88,7 @@ class App:
                 self._lines.run,
                 self._pool.sweep,
                 self._departures.run,
+                self._sweeper.run,
                 self._obey_signals,
             ):
                 nursery.start_soon(work)
@@ -137,9 +141,11 @@ class App:
     async def _answer(self, table: Table, downstream: TcpStream) -> None:
         limits = self._settings.limits
         connection = HttpConnection(downstream, Http1Server(limits), limits)
+        server = HttpServer(connection, Desk(table, self._view()).answer, limits)
         try:
-            await HttpServer(connection, Desk(table, self._view()).answer, limits).run()
-        except DownstreamError as error:
+            with self._sweeper.serving(server):
+                await server.run()
+        except ProxyError as error:
             LOG.info(
                 "%s asked our %s in no HTTP of ours: %s",
                 downstream.peer,

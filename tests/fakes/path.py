@@ -2,11 +2,11 @@
 
 import json
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SO_LINGER, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import trio
@@ -32,6 +32,7 @@ from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.connection import serve_http
 from tproxy.proxy.register import Register
 from tproxy.proxy.runtime import Runtime
+from tproxy.proxy.sweeper import Sweeper
 from tproxy.proxy.tcp import relay_opaque
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
@@ -44,6 +45,9 @@ Script = Callable[[trio.SocketStream], Awaitable[None]]
 
 PATIENCE = 5
 """Seconds after which a test has hung."""
+
+MOCK_PATIENCE = 2000
+"""The same where time is made up and costs nothing."""
 
 
 @dataclass
@@ -73,15 +77,16 @@ class Path:
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
-        departures = Departures()
+        departures, sweeper = Departures(), Sweeper(limits)
         self._closing = closing
-        for work in (departures.run, self.pool.sweep):
+        for work in (departures.run, sweeper.run, self.pool.sweep):
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
             pipelines=pipelines(journal, Forward(self.pool)),
             journal=journal,
             register=self.servers,
+            sweeper=sweeper,
             departures=departures,
             pipes=Pipes(),
             limits=limits,
@@ -89,7 +94,7 @@ class Path:
         )
         self._protocol = protocol
         self._nursery = nursery
-        self._carrying = trio.CancelScope()
+        self._carrying: set[trio.CancelScope] = set()
 
     async def logged(self, lines: int = 1) -> list[dict[str, Any]]:
         """Wait for so many lines of the access log, and make sure that no more come."""
@@ -99,25 +104,34 @@ class Path:
         assert len(self._lines) == lines
         return [json.loads(line) for line in self._lines]
 
+    async def logged_by(self, seconds: float) -> list[dict[str, Any]]:
+        """Return what was logged some time from now."""
+        await trio.sleep(seconds)
+        return [json.loads(line) for line in self._lines]
+
     def _write(self, line: bytes) -> None:
         self._lines.append(line)
         self._logged.set()
         self._logged = trio.Event()
 
-    def dial(self) -> TcpStream:
-        """Open a downstream connection, and return its far end."""
+    def dial(self, *, buffers: int = 0) -> TcpStream:
+        """Open a downstream connection, and return its far end; the kernel may be told how much to hold for it."""
         near, far = tcp_pair()
+        if buffers:
+            near.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, buffers)
+            far.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, buffers)
         self._closing.callback(near.close)
         sniffed = Sniffed(self._protocol, Detection.DECLARED)
         flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address, sniffed)
         self._nursery.start_soon(self._carry, far, flow)
         return near
 
-    def talk(self) -> Http1Talk | Http2Talk:
+    def talk(self, *, buffers: int = 0) -> Http1Talk | Http2Talk:
         """Open a downstream connection and speak HTTP on it."""
+        near = self.dial(buffers=buffers)
         if self._protocol is Protocol.HTTP1:
-            return Http1Talk(self.dial(), client=True)
-        talk = Http2Talk(self.dial(), client=True)
+            return Http1Talk(near, client=True)
+        talk = Http2Talk(near, client=True)
         self._nursery.start_soon(talk.run)
         return talk
 
@@ -126,8 +140,18 @@ class Path:
         return await ask(self.talk(), path, fields=fields)
 
     def stop(self) -> None:
-        """Cancel the one downstream connection that there is."""
-        self._carrying.cancel()
+        """Cancel every downstream connection."""
+        for scope in self._carrying:
+            scope.cancel()
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        with trio.CancelScope() as scope:
+            self._carrying.add(scope)
+            try:
+                yield
+            finally:
+                self._carrying.remove(scope)
 
     def relay(self) -> TcpStream:
         """Open a downstream connection that is carried as bytes, and return its far end."""
@@ -140,14 +164,18 @@ class Path:
     async def _relay(self, far: TcpStream, flow: Flow) -> None:
         route = self.runtime.policies.current.route(flow)
         try:
-            with self._carrying, self.runtime.journal.connection(flow):
+            with self._cancellable(), self.runtime.journal.connection(flow):
                 await relay_opaque(far, flow, route, self.runtime)
         finally:
             far.close()
 
     async def _carry(self, far: TcpStream, flow: Flow) -> None:
         try:
-            with self._carrying, self.runtime.journal.connection(flow), self.servers.connection():
+            with (
+                self._cancellable(),
+                self.runtime.journal.connection(flow),
+                self.servers.connection(),
+            ):
                 await serve_http(far, flow, self.runtime)
         finally:
             far.close()
@@ -184,7 +212,8 @@ async def to_script(
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, Broken):
             await script(stream)
 
-    with trio.fail_after(PATIENCE), ExitStack() as closing:
+    mocked = isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
+    with trio.fail_after(MOCK_PATIENCE if mocked else PATIENCE), ExitStack() as closing:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, carry, listeners)
             yield Path(nursery, origin, protocol, limits or Limits(), closing)

@@ -44,6 +44,9 @@ class MemoryStream(EagerStream):
         """End this direction."""
         await self.stapled.send_eof()
 
+    def interrupt(self) -> None:
+        """Wake nobody: what stands still in memory is not looked at."""
+
     def reset(self) -> None:
         """Close so that the other end's receiver sees an error."""
         self.was_reset = True

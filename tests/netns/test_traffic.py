@@ -3,12 +3,8 @@
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +12,11 @@ import pytest
 import trio
 import trustme
 
-from tproxy.lab import Lab, Pod, Process, Stdio, User, attach
+from fakes.mesh import APPS, Mesh, quiet_mesh, two_pods
+from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
-APPS = Path(__file__).parent / "apps"
-QUIET = Stdio(subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
-ROOT = User.parse("0")
-"""Who runs the tests' own programs: the checkout and its virtual environment may be root's alone."""
 GIBIBYTE = 1 << 30
 families = pytest.mark.parametrize("family", ["-4", "-6"])
 
@@ -37,88 +30,18 @@ spec:
 """
 
 
-@dataclass(frozen=True)
-class Mesh:
-    """A client's pod and a server's, both captured; and when the test began, as access logs write it."""
-
-    client: Pod
-    server: Pod
-    began: str
-
-    async def lines(self, pod: Pod, count: int = 1) -> list[dict[str, Any]]:
-        """The lines that this test's traffic left in a pod's access log, at least `count`."""
-        with trio.fail_after(5):
-            while len(lines := _lines(pod, self.began)) < count:  # noqa: ASYNC110
-                await trio.sleep(0.02)
-        return lines
-
-    async def both(self, count: int = 1) -> list[dict[str, Any]]:
-        """The same of both pods, the client's first."""
-        return [*await self.lines(self.client, count), *await self.lines(self.server, count)]
-
-    async def serve(self, argv: list[str], *ports: int) -> Process:
-        """Start a server and wait until it serves."""
-        process = await self.server.start(argv, user=ROOT, stdio=QUIET)
-        for port in ports:
-            with trio.fail_after(10):
-                await process.listens(port)
-        return process
-
-    async def run(self, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """Run a client to its end."""
-        with trio.fail_after(60):
-            return await self.client.run(argv, user=ROOT, stdin=stdin)
-
-
-def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
-    whole = pod.access_log_path.read_text().rpartition("\n")[0]
-    lines = [json.loads(line) for line in whole.splitlines()]
-    return [line for line in lines if line["start_time"] >= began]
-
-
-@contextmanager
-def running_pod(name: str, lab: Lab, policies: Path) -> Iterator[None]:
-    """A captured pod for as long as the block lasts."""
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, "--policies", str(policies)]
-    held = subprocess.Popen([*command, "--", "sleep", "600"])
-    try:
-        trio.run(_ready, lab, name, held)
-        yield
-    finally:
-        held.terminate()
-        held.wait(30)
-
-
-async def _ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
-    with trio.fail_after(30):
-        while (record := lab.find(name)) is None or not record.ready:
-            assert held.poll() is None, f"{name} did not start"
-            await trio.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def pods() -> Iterator[Lab]:
     """Two pods that live as long as the tests of this file."""
-    root = Path("/run") / f"tproxy-traffic-{os.getpid()}"
-    policies = root / "policies"
-    policies.mkdir(parents=True)
-    (policies / "proxy.yaml").write_text(POLICIES)
-    lab = Lab(root / "lab")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
-        patch.setenv("TPROXY_LAB_DIR", str(root / "lab"))
-        scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
-        for name in ("server", "client"):
-            scopes.enter_context(running_pod(name, lab, policies))
+    with two_pods(POLICIES) as lab:
         yield lab
 
 
 @pytest.fixture
 async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
     """The pods, quiet; what a test starts in them is ended after it."""
-    client, server = attach(pods, "client"), attach(pods, "server")
-    yield Mesh(client, server, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3])
-    for process in (*client.started, *server.started):
-        await process.kill()
+    async with quiet_mesh(pods) as mesh:
+        yield mesh
 
 
 def detected(lines: list[dict[str, Any]]) -> set[tuple[str, str]]:

@@ -132,6 +132,7 @@ def pod() -> None:
 @click.option(
     "--init-arg", multiple=True, help="An argument for the init step (`tproxy init apply --help`)."
 )
+@click.option("--run-arg", multiple=True, help="An argument for the sidecar (`tproxy run --help`).")
 def run(**given: object) -> None:
     """Run COMMAND in a pod called NAME; its output, signals and exit code are the command's own.
 
@@ -154,6 +155,7 @@ def _job(given: Mapping[str, Any]) -> Job:
         user=given["user"],
         env=dict(given["env"]),
         init_args=given["init_arg"],
+        run_args=given["run_arg"],
     )
     return Job(spec, given["command"], given["publish"])
 

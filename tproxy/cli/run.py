@@ -1,14 +1,18 @@
 """`tproxy run`: the sidecar itself."""
 
 import logging
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import trio
+from click.core import ParameterSource
 
 from tproxy.app import App
+from tproxy.cli.limit_option import BadLimit, limits_of
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
 from tproxy.settings import Ports, Settings, User
@@ -24,11 +28,26 @@ PORTS = Ports()
 LIMITS = Limits()
 
 
+def _limits(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int | float]:
+    try:
+        return limits_of(values)
+    except BadLimit as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _finite(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of seconds")
+    return value
+
+
 def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
     if value is None:
         return None
-    uid, _, gid = value.partition(":")
-    if not (uid.isdecimal() and (gid or uid).isdecimal()):
+    uid, colon, gid = value.partition(":")
+    if not (uid.isdecimal() and (gid.isdecimal() if colon else True)):
         raise click.BadParameter(f"{value!r} is not UID or UID:GID in numbers")
     return User(int(uid), int(gid or uid))
 
@@ -94,8 +113,18 @@ def _labels(
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(0),
+    callback=_finite,
     default=LIMITS.drain_seconds,
     help="How long exchanges in flight may take to end after SIGTERM.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    callback=_limits,
+    envvar="TPROXY_LIMITS",
+    metavar="NAME=VALUE",
+    help="Any bound of docs/limits.md, as head-seconds=5; may be given several times.",
 )
 @click.option(
     "--log-level",
@@ -110,7 +139,29 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click has checked them
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    _refuse_equal_ports(options)
     sys.exit(trio.run(_run, _settings(options)))
+
+
+def _refuse_equal_ports(options: dict[str, Any]) -> None:
+    taken: dict[int, str] = {}
+    for name in ("outbound", "inbound", "admin", "metrics", "health"):
+        option, port = f"--{name}-port", options[f"{name}_port"]
+        if port in taken:
+            raise click.UsageError(
+                f"{taken[port]} and {option} are both {port}; each needs its own"
+            )
+        taken[port] = option
+
+
+def _all_limits(options: dict[str, Any]) -> Limits:
+    """Let the options of their own win over their limits' general form, where they are given."""
+    given = dict(options["limits"])
+    source = click.get_current_context().get_parameter_source
+    for option, name in (("max_connections", "connections"), ("drain_seconds", "drain_seconds")):
+        if source(option) is not ParameterSource.DEFAULT:
+            given[name] = options[option]
+    return replace(LIMITS, **given)
 
 
 async def _run(settings: Settings) -> int:
@@ -146,7 +197,5 @@ def _settings(options: dict[str, Any]) -> Settings:
         ),
         user=options["user"],
         tproxy_inbound=options["inbound_mode"] == "tproxy",
-        limits=Limits(
-            connections=options["max_connections"], drain_seconds=options["drain_seconds"]
-        ),
+        limits=_all_limits(options),
     )

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from tproxy.codec.events import Event
 from tproxy.model.http import Headers, RequestHead, ResponseHead
+from tproxy.model.outcome import DownstreamError
 
 
 class Codec(Protocol):
@@ -19,6 +20,10 @@ class Codec(Protocol):
     @property
     def multiplexed(self) -> bool:
         """Whether several streams may be open at once."""
+
+    @property
+    def reading_head(self) -> bool:
+        """Whether the peer has begun what opens its next request, and not finished it (server side)."""
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the peer; `b""` is the end of its stream.
@@ -54,6 +59,9 @@ class Codec(Protocol):
 
     def farewell(self) -> None:
         """Say that this side takes no further requests (GOAWAY, `Connection: close` on the next head)."""
+
+    def expire(self) -> DownstreamError:
+        """Give up waiting for the rest of a request's head, which leaves parting words as `receive` does (server side)."""
 
     def outbox(self) -> bytes:
         """Take what is to be written to the peer now; empty when nothing is."""

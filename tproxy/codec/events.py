@@ -17,6 +17,14 @@ class RequestStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A downstream tried to open `stream`, and was answered with its reset (server side)."""
+
+    stream: int
+    error: ProxyError
+
+
+@dataclass(frozen=True, slots=True)
 class Informed:
     """An informational response other than 101 came before the real one (client side)."""
 
@@ -72,4 +80,6 @@ class Leaving:
     """The peer takes no further requests on this connection; streams that are open go on."""
 
 
-Event = RequestStarted | Informed | ResponseStarted | Data | Ended | Failed | Room | Leaving
+Event = (
+    RequestStarted | Refused | Informed | ResponseStarted | Data | Ended | Failed | Room | Leaving
+)

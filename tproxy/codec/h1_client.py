@@ -28,7 +28,7 @@ from tproxy.codec.h1_phase import Phase
 from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ResponseFlag, UpstreamError, upstream_gone
+from tproxy.model.outcome import DownstreamError, ResponseFlag, UpstreamError, upstream_gone
 
 _EXPECT_CONTENT = frozenset({b"PATCH", b"POST", b"PUT"})
 """Methods whose empty body is told (RFC 9110, 8.6): some servers answer 411 otherwise."""
@@ -38,6 +38,7 @@ class Http1Client:
     """A connection to an upstream. What changes: the exchange that is open, and how far its two messages are."""
 
     multiplexed = False
+    reading_head = False
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -130,6 +131,10 @@ class Http1Client:
         self._persistent = False
         if self._request is Phase.HEAD:
             self._finished = True
+
+    def expire(self) -> DownstreamError:
+        """Never: nobody sends requests here."""
+        raise AssertionError("a client waits for no request")
 
     def outbox(self) -> bytes:
         """Take what is to be written."""

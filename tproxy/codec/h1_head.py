@@ -150,9 +150,11 @@ def parse_request(block: bytes) -> RequestOpening:
     length = None if chunked else _length(headers) or 0
     authority, path = _destination(request.method, request.target, headers, version)
     options = list_of(headers.get(b"connection"))
-    upgrade = b"" if length != 0 else _upgrade(headers, options, version)
-    if request.method == b"CONNECT" and length != 0:
+    connecting = request.method == b"CONNECT"
+    if connecting and length != 0:
         raise Malformed("http1.body_disallowed")
+    # CONNECT already asks for a tunnel; with an upgrade beside it, it would pass for HTTP/2's extended CONNECT.
+    upgrade = b"" if connecting or length != 0 else _upgrade(headers, options, version)
     head = RequestHead(
         method=request.method,
         scheme=b"http",

@@ -30,7 +30,7 @@ from tproxy.codec.h1_phase import Phase
 from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone
+from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone, head_timeout
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -64,6 +64,11 @@ class Http1Server:
     def finished(self) -> bool:
         """Whether nothing is left but to write the outbox and close."""
         return self._finished
+
+    @property
+    def reading_head(self) -> bool:
+        """Whether a request has begun whose head is not complete."""
+        return self._request is Phase.HEAD and bool(self._unread) and not self._finished
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the downstream; a DownstreamError leaves the refusal in the outbox."""
@@ -125,6 +130,12 @@ class Http1Server:
         self._persistent = False
         if self._request is Phase.HEAD and not self._unread:
             self._finished = True
+
+    def expire(self) -> DownstreamError:
+        """Refuse a request whose head does not come to its end."""
+        error = head_timeout()
+        self._say_refusal(error.status, error.details)
+        return error
 
     def outbox(self) -> bytes:
         """Take what is to be written."""
@@ -208,17 +219,20 @@ class Http1Server:
         self._settle()
 
     def _refuse(self, error: Malformed) -> DownstreamError:
+        self._say_refusal(error.status, error.details)
+        return DownstreamError(ResponseFlag.DOWNSTREAM_PROTOCOL, error.details, status=error.status)
+
+    def _say_refusal(self, status: int, details: str) -> None:
         """Leave the refusal in the outbox, unless it would stand in the middle of a response."""
         self._finished = True
         if self._response is Phase.HEAD:
-            text = error.details.encode() + b"\n"
+            text = details.encode() + b"\n"
             fields = (
                 (b"Content-Type", b"text/plain"),
                 (b"Content-Length", b"%d" % len(text)),
                 (b"Connection", b"close"),
             )
-            self._out += [render_head(_status_line(error.status), NO_HEADERS, *fields), text]
-        return DownstreamError(ResponseFlag.DOWNSTREAM_PROTOCOL, error.details, status=error.status)
+            self._out += [render_head(_status_line(status), NO_HEADERS, *fields), text]
 
     # Writing
 

@@ -19,7 +19,13 @@ from tproxy.codec.h2_frames import LAST_STREAM, Body, Broken, GoAway
 from tproxy.codec.h2_link import Link, Stream, code_name, room_told
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ResponseFlag, UpstreamError, upstream_gone
+from tproxy.model.outcome import (
+    DownstreamError,
+    ResponseFlag,
+    Unprocessed,
+    UpstreamError,
+    upstream_gone,
+)
 
 _WITHOUT_CONTENT = frozenset((204, 304))
 
@@ -30,6 +36,7 @@ class Http2Client:
     """A `Codec`. What changes: the link's state, and whether either side takes its leave."""
 
     multiplexed = True
+    reading_head = False
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -109,7 +116,9 @@ class Http2Client:
             raise fields.Malformed(fields.MESSAGING_RULE)
         if stream.upgrading and head.status < 300:
             head = replace(head, status=101)
-        events.append(ResponseStarted(number, head, ended))
+        # Whoever asked may leave with the head of what has no content: it must not wait for an end in a frame of its own.
+        stream.told = ended or _without_content(stream, head)
+        events.append(ResponseStarted(number, head, ended=stream.told))
         if ended:
             self._link.received_all(number)
 
@@ -118,7 +127,7 @@ class Http2Client:
         events.append(Leaving())
         for number in [number for number in self._link.streams if number > last]:
             stream = self._link.streams[number]
-            error = _reset(stream, ErrorCodes.REFUSED_STREAM.name)
+            error = _reset(stream, ErrorCodes.REFUSED_STREAM)
             self._link.reset(number, ErrorCodes.CANCEL)
             events.append(Failed(number, error))
 
@@ -155,12 +164,19 @@ class Http2Client:
             self._leaving = True
             self._link.goaway(0, ErrorCodes.NO_ERROR)
 
+    def expire(self) -> DownstreamError:
+        raise AssertionError("a client waits for no request")
+
     def outbox(self) -> bytes:
         return self._link.outbox()
 
 
+def _without_content(stream: Stream, head: ResponseHead) -> bool:
+    return stream.method == b"HEAD" or head.status in _WITHOUT_CONTENT
+
+
 def _owed(stream: Stream, head: ResponseHead) -> int | None:
-    if stream.method == b"HEAD" or head.status in _WITHOUT_CONTENT:
+    if _without_content(stream, head):
         return 0
     if head.status < 300 and (stream.upgrading or stream.method == b"CONNECT"):
         return None
@@ -168,18 +184,18 @@ def _owed(stream: Stream, head: ResponseHead) -> int | None:
 
 
 def _reset_error(stream: Stream, signal: StreamReset) -> UpstreamError:
-    cause = code_name(signal.error_code)
-    return (
-        _reset(stream, cause)
-        if signal.remote_reset
-        else _protocol_error(fields.MESSAGING_RULE, cause)
-    )
+    if signal.remote_reset:
+        return _reset(stream, signal.error_code)
+    return _protocol_error(fields.MESSAGING_RULE, code_name(signal.error_code))
 
 
-def _reset(stream: Stream, cause: str) -> UpstreamError:
+def _reset(stream: Stream, code: ErrorCodes | int) -> UpstreamError:
     when = "after" if stream.begun else "before"
     details = f"upstream_reset_{when}_response_started{{remote_reset}}"
-    return UpstreamError(ResponseFlag.UPSTREAM_RESET, details, cause=cause)
+    # RFC 9113, 8.7: such a stream was not processed; a GOAWAY says it for all streams above its last.
+    refused = code == ErrorCodes.REFUSED_STREAM and not stream.begun
+    kind = Unprocessed if refused else UpstreamError
+    return kind(ResponseFlag.UPSTREAM_RESET, details, cause=code_name(code))
 
 
 def _protocol_error(details: str, cause: str = "") -> UpstreamError:

@@ -94,6 +94,11 @@ class FrameReader:
         self.in_block = False
         """Whether a header block is incomplete, so that only its continuation may follow."""
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether nothing has begun that is not complete: neither a frame nor what opens the connection."""
+        return not self._buffer and (self._opened or bool(self._preface))
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Give the frames that `data` completes; raise `Broken` when no frame may look like this."""
         self._buffer += data

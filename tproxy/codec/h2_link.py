@@ -46,6 +46,8 @@ class Stream:
     sending: bool = True
     begun: bool = False
     """Whether the final response has begun."""
+    told: bool = False
+    """Whether the response's end has been told with its head, though it may be still to come."""
     tunnel: bool = False
     """Whether the two directions end independently, as those of the TCP connection that they stand for."""
     upgrading: bool = False
@@ -142,6 +144,11 @@ class Link:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.control_frames_flood")
 
     @property
+    def reading_head(self) -> bool:
+        """Whether what has begun, and is not complete, can only be a new stream's head or the connection's opening."""
+        return self._frames.in_block or not (self.streams or self._frames.between_frames)
+
+    @property
     def newest(self) -> int:
         """The highest stream that was opened."""
         if self._client:
@@ -178,14 +185,17 @@ class Link:
         else:
             events.append(Data(number, data, credit))
         if ended:
-            events.append(Ended(number, NO_HEADERS))
-            self.received_all(number)
+            self._end(number, NO_HEADERS, events)
 
     def trailers(self, number: int, events: list[Event]) -> None:
         """Tell the trailers, and with them the end."""
         if self.streams[number].owed:
             raise fields.Malformed(fields.MESSAGING_RULE)
-        events.append(Ended(number, fields.trailers(self.fields)))
+        self._end(number, fields.trailers(self.fields), events)
+
+    def _end(self, number: int, trailers: Headers, events: list[Event]) -> None:
+        if not self.streams[number].told:
+            events.append(Ended(number, trailers))
         self.received_all(number)
 
     def received_all(self, number: int) -> None:

@@ -12,12 +12,12 @@ from h2.events import (
 )
 
 from tproxy.codec import h2_fields as fields
-from tproxy.codec.events import Event, Failed, Leaving, RequestStarted
+from tproxy.codec.events import Event, Failed, Leaving, Refused, RequestStarted
 from tproxy.codec.h2_frames import LAST_STREAM, Body, Broken, GoAway
 from tproxy.codec.h2_link import Link, code_name, room_told
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone
+from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone, head_timeout
 
 FAREWELL = b"farewell"
 """The PING after the first GOAWAY: once it is answered, the peer has read that, and opens nothing more."""
@@ -45,6 +45,10 @@ class Http2Server:
     @property
     def finished(self) -> bool:
         return self._link.over or (self._left and not self._link.streams)
+
+    @property
+    def reading_head(self) -> bool:
+        return not self._link.over and self._link.reading_head
 
     def receive(self, data: bytes) -> list[Event]:
         events: list[Event] = []
@@ -90,12 +94,15 @@ class Http2Server:
                 case _:
                     assert_never(signal)
         except fields.Malformed as malformed:
-            if number in self._link.streams:
-                events.append(Failed(number, _protocol_error(malformed.details)))
+            error = _protocol_error(malformed.details)
+            told = Failed if number in self._link.streams else Refused
+            events.append(told(number, error))
             self._give_up(number, malformed.code)
 
     def _request(self, number: int, events: list[Event], *, ended: bool) -> None:
         if self._left or len(self._link.streams) >= self._limits.streams:
+            if not self._left:
+                events.append(Refused(number, _too_many_streams()))
             self._give_up(number, ErrorCodes.REFUSED_STREAM)
             return
         head = fields.request_head(self._link.fields)
@@ -164,8 +171,17 @@ class Http2Server:
             self._left = True
             self._link.goaway(self._link.newest, ErrorCodes.NO_ERROR)
 
+    def expire(self) -> DownstreamError:
+        error = head_timeout()
+        self._link.collapse(Broken(ErrorCodes.NO_ERROR, error.details))
+        return error
+
     def outbox(self) -> bytes:
         return self._link.outbox()
+
+
+def _too_many_streams() -> DownstreamError:
+    return DownstreamError(ResponseFlag.OVERFLOW, "http2.max_concurrent_streams")
 
 
 def _protocol_error(details: str, cause: str = "") -> DownstreamError:

@@ -26,6 +26,7 @@ MESSAGES = {
     ResponseFlag.UPSTREAM_RESET: CONNECT_ERROR + "remote reset",
     ResponseFlag.UPSTREAM_PROTOCOL: CONNECT_ERROR + "protocol error",
     ResponseFlag.UPSTREAM_TIMEOUT: "upstream request timeout",
+    ResponseFlag.IDLE_TIMEOUT: "stream timeout",
 }
 """Envoy's words, which people search for; for other flags the details say it."""
 

@@ -34,6 +34,7 @@ def sidecar_command(spec: PodSpec) -> list[str]:
         *("--service-account", spec.service_account),
         *labels,
         *policies,
+        *spec.run_args,
     ]
 
 

@@ -99,6 +99,8 @@ class PodSpec:
     """Who runs the applications; None is whoever called sudo, else `nobody`."""
     env: Mapping[str, str] = field(default_factory=dict)
     init_args: tuple[str, ...] = ()
+    run_args: tuple[str, ...] = ()
+    """Further options of the sidecar."""
 
     def __post_init__(self) -> None:
         for what, word in (

@@ -37,6 +37,14 @@ class Limits:
     """What may stand unsent for one connection before its writers wait."""
     connect_seconds: float = 10.0
     """Dialling an upstream: Envoy's default."""
+    keepalive_seconds: int = 300
+    """TCP silence after which the kernel asks whether the other machine is still there, on both sides: Istio's default."""
+    head_seconds: float = 15.0
+    """A request's head, from its first byte to its last; for HTTP/2 also its preface and its settings."""
+    stream_idle_seconds: float = 3600.0
+    """An exchange in which no byte moves either way. As for TCP: Envoy's 300 would cut WebSockets that are silent on purpose. 0 = no bound."""
+    tcp_idle_seconds: float = 3600.0
+    """A connection carried as bytes in which none moves either way: Envoy's default. 0 = no bound."""
     idle_seconds: float = 3600.0
     """A downstream HTTP connection without a request: Envoy's default."""
     pool_idle_seconds: float = 4.0

@@ -20,6 +20,8 @@ class ResponseFlag(Enum):
     DOWNSTREAM_GONE = ("DC", 499, 1)
     DOWNSTREAM_RESET = ("DR", 499, 1)
     DOWNSTREAM_PROTOCOL = ("DPE", 400, 13)
+    HEAD_TIMEOUT = ("-", 408, 4)
+    """A request's head that took too long: Envoy has no flag for it, the details say it."""
     IDLE_TIMEOUT = ("SI", 408, 4)
     RATE_LIMITED = ("RL", 429, 8)
 
@@ -54,6 +56,10 @@ class UpstreamError(ProxyError):
     """The peer that we dialled could not be reached, broke its protocol or left."""
 
 
+class Unprocessed(UpstreamError):
+    """The peer that we dialled promises not to have looked at the request, which can safely be sent again."""
+
+
 class Denied(ProxyError):
     """A policy refused the exchange or the connection."""
 
@@ -70,3 +76,14 @@ def upstream_gone(*, response_begun: bool) -> UpstreamError:
         ResponseFlag.UPSTREAM_CLOSED,
         f"upstream_reset_{when}_response_started{{connection_termination}}",
     )
+
+
+def head_timeout() -> DownstreamError:
+    """Build the error for a downstream that does not finish a request's head."""
+    return DownstreamError(ResponseFlag.HEAD_TIMEOUT, "request_header_timeout")
+
+
+def stream_idle(*, request_whole: bool) -> ProxyError:
+    """Build the error for an exchange in which nothing moves any more; who owed the next byte decides the status."""
+    status = 504 if request_whole else ResponseFlag.IDLE_TIMEOUT.http_status
+    return ProxyError(ResponseFlag.IDLE_TIMEOUT, "stream_idle_timeout", status=status)

@@ -11,7 +11,7 @@ them, and a task that is cancelled while the socket is full leaves the rest for 
 
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Self, assert_never
 
 import trio
@@ -24,13 +24,14 @@ from tproxy.codec.events import (
     Failed,
     Informed,
     Leaving,
+    Refused,
     RequestStarted,
     ResponseStarted,
     Room,
 )
 from tproxy.model.http import NO_HEADERS, Body, Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ProxyError, downstream_gone, upstream_gone
+from tproxy.model.outcome import ProxyError, downstream_gone, stream_idle, upstream_gone
 from tproxy.net.bell import Bell
 from tproxy.net.stream import EagerStream
 
@@ -49,9 +50,14 @@ class HttpConnection:
         self._opened: deque[HttpStream] = deque()
         self.deaf = False
         """The peer takes no more bytes. It may still have said something: an early response, or why."""
+        self.progress = 0
+        """Bytes written."""
+        self.on_refused: Callable[[ProxyError], None] = _nobody_counts
+        """Called for each request that the codec refused, alone or with the whole connection left as it was."""
         self._error: ProxyError | None = None
         self._ended = False
         self._reading = False
+        self._interrupted = False
         self._parked: dict[Bell, None] = {}
         self._unsent = memoryview(b"")
         self._awaits_socket = False
@@ -64,9 +70,14 @@ class HttpConnection:
         return self._error is None and not self._ended and self.codec.reusable
 
     @property
-    def streams(self) -> int:
-        """How many exchanges are open."""
-        return len(self._streams)
+    def streams(self) -> Collection["HttpStream"]:
+        """The exchanges that are open."""
+        return self._streams.values()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something waits to be written, and may still be."""
+        return bool(self._unsent) and not self.ended
 
     @property
     def error(self) -> ProxyError | None:
@@ -151,6 +162,7 @@ class HttpConnection:
             sent = self._try_send()
             if not sent:
                 return False
+            self.progress += sent
             self._unsent = self._unsent[sent:] if sent < len(self._unsent) else memoryview(b"")
         return True
 
@@ -174,6 +186,20 @@ class HttpConnection:
         """Close now; streams that are still open fail."""
         self._lose()
         await trio.aclose_forcefully(self.transport)
+
+    def expire(self) -> None:
+        """Give up waiting for the rest of a request's head; the refusal is left to be written (server side)."""
+        self._fail(self.codec.expire())
+
+    def abandon(self, error: ProxyError) -> None:
+        """Reset the connection, as its peer takes nothing that is written; every stream ends by `error`."""
+        self._fail(error)
+        self.transport.reset()
+
+    def interrupt(self) -> None:
+        """Have the task that reads look up: what it waits for may have failed."""
+        self._interrupted = True
+        self.transport.interrupt()
 
     def forget(self, stream: "HttpStream") -> None:
         """Stop keeping events for `stream`."""
@@ -209,6 +235,11 @@ class HttpConnection:
         except trio.BrokenResourceError:
             self._lose()
             return
+        except trio.ClosedResourceError:
+            if not self._interrupted:
+                self._lose()
+            self._interrupted = False
+            return
         with contextlib.suppress(
             ProxyError
         ):  # every stream has been told; the parting words remain to be written
@@ -224,11 +255,14 @@ class HttpConnection:
         try:
             events = self.codec.receive(data)
         except ProxyError as error:
-            self._error = error
-            for stream in self._streams.values():
-                stream.fail(error)
+            self._fail(error)
             raise
         self._deliver(events)
+
+    def _fail(self, error: ProxyError) -> None:
+        self._error = error
+        for stream in self._streams.values():
+            stream.fail(error)
 
     def _lose(self) -> None:
         """End after a reset: unlike an end of stream, it completes nothing."""
@@ -243,6 +277,8 @@ class HttpConnection:
                     stream = HttpStream(self, event.stream, event)
                     self._streams[event.stream] = stream
                     self._opened.append(stream)
+                case Refused():
+                    self.on_refused(event.error)
                 case Leaving():
                     pass  # the codec is no longer reusable, and that is all there is to know
                 case Room(stream=0):
@@ -290,6 +326,10 @@ def _asks(head: RequestHead) -> bool:
     return bool(head.upgrade) or head.method == b"CONNECT"
 
 
+def _nobody_counts(_: ProxyError) -> None:
+    """Do nothing about a request that was refused: its peer knows."""
+
+
 def _nobody_cares() -> None:
     """Do nothing about a failure: whoever waits for the stream learns of it."""
 
@@ -320,8 +360,10 @@ class HttpStream:
         self._informed: deque[ResponseHead] = deque()
         self._parts: deque[Data] = deque()
         self._ended = opening.ended if opening else False
-        self._begun = False
+        self.begun = False
+        """Whether our message has."""
         self._sent_end = False
+        self._moved = 0
         self.failure: ProxyError | None = None
         """What ended it before both messages were whole; what has arrived by then can still be pulled."""
         self.on_failure: Callable[[], None] = _nobody_cares
@@ -341,7 +383,12 @@ class HttpStream:
     @property
     def truncated(self) -> bool:
         """Whether our message has begun and not ended."""
-        return self._begun and not self._sent_end
+        return self.begun and not self._sent_end
+
+    @property
+    def progress(self) -> int:
+        """What changes whenever a byte of either message moves; where the connection has no other stream, any byte."""
+        return self._moved + (0 if self._codec.multiplexed else self._connection.progress)
 
     def tell(self, event: Informed | ResponseStarted | Data | Ended | Failed | Room) -> None:
         """Take an event of this stream's, and wake whoever waits for it."""
@@ -353,9 +400,11 @@ class HttpStream:
                 self._ended = True
             case ResponseStarted():
                 self._response, self._ended = event.head, event.ended
+                self._moved += 1
                 self._note_tunnel(event.head)
             case Informed():
                 self._informed.append(event.head)
+                self._moved += 1
             case Failed():
                 self.failure = event.error
             case Room():
@@ -406,6 +455,7 @@ class HttpStream:
                 await self._connection.until(self.bell, self._has_part)
         part = self._parts.popleft()
         self.size += len(part.data)
+        self._moved += len(part.data)
         if self._codec.multiplexed:
             self._codec.consumed(self.number, part.credit)
             await self._connection.flush()
@@ -422,7 +472,8 @@ class HttpStream:
         """Begin our message; it leaves with the next flush."""
         self._raise_if_failed()
         self._codec.send_head(self.number, head, ended=ended)
-        self._begun, self._sent_end = True, ended
+        self.begun, self._sent_end = True, ended
+        self._moved += 1
         if isinstance(head, RequestHead):
             self._asked = head
         else:
@@ -433,6 +484,7 @@ class HttpStream:
         """Send an informational response at once (server side)."""
         self._raise_if_failed()
         self._codec.send_head(self.number, head, ended=False)
+        self._moved += 1
         await self._connection.flush()
 
     async def flush(self) -> None:
@@ -462,6 +514,7 @@ class HttpStream:
         while True:
             self._raise_if_unheard()
             room = self._codec.room(self.number)
+            self._moved += min(room, len(part))
             if room >= len(part):
                 self._codec.send_data(self.number, part)
                 return
@@ -490,6 +543,12 @@ class HttpStream:
     def fail(self, error: ProxyError) -> None:
         """End the stream from our side: whoever waits on it sees `error`."""
         self.tell(Failed(self.number, error))
+
+    def stall(self) -> None:
+        """End the stream because nothing has moved on it for too long."""
+        asked_all = self._ended if self._request is not None else self._sent_end
+        self.fail(stream_idle(request_whole=asked_all))
+        self._connection.interrupt()
 
     def lose(self) -> None:
         """End the stream because its connection is gone; what has arrived can still be pulled."""

@@ -26,5 +26,9 @@ class EagerStream(trio.abc.HalfCloseableStream):
         """Wait for bytes; `b""` at the end of the stream."""
 
     @abstractmethod
+    def interrupt(self) -> None:
+        """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
+
+    @abstractmethod
     def reset(self) -> None:
         """Close so that the peer sees a failure instead of an end (TCP: RST). What it has not received yet is lost."""

@@ -60,6 +60,11 @@ class TcpStream(EagerStream):
             self._local = Address.of(*self.socket.getsockname()[:2])
         return self._local
 
+    def keep_alive(self, seconds: int) -> None:
+        """Have the kernel ask a silent peer whether it is still there, and break the stream when nobody answers."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+
     def fileno(self) -> int:
         """Return the descriptor; -1 when closed."""
         return self.socket.fileno()
@@ -169,6 +174,10 @@ class TcpStream(EagerStream):
             return 0
         except OSError as error:
             self._break(error)
+
+    def interrupt(self) -> None:
+        """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
+        trio.lowlevel.notify_closing(self.socket)
 
     def reset(self) -> None:
         """Close with RST."""

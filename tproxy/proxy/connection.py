@@ -7,7 +7,7 @@ from tproxy.codec.h2_server import Http2Server
 from tproxy.model.exchange import Exchange, Scope
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import Denied, DownstreamError, ResponseFlag
+from tproxy.model.outcome import Denied, ProxyError, ResponseFlag
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.peek import detect
@@ -25,6 +25,7 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
     if flow is None:
         downstream.reset()
         return
+    downstream.keep_alive(runtime.limits.keepalive_seconds)
     snapshot = runtime.policies.current
     flow = await _sniffed(downstream, flow, snapshot)
     with runtime.journal.connection(flow):
@@ -71,12 +72,14 @@ async def serve_http(downstream: TcpStream, flow: Flow, runtime: Runtime) -> Non
     """Serve a connection whose protocol is known to be HTTP, and close it."""
     codec = (Http1Server if flow.protocol is Protocol.HTTP1 else Http2Server)(runtime.limits)
     connection = HttpConnection(downstream, codec, runtime.limits)
+    connection.on_refused = partial(runtime.journal.refused, flow)
     server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
     departing = runtime.departures.watched(downstream, server.peer_left)
-    with runtime.register.serving(server, flow.direction), departing:
+    sweeping = runtime.sweeper.serving(server)
+    with runtime.register.serving(server, flow.direction), departing, sweeping:
         try:
             await server.run()
-        except DownstreamError as error:
+        except ProxyError as error:
             runtime.journal.refused(flow, error)
 
 

@@ -8,7 +8,7 @@ import trio
 from tproxy.model.exchange import Scope
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import DownstreamError, ProxyError
+from tproxy.model.outcome import ProxyError
 from tproxy.net.http_connection import HttpConnection, HttpStream
 from tproxy.net.pump import reset_when_sent
 
@@ -27,7 +27,9 @@ class HttpServer:
     """One connection being served. What changes: whether it takes its leave, and how long an idle peer may stay."""
 
     def __init__(self, connection: HttpConnection, answer: Answer, limits: Limits) -> None:
-        self._connection = connection
+        self.connection = connection
+        self.progress = 0
+        """Requests that were taken."""
         self._answer = answer
         self._limits = limits
         self._until_idle = trio.CancelScope()
@@ -40,23 +42,29 @@ class HttpServer:
 
         That last is raised, unless an exchange ended by it and so told it already.
         """
-        failure: DownstreamError | None = None
+        failure: ProxyError | None = None
         async with trio.open_nursery() as exchanges:
             with self._until_idle:
                 try:
                     await self._serve_all(exchanges)
-                except DownstreamError as error:
+                except ProxyError as error:
                     failure = error
             exchanges.cancel_scope.deadline = trio.current_time() + self._grace()
         await self._close()
+        failure = failure or self.connection.error
         if failure is not None and not self._told:
             raise failure
 
     def leave(self) -> None:
         """Take no more requests: an idle peer goes now, a busy one after its last exchange."""
         self._leaving = True
-        self._connection.leave()
+        self.connection.leave()
         self._rest()
+
+    def expire(self) -> None:
+        """Refuse the peer that has begun a request and does not finish its head."""
+        self.connection.expire()
+        self._until_idle.cancel()
 
     def peer_left(self, *, reset: bool) -> None:
         """Give up the exchange whose peer is gone.
@@ -64,16 +72,17 @@ class HttpServer:
         An end of its stream says so only of a peer that had promised to stay, and not at once: `printf … | nc` still
         listens. With several streams, the connection is read all the time, and its end is seen there.
         """
-        codec = self._connection.codec
+        codec = self.connection.codec
         if not codec.multiplexed and (reset or codec.reusable):
             doubt = 0.0 if reset else DOUBT_SECONDS
             self._until_idle.deadline = trio.current_time() + doubt
 
     async def _serve_all(self, exchanges: trio.Nursery) -> None:
         self._rest()
-        while (stream := await self._connection.accept()) is not None:
+        while (stream := await self.connection.accept()) is not None:
             self._until_idle.deadline = float("inf")
-            if self._connection.codec.multiplexed:
+            self.progress += 1
+            if self.connection.codec.multiplexed:
                 exchanges.start_soon(self._serve, stream)
             else:
                 await self._serve(stream)
@@ -82,10 +91,7 @@ class HttpServer:
         with trio.CancelScope() as scope:
             stream.on_failure = scope.cancel
             await self._exchange(stream)
-        self._told = self._told or (
-            stream.failure is not None and stream.failure is self._connection.error
-        )
-        await self._connection.flush()
+        await self.connection.flush()
         self._rest()
 
     async def _exchange(self, stream: HttpStream) -> None:
@@ -96,20 +102,22 @@ class HttpServer:
                 async with self._answer(request) as response:
                     await stream.transmit(response.head, response.body)
         finally:
+            failure = stream.failure
+            self._told = self._told or (failure is not None and failure is self.connection.error)
             stream.release()
-            if stream.truncated and not self._connection.codec.multiplexed:
+            if stream.truncated and not self.connection.codec.multiplexed:
                 await self._break_off()
 
     async def _break_off(self) -> None:
         """End a response so that it can not pass for a whole one: without a declared length, an end would complete it."""
         with trio.move_on_after(self._limits.close_seconds):
-            await reset_when_sent(self._connection.transport)
+            await reset_when_sent(self.connection.transport)
 
     def _rest(self) -> None:
         """Begin to wait for a peer that has nothing open; leave it, if that is what we are about to do."""
-        if self._connection.streams:
+        if self.connection.streams:
             return
-        if self._connection.codec.finished:
+        if self.connection.codec.finished:
             self._until_idle.cancel()
         limits = self._limits
         patience = limits.close_seconds if self._leaving else limits.idle_seconds
@@ -117,19 +125,19 @@ class HttpServer:
 
     def _grace(self) -> float:
         """How long exchanges may go on when no event will reach them any more."""
-        return 0.0 if self._connection.ended else self._limits.drain_seconds
+        return 0.0 if self.connection.ended else self._limits.drain_seconds
 
     async def _close(self) -> None:
         with trio.move_on_after(self._limits.close_seconds, shield=True):
-            self._connection.leave()
-            await self._connection.flush()
-            if not self._connection.ended or self._connection.error is not None:
+            self.connection.leave()
+            await self.connection.flush()
+            if not self.connection.ended or self.connection.error is not None:
                 await self._linger()
-        await self._connection.aclose()
+        await self.connection.aclose()
 
     async def _linger(self) -> None:
         """Let the peer read what was written before the connection goes."""
-        transport = self._connection.transport
+        transport = self.connection.transport
         with contextlib.suppress(
             trio.BrokenResourceError, trio.ClosedResourceError
         ):  # it is gone already

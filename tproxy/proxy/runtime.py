@@ -9,6 +9,7 @@ from tproxy.model.limits import Limits
 from tproxy.net.departures import Departures
 from tproxy.net.pump import Pipes
 from tproxy.proxy.register import Register
+from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 
@@ -21,6 +22,7 @@ class Runtime:
     pipelines: Mapping[Direction, Handler]
     journal: Journal
     register: Register
+    sweeper: Sweeper
     departures: Departures
     pipes: Pipes
     limits: Limits

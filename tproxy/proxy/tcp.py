@@ -18,6 +18,7 @@ FAILURES = {
     ),
     RelayEnd.UPSTREAM_BROKE: UpstreamError(ResponseFlag.UPSTREAM_RESET, "upstream_remote_reset"),
 }
+IDLE = ProxyError(ResponseFlag.IDLE_TIMEOUT, "tcp_session_idle_timeout")
 CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 """The proxy's time was over before the connection's."""
 
@@ -31,10 +32,7 @@ async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime:
     upstream: TcpStream | None = None
     try:
         upstream = await connect(flow.original_dst, source_of(flow), runtime.limits)
-        end = await relay(
-            downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
-        )
-        failure = FAILURES[end]
+        failure = await _carried(downstream, upstream, traffic, runtime)
     except UpstreamError as error:
         failure = error
         downstream.reset()
@@ -61,3 +59,16 @@ async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime:
         )
         if upstream is not None:
             upstream.close()
+
+
+async def _carried(
+    downstream: TcpStream, upstream: TcpStream, traffic: Traffic, runtime: Runtime
+) -> ProxyError | None:
+    with runtime.sweeper.relaying(traffic):
+        end = await relay(
+            downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
+        )
+        return FAILURES[end]
+    downstream.reset()
+    upstream.reset()
+    return IDLE

@@ -113,6 +113,7 @@ class Journal:
 
     def refused(self, flow: Flow, error: ProxyError) -> None:
         """Record a connection that a policy refused, or whose downstream sent what is no request."""
+        self._metrics.own.refused(error.flag)
         self._line(
             Record(
                 flow=self._fields[id(flow)],

@@ -226,6 +226,18 @@ class OwnMetrics:
             registry=registry,
         )
 
+        refused = Counter(
+            "tproxy_refused",
+            "Connections and requests that ended before they became exchanges.",
+            ["response_flags"],
+            registry=registry,
+        )
+        self._refused = cache(refused.labels)
+
+    def refused(self, flag: ResponseFlag) -> None:
+        """Count what a policy, a limit or the protocol's rules refused before there was an exchange."""
+        self._refused(flag.code).inc()
+
     def detected(self, flow: Flow) -> None:
         """Count a connection whose protocol is settled."""
         self._detected(flow.direction.value, flow.sniffed.detection.value).inc()

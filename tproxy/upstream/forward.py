@@ -13,7 +13,7 @@ from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Body, Request, RequestHead, Response
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ResponseFlag, UpstreamError
+from tproxy.model.outcome import ResponseFlag, Unprocessed, UpstreamError
 from tproxy.net.dial import dial
 from tproxy.net.http_connection import HttpStream
 from tproxy.net.tcp_stream import TcpStream
@@ -26,9 +26,6 @@ INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110, 9.2.2)."""
 
-REFUSED = "REFUSED_STREAM"
-"""HTTP/2's promise that a request was not processed (RFC 9113, 8.7); a GOAWAY makes it for all streams above its last."""
-
 
 def source_of(flow: Flow) -> Address | None:
     """Choose what our end of the upstream connection is bound to, lest it be captured again."""
@@ -40,16 +37,14 @@ def source_of(flow: Flow) -> Address | None:
 async def connect(address: Address, source: Address | None, limits: Limits) -> TcpStream:
     """Dial an upstream within the connect time-out."""
     with trio.move_on_after(limits.connect_seconds):
-        return await dial(address, source=source)
+        stream = await dial(address, source=source)
+        stream.keep_alive(limits.keepalive_seconds)
+        return stream
     raise UpstreamError(
         ResponseFlag.UPSTREAM_CONNECT,
         "upstream_reset_before_response_started{connection_timeout}",
         cause=f"no answer from {address} within {limits.connect_seconds:g} s",
     )
-
-
-class _Unseen(UpstreamError):
-    """The upstream said that it has not looked at the request, which can safely be sent again."""
 
 
 class _Stale(UpstreamError):
@@ -76,8 +71,8 @@ class Forward:
         async with AsyncExitStack() as scope:
             try:
                 response = await scope.enter_async_context(self._ask(target, request))
-            except (_Stale, _Unseen) as error:
-                repeatable = isinstance(error, _Unseen) or request.head.method in IDEMPOTENT
+            except (_Stale, Unprocessed) as error:
+                repeatable = isinstance(error, Unprocessed) or request.head.method in IDEMPOTENT
                 if not (request.body.ended and repeatable):
                     raise
                 again = self._ask(target, request, distrusting=True)
@@ -112,8 +107,6 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
     try:
         head = await stream.response(request.inform)
     except UpstreamError as error:
-        if error.cause == REFUSED:
-            raise _Unseen(error.flag, error.details, cause=error.cause) from error
         if fresh or error.flag is not ResponseFlag.UPSTREAM_CLOSED:
             raise
         raise _Stale(error.flag, error.details, cause=error.cause) from error

@@ -10,12 +10,10 @@ from tproxy.codec.codec import Codec
 from tproxy.model.address import Address
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ResponseFlag, UpstreamError
-from tproxy.net.http_connection import HttpConnection
+from tproxy.model.outcome import ResponseFlag, UpstreamError, stream_idle
+from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.net.tcp_stream import TcpStream
-
-SWEEP_SECONDS = 1.0
-"""How late an idle connection's end may be noticed; each look costs one system call per connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,8 @@ class Pool:
         self._all: set[Pooled] = set()
         self._idle: dict[Pooled, None] = {}
         """Those that nobody uses, the longest idle first."""
+        self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
+        self._exchanges = Standstill[HttpStream](limits.stream_idle_seconds)
 
     async def take(self, target: Target, *, distrusting: bool = False) -> Pooled:
         """Find or make a connection that can carry one more request; `give_back` is owed for it.
@@ -100,10 +100,14 @@ class Pool:
             await self._close(next(iter(self._idle)))
 
     async def sweep(self) -> None:
-        """Close connections that have been idle for too long, or whose upstream has left; when cancelled, all."""
+        """Close connections that nobody has used for too long, or whose upstream has left; when cancelled, all.
+
+        Exchanges in which nothing moves are ended: their downstream gets an answer if it has none.
+        """
         try:
             while True:
-                await trio.sleep(SWEEP_SECONDS)
+                await trio.sleep(LOOK_SECONDS)
+                self._end_stalled(trio.current_time())
                 await self._close_expired()
         finally:
             for pooled in self._all:
@@ -190,6 +194,16 @@ class Pool:
         del self._shelf(pooled.target).free[pooled]
         self._clear(pooled.target)
         await pooled.connection.aclose()
+
+    def _end_stalled(self, now: float) -> None:
+        busy = [pooled.connection for pooled in self._all if pooled.users]
+        blocked = (connection for connection in busy if connection.blocked)
+        for connection in self._writes.look(blocked, now):
+            connection.abandon(stream_idle(request_whole=True))
+        streams = (stream for connection in busy for stream in connection.streams)
+        asked = (stream for stream in streams if stream.failure is None)
+        for stream in self._exchanges.look(asked, now):
+            stream.stall()
 
     async def _close_expired(self) -> None:
         for pooled in list(self._idle):

@@ -1,11 +1,16 @@
 """`tproxy run` refuses what it cannot mean, and says what it would take."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import tproxy.cli.run  # noqa: F401  (the package's attribute of that name is the command)
 from tproxy.cli.run import run
+from tproxy.settings import Settings
+
+run_module = sys.modules["tproxy.cli.run"]
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,14 @@ from tproxy.cli.run import run
         pytest.param(["--max-connections", "0"], "--max-connections", id="no connections"),
         pytest.param(["--drain-seconds", "-1"], "--drain-seconds", id="negative drain"),
         pytest.param(["--log-level", "loud"], "debug", id="unknown level"),
+        pytest.param(["--user", "1337:"], "UID or UID:GID", id="half a user"),
+        pytest.param(["--drain-seconds", "nan"], "--drain-seconds", id="no number of seconds"),
+        pytest.param(["--limit", "head-second=5"], "'head-seconds'?", id="unknown limit"),
+        pytest.param(
+            ["--admin-port", "15020"],
+            "--admin-port and --metrics-port are both 15020",
+            id="a port for two",
+        ),
         pytest.param(["--nonsense"], "--nonsense", id="unknown option"),
     ],
 )
@@ -41,3 +54,32 @@ def test_policies_that_cannot_be_kept_are_all_told(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: Nonsense\n")
     result = CliRunner().invoke(run, ["--policies", str(tmp_path)])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "connections", "drain"),
+    [
+        pytest.param([], {}, 16384, 30.0, id="defaults"),
+        pytest.param(["--limit", "connections=5"], {}, 5, 30.0, id="the general form"),
+        pytest.param([], {"TPROXY_LIMITS": "connections=5 drain-seconds=1"}, 5, 1.0, id="variable"),
+        pytest.param(
+            ["--limit", "connections=5", "--max-connections", "7"],
+            {},
+            7,
+            30.0,
+            id="the option's own",
+        ),
+    ],
+)
+def test_limits_come_by_option_and_environment(
+    options: list[str],
+    env: dict[str, str],
+    connections: int,
+    drain: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(run_module.trio, "run", lambda _, settings: seen.append(settings))
+    result = CliRunner().invoke(run, options, env=env)
+    assert result.exit_code == 0, result.output
+    assert (seen[0].limits.connections, seen[0].limits.drain_seconds) == (connections, drain)

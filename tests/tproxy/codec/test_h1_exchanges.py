@@ -12,6 +12,7 @@ from fakes.wire import feed, joined
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted, ResponseStarted, Room
 from tproxy.codec.h1 import Http1Client, Http1Server
+from tproxy.codec.h2_client import Http2Client
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ProxyError
@@ -602,3 +603,36 @@ def test_nonsense_is_nonsense_however_it_arrives(
         outcome(server(limits), request, range(len(request))),
         outcome(asked(), answered, range(len(answered))),
     ) == whole
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_head_that_takes_too_long_is_refused(server: Server) -> None:
+    codec = server(Limits())
+    assert not codec.reading_head
+    codec.receive(GET[:5])
+    assert codec.reading_head
+    error = codec.expire()
+    assert (error.flag.code, error.status) == ("-", 408)
+    assert codec.outbox() == (
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\nContent-Length: 23\r\n"
+        b"Connection: close\r\n\r\nrequest_header_timeout\n"
+    )
+    assert codec.finished
+    assert not codec.reading_head
+
+
+@pytest.mark.parametrize("client", [*CLIENTS, pytest.param(Http2Client, id="h2")])
+def test_no_request_is_waited_for_where_they_are_sent(client: Server) -> None:
+    codec = client(Limits())
+    assert not codec.reading_head
+    with pytest.raises(AssertionError):
+        codec.expire()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_request_on_its_way_is_no_head(server: Server) -> None:
+    codec = server(Limits())
+    codec.receive(GET + GET[:5])
+    assert not codec.reading_head
+    answer(codec, response(204), ended=True)
+    assert codec.reading_head

@@ -137,6 +137,32 @@ def test_a_length_that_describes_no_content_is_owed_to_nobody(method: bytes, sta
     assert started.ended
 
 
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [
+        pytest.param(b"HEAD", 200, id="head"),
+        pytest.param(b"GET", 204, id="no-content"),
+        pytest.param(b"GET", 304, id="not-modified"),
+    ],
+)
+@pytest.mark.parametrize("trailers", [False, True])
+def test_what_has_no_content_is_whole_with_its_head(
+    method: bytes, status: int, trailers: bool
+) -> None:
+    client, server = joined(Limits(streams=1))
+    stream = asked(client, head(method))
+    server.pump()
+    server.h2.send_headers(stream, [(b":status", b"%d" % status)])
+    assert server.pump() == [ResponseStarted(stream, response(status), ended=True)]
+    assert not client.reusable
+    if trailers:
+        server.h2.send_headers(stream, [(b"checksum", b"7")], end_stream=True)
+    else:
+        server.h2.end_stream(stream)
+    assert server.pump() == []
+    assert client.reusable
+
+
 MALFORMED = [
     pytest.param(b"HEAD", [*OK], b"x", id="content-after-head"),
     pytest.param(b"GET", [(b":status", b"204")], b"x", id="content-after-no-content"),

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from fakes.h2_peer import GET, POST, H2Peer, frame
 from tproxy.codec import h2_frames as frames
-from tproxy.codec.events import Data, Ended, Event, Failed, Leaving, RequestStarted, Room
+from tproxy.codec.events import Data, Ended, Event, Failed, Leaving, Refused, RequestStarted, Room
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import (
     NO_HEADERS,
@@ -244,13 +244,16 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("fields", "body"), MALFORMED)
-def test_a_malformed_request_ends_its_own_stream_unseen(
+def test_a_malformed_request_is_told_and_ends_its_own_stream(
     fields: list[Field], body: bytes | None
 ) -> None:
     _, client = joined(Limits(head_bytes=8000, header_fields=100))
     good = client.request(POST, ended=False)
     bad = client.request(fields, ended=body is None)
-    assert [type(event) for event in client.pump()] == [RequestStarted]
+    begun, refused = client.pump()
+    assert isinstance(begun, RequestStarted)
+    assert isinstance(refused, Refused)
+    assert (refused.stream, refused.error.flag) == (bad, ResponseFlag.DOWNSTREAM_PROTOCOL)
     assert [number for number, _ in resets(client.heard)] == [bad]
     client.h2.send_data(good, b"on we go", end_stream=True)
     assert client.pump() == [Data(good, b"on we go", 8), Ended(good, NO_HEADERS)]
@@ -259,7 +262,9 @@ def test_a_malformed_request_ends_its_own_stream_unseen(
 def test_a_request_that_looks_like_an_informational_response_ends_alone() -> None:
     server, _ = joined()
     block = Encoder().encode([(b":status", b"100"), *GET])
-    assert server.receive(frame(frames.HEADERS, 4, 1, block)) == []
+    assert [type(event) for event in server.receive(frame(frames.HEADERS, 4, 1, block))] == [
+        Refused
+    ]
     assert server.reusable
 
 
@@ -334,10 +339,10 @@ def test_streams_over_our_bound_are_refused_and_the_others_go_on() -> None:
     client.h2.remote_settings.max_concurrent_streams = 100
     client.h2.remote_settings.acknowledge()
     first, second, third = (client.request() for _ in range(3))
-    assert [event.stream for event in client.pump() if isinstance(event, RequestStarted)] == [
-        first,
-        second,
-    ]
+    *begun, refused = client.pump()
+    assert [event.stream for event in begun if isinstance(event, RequestStarted)] == [first, second]
+    assert isinstance(refused, Refused)
+    assert (refused.stream, refused.error.details) == (third, "http2.max_concurrent_streams")
     assert resets(client.heard) == [(third, ErrorCodes.REFUSED_STREAM)]
     server.send_head(first, answer(), ended=True)
     client.pump()
@@ -860,3 +865,47 @@ def test_a_terminated_client_is_what_h2_makes_of_our_goaway() -> None:
     with pytest.raises(DownstreamError):
         server.receive(frame(0x6, 0, 0, b"short"))
     assert [type(each) for each in client.listen()] == [ConnectionTerminated]
+
+
+HEADERS_IN_TWO = (
+    frame(frames.HEADERS, 1, 1, Encoder().encode(list(GET))),
+    frame(frames.CONTINUATION, frames.END_HEADERS, 1),
+)
+GREETING = frames.PREFACE + frame(frames.SETTINGS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "reading"),
+    [
+        pytest.param(b"", False, id="silence"),
+        pytest.param(GREETING[:3], True, id="half a preface"),
+        pytest.param(frames.PREFACE, True, id="no settings"),
+        pytest.param(GREETING[:-1], True, id="half of them"),
+        pytest.param(GREETING, False, id="a peer that has said what it takes"),
+        pytest.param(GREETING + HEADERS_IN_TWO[0][:12], True, id="half a frame"),
+        pytest.param(GREETING + HEADERS_IN_TWO[0], True, id="half a block"),
+        pytest.param(GREETING + b"".join(HEADERS_IN_TWO), False, id="a whole request"),
+        pytest.param(
+            GREETING + b"".join(HEADERS_IN_TWO) + b"\0\0", False, id="half a frame beside a request"
+        ),
+    ],
+)
+def test_a_head_that_has_begun_is_known(said: bytes, reading: bool) -> None:
+    server = Http2Server(Limits())
+    if said:
+        server.receive(said)
+    assert server.reading_head is reading
+
+
+def test_a_head_that_takes_too_long_ends_the_connection_without_blame() -> None:
+    server, client = joined()
+    server.receive(HEADERS_IN_TWO[0])
+    error = server.expire()
+    assert (error.flag.code, error.status, error.details) == ("-", 408, "request_header_timeout")
+    (farewell,) = client.listen()
+    assert isinstance(farewell, ConnectionTerminated)
+    assert (farewell.error_code, server.finished, server.reading_head) == (
+        ErrorCodes.NO_ERROR,
+        True,
+        False,
+    )

@@ -27,6 +27,11 @@ def test_the_sidecar_gets_policies_by_absolute_path() -> None:
     assert command[-2:] == ["--policies", str(Path.cwd() / "policies")]
 
 
+def test_the_sidecar_gets_further_options_as_they_are() -> None:
+    command = sidecar_command(PodSpec("web", run_args=("--limit", "head-seconds=5")))
+    assert command[-2:] == ["--limit", "head-seconds=5"]
+
+
 def test_an_error_carries_the_end_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "sidecar.log"
     log.write_text("".join(f"line {number}\n" for number in range(100)))

@@ -1,0 +1,339 @@
+"""The clients and servers that applications are made of see the same through two sidecars as they see without any."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.mesh import APPS, ROOT, Mesh, quiet_mesh, two_pods
+from tproxy.lab import Lab
+
+pytestmark = pytest.mark.netns
+
+POLICIES = """
+apiVersion: tproxy.io/v1alpha1
+kind: ProxyConfig
+spec: {}
+"""
+PORT = 8080
+ORIGIN = f"http://server:{PORT}"
+DIRECT = f"http://localhost:{PORT}"
+MEBIBYTE = bytes(range(256)) * 4096
+
+Exchange = tuple[str, str, int, int, int, str]
+"""What both access logs say of a request: method, path, status, body bytes received and sent, flags."""
+
+NGINX = """
+daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;
+    uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
+    types {{ text/plain txt; }}
+    server {{
+        listen [::]:{port} ipv6only=off;
+        root {root}/pages;
+        gzip on; gzip_types text/plain; gzip_min_length 100;
+    }}
+}}
+"""
+PIPELINE = (
+    r"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    r"GET /redirect HTTP/1.1\r\nHost: a\r\n\r\n"
+    r"GET /empty HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+)
+TEXT = "".join(f"line {number}\n" for number in range(20_000)).encode()
+
+
+@pytest.fixture(scope="module")
+def pods() -> Iterator[Lab]:
+    """Two pods that live as long as the tests of this file."""
+    with two_pods(POLICIES) as lab:
+        yield lab
+
+
+@pytest.fixture
+async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
+    """The pods, quiet; what a test starts in them is ended after it."""
+    async with quiet_mesh(pods) as mesh:
+        yield mesh
+
+
+def python(app: str, *words: str) -> list[str]:
+    """One of this directory's programs."""
+    return [sys.executable, str(APPS / app), *words]
+
+
+async def serve_asgi(mesh: Mesh) -> None:
+    """Have hypercorn serve `asgi_origin`, in HTTP/1.1 and HTTP/2."""
+    hypercorn = [sys.executable, "-m", "hypercorn", "-w0", "-k", "trio", "-b", f"[::]:{PORT}"]
+    await mesh.serve([*hypercorn, f"{APPS}/asgi_origin.py:app"], PORT)
+
+
+async def serve_nginx(mesh: Mesh, root: Path) -> None:
+    """Have nginx serve a text that is worth compressing."""
+    (root / "pages").mkdir()
+    (root / "pages" / "page.txt").write_bytes(TEXT)
+    (root / "nginx.conf").write_text(NGINX.format(root=root, port=PORT))
+    await mesh.serve(["nginx", "-e", f"{root}/error.log", "-c", f"{root}/nginx.conf"], PORT)
+
+
+async def both_ways(mesh: Mesh, *argv: str) -> subprocess.CompletedProcess[str]:
+    """What a client of `ORIGIN` prints in its pod, which is what it prints beside the server with no sidecar between."""
+    through = await mesh.run(*argv)
+    beside = [word.replace(ORIGIN, DIRECT) for word in argv]
+    direct = await mesh.server.run(beside, user=ROOT)
+    assert (through.returncode, direct.returncode) == (0, 0), through.stderr + direct.stderr
+    assert same(through.stdout) == same(direct.stdout)
+    return through
+
+
+def same(printed: str) -> list[str]:
+    """Printed responses without what no two have in common, or belongs to one connection, or only sidecars add.
+
+    So are reason phrases, which HTTP/2 has not; and lines are in no order, because a framing field may move.
+    """
+    printed = re.sub("(?m)(HTTP/[0-9.]+ [0-9]+).*$", r"\1", printed)
+    lines = re.sub("(boundary=|--)[0-9]{20}", "boundary", printed).splitlines()
+    return sorted(line for line in lines if not DIFFERENT.match(line))
+
+
+DIFFERENT = re.compile("(date|connection|x-envoy-upstream-service-time):", re.IGNORECASE)
+
+
+async def logged(mesh: Mesh, *expected: Exchange) -> None:
+    """Both access logs have these exchanges, and no others."""
+    for pod in (mesh.client, mesh.server):
+        lines = await mesh.lines(pod, len(expected))
+        assert sorted(map(exchange, lines)) == sorted(expected)
+
+
+def exchange(line: dict[str, Any]) -> Exchange:
+    """An access-log line in short."""
+    return (
+        line["method"],
+        line["path"],
+        line["response_code"],
+        line["bytes_received"],
+        line["bytes_sent"],
+        line["response_flags"],
+    )
+
+
+# curl
+
+
+async def test_curl_waits_for_100_continue_before_it_uploads(mesh: Mesh, tmp_path: Path) -> None:
+    await serve_asgi(mesh)
+    (tmp_path / "upload").write_bytes(MEBIBYTE * 2)
+    done = await both_ways(
+        mesh, "curl", "-siS", "-H", "Expect: 100-continue", "--expect100-timeout", "20",
+        "-T", f"{tmp_path}/upload", f"{ORIGIN}/echo",
+    )  # fmt: skip
+    assert done.stdout.startswith("HTTP/1.1 100 ")
+    answer = done.stdout.splitlines()[-1]
+    assert json.loads(answer)["size"] == 2 << 20
+    await logged(mesh, ("PUT", "/echo", 200, 2 << 20, len(answer), "-"))
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+async def test_curl_uploads_what_it_reads_from_a_pipe(mesh: Mesh, version: str) -> None:
+    await serve_asgi(mesh)
+    words = f"head -c 3000000 /dev/zero | curl -siS {version} -T - {ORIGIN}/echo"
+    done = await both_ways(mesh, "sh", "-c", words)
+    answer = done.stdout.splitlines()[-1]
+    assert json.loads(answer)["size"] == 3_000_000
+    await logged(mesh, ("PUT", "/echo", 200, 3_000_000, len(answer), "-"))
+
+
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1", "--http2-prior-knowledge"])
+async def test_curl_asks_for_the_head_alone(mesh: Mesh, version: str) -> None:
+    await serve_asgi(mesh)
+    await both_ways(mesh, "curl", "-sSI", version, f"{ORIGIN}/echo")
+    await logged(mesh, ("HEAD", "/echo", 200, 0, 0, "-"))
+
+
+async def test_curl_keeps_its_connection(mesh: Mesh) -> None:
+    await serve_asgi(mesh)
+    words = ["-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_download} %{num_connects}\n"]
+    done = await both_ways(mesh, "curl", "--http1.1", *words, f"{ORIGIN}/stream?[1-5]")
+    size = 64 * 16384
+    assert done.stdout.splitlines() == [f"200 {size} 1", *[f"200 {size} 0"] * 4]
+    await logged(mesh, *(("GET", f"/stream?{number}", 200, 0, size, "-") for number in range(1, 6)))
+
+
+async def test_pipelined_requests_are_answered_in_their_order(mesh: Mesh) -> None:
+    await serve_asgi(mesh)
+    words = " ".join(("printf", f"'{PIPELINE}'", "| socat -t5 -", f"TCP:$0:{PORT}"))
+    through = await mesh.run("sh", "-c", words, "server")
+    direct = await mesh.server.run(["sh", "-c", words, "localhost"], user=ROOT)
+    assert same(through.stdout) == same(direct.stdout)
+    assert re.findall("HTTP/1.1 ([0-9]+)", through.stdout) == ["200", "302", "204"]
+    (answer,) = re.findall(r"\{.*\}", through.stdout)
+    await logged(
+        mesh,
+        ("POST", "/echo", 200, 5, len(answer), "-"),
+        ("GET", "/redirect", 302, 0, 0, "-"),
+        ("GET", "/empty", 204, 0, 0, "-"),
+    )
+
+
+async def test_early_hints_and_trailers_reach_curl(mesh: Mesh) -> None:
+    await serve_asgi(mesh)
+    words = ["curl", "-siS", "--http2-prior-knowledge", "-H", "TE: trailers"]
+    hints = await both_ways(mesh, *words, f"{ORIGIN}/hints")
+    assert re.findall("HTTP/2 ([0-9]+)", hints.stdout) == ["103", "200"]
+    trailers = await both_ways(mesh, *words, f"{ORIGIN}/trailers")
+    assert trailers.stdout.splitlines()[-3:] == ["body", "x-checksum: 0123", "x-empty: "]
+    await logged(mesh, *(("GET", path, 200, 0, 5, "-") for path in ("/hints", "/trailers")))
+
+
+# wget, ab and nginx
+
+
+async def test_wget_goes_on_with_a_download(mesh: Mesh, tmp_path: Path) -> None:
+    await serve_nginx(mesh, tmp_path)
+    page = tmp_path / "page.txt"
+    page.write_bytes(TEXT[:1000])
+    done = await mesh.run("wget", "-q", "-c", "-P", str(tmp_path), f"{ORIGIN}/page.txt")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert page.read_bytes() == TEXT
+    await logged(mesh, ("GET", "/page.txt", 206, 0, len(TEXT) - 1000, "-"))
+
+
+async def test_wget_follows_a_redirect_and_goes_on(mesh: Mesh) -> None:
+    await serve_asgi(mesh)
+    words = ["wget", "-qO-", f"{ORIGIN}/redirect", f"{ORIGIN}/echo?again"]
+    answers = re.findall(r"\{.*?\}", (await both_ways(mesh, *words)).stdout)
+    assert [json.loads(answer)["query"] for answer in answers] == ["moved", "again"]
+    await logged(
+        mesh,
+        ("GET", "/redirect", 302, 0, 0, "-"),
+        ("GET", "/echo?moved", 200, 0, len(answers[0]), "-"),
+        ("GET", "/echo?again", 200, 0, len(answers[1]), "-"),
+    )
+
+
+@pytest.mark.parametrize("keep", [[], ["-k"]], ids=["one connection each", "connections kept"])
+async def test_ab_has_no_failed_request(mesh: Mesh, tmp_path: Path, keep: list[str]) -> None:
+    await serve_nginx(mesh, tmp_path)
+    done = await mesh.run("ab", "-q", "-n300", "-c8", *keep, f"{ORIGIN}/page.txt")
+    counts = dict(re.findall(r"^([A-Z][\w -]+):\s+(\d+)", done.stdout, re.MULTILINE))
+    assert (counts["Complete requests"], counts["Failed requests"]) == ("300", "0"), done.stderr
+    assert counts.get("Keep-Alive requests") == ("300" if keep else None)
+    assert counts["HTML transferred"] == str(300 * len(TEXT))
+    await logged(mesh, *[("GET", "/page.txt", 200, 0, len(TEXT), "-")] * 300)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "size"),
+    [
+        pytest.param(["-H", "Range: bytes=5-14"], 206, 10, id="a range"),
+        pytest.param(["-H", "Range: bytes=999999999-"], 416, None, id="a range beyond the end"),
+        pytest.param(["-H", "Range: bytes=0-9,20-29"], 206, None, id="two ranges"),
+        pytest.param(["-H", "If-None-Match: *"], 304, 0, id="what the client has already"),
+        pytest.param(["--compressed"], 200, None, id="compressed and chunked"),
+        pytest.param(["--http1.0"], 200, len(TEXT), id="a page in HTTP/1.0"),
+        pytest.param(["-X", "DELETE"], 405, None, id="what nginx refuses"),
+    ],
+)
+async def test_curl_asks_nginx_for(
+    mesh: Mesh, tmp_path: Path, asked: list[str], status: int, size: int | None
+) -> None:
+    await serve_nginx(mesh, tmp_path)
+    await both_ways(mesh, "curl", "-siS", *asked, f"{ORIGIN}/page.txt")
+    told = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"]
+    answer = (await mesh.run(*told, *asked, f"{ORIGIN}/page.txt")).stdout.split()
+    assert answer == [str(status), answer[1] if size is None else str(size)]
+    method = "DELETE" if "DELETE" in asked else "GET"
+    await logged(mesh, *[(method, "/page.txt", status, 0, int(answer[1]), "-")] * 2)
+
+
+# Python
+
+
+@pytest.mark.parametrize(
+    ("origin", "client"),
+    [
+        pytest.param(origin, client, id=f"{client} of {origin}")
+        for origin, clients in {
+            "hypercorn": ("urllib3", "requests", "httpx", "httpx-h2", "aiohttp"),
+            "aiohttp": ("requests", "aiohttp"),
+        }.items()
+        for client in clients
+    ],
+)
+async def test_a_python_client_sees_the_same(mesh: Mesh, origin: str, client: str) -> None:
+    if origin == "hypercorn":
+        await serve_asgi(mesh)
+    else:
+        await mesh.serve(python("aiohttp_origin.py", str(PORT)), PORT)
+    done = await both_ways(mesh, *python("http_clients.py", client, ORIGIN))
+    seen = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["status"] for answer in seen] == [200, 200, 200, 200, 200, 200, 204, 302]
+    fields = ("method", "path", "status", "uploaded", "size")
+    await logged(mesh, *((*(answer[field] for field in fields), "-") for answer in seen))
+
+
+@pytest.mark.parametrize("version", ["events", "events-h2"])
+async def test_server_sent_events_arrive_as_they_are_sent(mesh: Mesh, version: str) -> None:
+    await serve_asgi(mesh)
+    done = await mesh.run(*python("http_clients.py", version, ORIGIN))
+    late = [float(line) for line in done.stdout.splitlines()]
+    assert len(late) == 5, done.stderr
+    assert max(late) < 0.5
+    lines = await mesh.both(6)
+    answers = [(line["response_code"], line["response_flags"]) for line in lines]
+    assert sorted(answers) == [(200, "-")] * 2 + [(204, "-")] * 10
+
+
+async def test_websockets_carry_every_kind_of_message(mesh: Mesh) -> None:
+    await mesh.serve(python("websocket_talk.py", "serve", str(PORT)), PORT)
+    url = ORIGIN.replace("http", "ws")
+    done = await mesh.run(*python("websocket_talk.py", "call", url))
+    direct = await mesh.server.run(
+        python("websocket_talk.py", "call", url.replace("server", "localhost")), user=ROOT
+    )
+    assert done.stdout == direct.stdout, done.stderr
+    assert done.stdout.splitlines() == [
+        "text True",
+        "fragments b'abc'",
+        f"bytes {hashlib.sha256(MEBIBYTE).hexdigest()}",
+        "pong True",
+        "closed 4001 (private use) as asked",
+        "left 1001",
+    ]
+    lines = await mesh.both(2)
+    assert {(line["response_code"], line["response_flags"]) for line in lines} == {(101, "-")}
+
+
+# gRPC
+
+
+@pytest.mark.parametrize(
+    ("call", "printed", "flags"),
+    [
+        pytest.param(
+            "deadline", ["DEADLINE_EXCEEDED", "whose time was up"], {"DR"}, id="a deadline"
+        ),
+        pytest.param(
+            "cancel", ["yes", "True CANCELLED", "who changed his mind"], {"DR"}, id="a cancellation"
+        ),
+        pytest.param("large", ["True"], set(), id="the largest message that gRPC takes"),
+        pytest.param("metadata", ["True", "True"], set(), id="binary metadata"),
+    ],
+)
+async def test_grpc_carries(mesh: Mesh, call: str, printed: list[str], flags: set[str]) -> None:
+    await mesh.serve(python("grpc_limits.py", "serve", "50051"), 50051)
+    done = await mesh.run(*python("grpc_limits.py", call, "server:50051"))
+    assert done.stdout.splitlines() == printed, done.stderr
+    lines = await mesh.both(len(flags) + 1)
+    assert {line["response_flags"] for line in lines} == {"-", *flags}
+    assert {line["response_flags"] for line in lines if "/Wait" in line["path"]} == flags

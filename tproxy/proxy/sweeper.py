@@ -1,0 +1,90 @@
+"""End what peers let stand still: looked at once a second, so that nothing that moves waits under a time-out of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import stream_idle
+from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.pump import Traffic
+from tproxy.net.standstill import LOOK_SECONDS, Standstill
+from tproxy.proxy.http_server import HttpServer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Relay:
+    """A connection carried as bytes, and what ends it."""
+
+    traffic: Traffic
+    scope: trio.CancelScope
+
+    @property
+    def progress(self) -> int:
+        return self.traffic.received.bytes + self.traffic.sent.bytes
+
+
+class Sweeper:
+    """The downstream side of a worker. What changes: which connections there are, and how long they have stood still.
+
+    Exchanges that have not been answered yet are not looked at here but where they wait, at the upstream's side
+    (`upstream.pool`): its failure becomes an answer.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._servers: dict[HttpServer, None] = {}
+        self._relays: dict[_Relay, None] = {}
+        self._heads = Standstill[HttpServer](limits.head_seconds)
+        self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
+        self._answers = Standstill[HttpStream](limits.stream_idle_seconds)
+        self._bytes = Standstill[_Relay](limits.tcp_idle_seconds)
+
+    @contextmanager
+    def serving(self, server: HttpServer) -> Iterator[None]:
+        """Look at an HTTP connection for as long as the block lasts."""
+        self._servers[server] = None
+        try:
+            yield
+        finally:
+            del self._servers[server]
+
+    @contextmanager
+    def relaying(self, traffic: Traffic) -> Iterator[None]:
+        """Leave the block once no byte has moved for too long."""
+        with trio.CancelScope() as scope:
+            relay = _Relay(traffic, scope)
+            self._relays[relay] = None
+            try:
+                yield
+            finally:
+                del self._relays[relay]
+
+    async def run(self) -> None:
+        """Look once a second until cancelled."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            self._look(trio.current_time())
+
+    def _look(self, now: float) -> None:
+        for server in self._heads.look(self._reading(), now):
+            server.expire()
+        for connection in self._writes.look(self._blocked(), now):
+            connection.abandon(stream_idle(request_whole=True))
+        for stream in self._answers.look(self._answering(), now):
+            stream.stall()
+        for relay in self._bytes.look(self._relays, now):
+            relay.scope.cancel()
+
+    def _reading(self) -> Iterator[HttpServer]:
+        return (server for server in self._servers if server.connection.codec.reading_head)
+
+    def _blocked(self) -> Iterator[HttpConnection]:
+        return (server.connection for server in self._servers if server.connection.blocked)
+
+    def _answering(self) -> Iterator[HttpStream]:
+        for server in self._servers:
+            for stream in server.connection.streams:
+                if stream.begun and stream.failure is None:
+                    yield stream
