@@ -1,0 +1,50 @@
+"""Headers keep what came, find what is asked, and never show a value by accident."""
+
+import pytest
+
+from tproxy.model.http import Headers, HttpVersion, RequestHead
+
+FIELDS = Headers([(b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Authorization", b"secret")])
+
+
+def test_fields_keep_case_and_order_and_are_found_without_regard_to_it() -> None:
+    assert [name for name, _ in FIELDS] == [b"Host", b"X-A", b"x-a", b"Authorization"]
+    assert FIELDS.get(b"x-a") == b"1, 2"
+    assert b"host" in FIELDS
+    assert b"cookie" not in FIELDS
+    assert len(FIELDS) == 4
+
+
+def test_a_value_that_is_set_replaces_all_of_its_name() -> None:
+    assert FIELDS.with_value(b"x-a", b"3").fields[1:] == (
+        (b"Authorization", b"secret"),
+        (b"x-a", b"3"),
+    )
+    assert FIELDS.with_value(b"x-b", b"3").fields == (*FIELDS.fields, (b"x-b", b"3"))
+
+
+def test_equal_headers_are_one_key_and_case_tells_them_apart() -> None:
+    assert (
+        len({FIELDS, Headers(FIELDS), Headers([(b"host", b"a")]), Headers([(b"Host", b"a")])}) == 3
+    )
+
+
+def test_no_value_shows_when_headers_are_printed() -> None:
+    assert repr(FIELDS) == "Headers(Host, X-A, x-a, Authorization)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "grpc"),
+    [
+        pytest.param(b"application/grpc", True, id="plain"),
+        pytest.param(b"application/grpc+proto", True, id="with a codec"),
+        pytest.param(b"application/grpc;charset=utf-8", True, id="with a parameter"),
+        pytest.param(b"application/grpc-web", False, id="grpc-web is another protocol"),
+        pytest.param(b"application/json", False, id="json"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_grpc_is_told_by_its_content_type(kind: bytes | None, grpc: bool) -> None:
+    headers = Headers([] if kind is None else [(b"Content-Type", kind)])
+    head = RequestHead(b"POST", b"http", b"a", b"/", headers, HttpVersion.HTTP2)
+    assert head.is_grpc is grpc
