@@ -185,6 +185,31 @@ async def test_the_sidecar_has_no_privilege_left(place: Path) -> None:
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
 
 
+async def test_inbound_tproxy_carries_both_families_and_calls_to_itself(place: Path) -> None:
+    mode = "--inbound-mode=tproxy"
+    async with (
+        served(place, init_args=(mode,), run_args=(mode,)) as (app, _),
+        open_pod(PodSpec("client", proxy=False), Lab(place / "lab")) as client,
+    ):
+        status = ("-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10")
+        for family in ("-4", "-6"):
+            assert await curl(client, family, *status, "http://app:8080/7") == "200"
+        assert await curl(app, *status, "http://app:8080/7") == "200"
+        await said(app.access_log_path, f"[{app.addresses.v6}]:8080")
+        # To one of the proxy's own ports there is no way, from outside or from inside.
+        for port in (15001, 15006):
+            assert await curl(client, *status, f"http://app:{port}/") == "000"
+
+
+async def test_a_port_that_somebody_else_holds_is_named(place: Path) -> None:
+    async with served(place) as (app, _):
+        command = [sys.executable, "-m", "tproxy", "run"]
+        done = await app.run(command, user=ROOT)
+        assert done.returncode == 3
+        assert "cannot listen" in done.stderr
+        assert "Address already in use (TCP port 15006)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "policy", "code", "words"),
     [

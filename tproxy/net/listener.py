@@ -96,9 +96,9 @@ def _listening(
             _make_transparent(listening)
         listening.bind(address)
         listening.listen(BACKLOG)
-    except BaseException:
+    except OSError as error:
         listening.close()
-        raise
+        raise OSError(error.errno, f"{error.strerror} (TCP port {address[1]})") from error
     return listening
 
 
