@@ -30,6 +30,11 @@ class Mesh:
     server: Pod
     began: str
 
+    def host(self, family: str) -> str:
+        """The server's address in one family, `-4` or `-6`."""
+        addresses = self.server.addresses
+        return addresses.v4 if family == "-4" else addresses.v6
+
     async def lines(self, pod: Pod, count: int = 1) -> list[dict[str, Any]]:
         """The lines that this test's traffic left in a pod's access log, at least `count`."""
         with trio.fail_after(5):
