@@ -11,8 +11,7 @@ them, and a task that is cancelled while the socket is full leaves the rest for 
 
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
-from typing import Self, assert_never
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -29,10 +28,10 @@ from tproxy.codec.events import (
     ResponseStarted,
     Room,
 )
-from tproxy.model.http import NO_HEADERS, Body, Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ProxyError, downstream_gone, stream_idle, upstream_gone
+from tproxy.model.outcome import ProxyError, upstream_gone
 from tproxy.net.bell import Bell
+from tproxy.net.http_stream import HttpStream
 from tproxy.net.stream import EagerStream
 
 EAGER_READS = 16
@@ -70,7 +69,7 @@ class HttpConnection:
         return self._error is None and not self._ended and self.codec.reusable
 
     @property
-    def streams(self) -> Collection["HttpStream"]:
+    def streams(self) -> Collection[HttpStream]:
         """The exchanges that are open."""
         return self._streams.values()
 
@@ -89,7 +88,7 @@ class HttpConnection:
         """Whether no event will come any more."""
         return self._ended or self._error is not None
 
-    async def accept(self) -> "HttpStream | None":
+    async def accept(self) -> HttpStream | None:
         """Wait for the next request (server side); None when none will come.
 
         With several streams at once the accepting task keeps the reader's seat for good, so that no other is woken
@@ -115,7 +114,7 @@ class HttpConnection:
                 raise self._error or upstream_gone(response_begun=False)
             await self._receive()
 
-    def open(self) -> "HttpStream":
+    def open(self) -> HttpStream:
         """Open a stream for one more request (client side)."""
         stream = HttpStream(self, self.codec.next_stream())
         self._streams[stream.number] = stream
@@ -201,7 +200,7 @@ class HttpConnection:
         self._interrupted = True
         self.transport.interrupt()
 
-    def forget(self, stream: "HttpStream") -> None:
+    def forget(self, stream: HttpStream) -> None:
         """Stop keeping events for `stream`."""
         self._streams.pop(stream.number, None)
 
@@ -321,283 +320,5 @@ class HttpConnection:
             self._awaits_writer.unpark_all()
 
 
-def _asks(head: RequestHead) -> bool:
-    """Whether a request asks for a tunnel."""
-    return bool(head.upgrade) or head.method == b"CONNECT"
-
-
 def _nobody_counts(_: ProxyError) -> None:
     """Do nothing about a request that was refused: its peer knows."""
-
-
-def _nobody_cares() -> None:
-    """Do nothing about a failure: whoever waits for the stream learns of it."""
-
-
-class HttpStream:
-    """One exchange on a connection: the peer's message to read, ours to write.
-
-    It is the `Body` of the peer's message. What changes: what has arrived and not been pulled.
-    """
-
-    def __init__(
-        self, connection: HttpConnection, number: int, opening: RequestStarted | None = None
-    ) -> None:
-        self.number = number
-        self.bell = Bell()
-        self.room_bell = Bell()
-        self.size = 0
-        self.trailers: Headers = NO_HEADERS
-        self._connection = connection
-        self._codec = connection.codec
-        self._request = opening.head if opening else None
-        self._asked = self._request
-        self.tunnel = False
-        """Whether its two directions end independently, as those of the connection that it has become."""
-        self._dormant = opening is not None and not self._codec.multiplexed and _asks(opening.head)
-        """Whether what comes next is the tunnel's or a request, which our answer decides: until then it is not read."""
-        self._response: ResponseHead | None = None
-        self._informed: deque[ResponseHead] = deque()
-        self._parts: deque[Data] = deque()
-        self._ended = opening.ended if opening else False
-        self.begun = False
-        """Whether our message has."""
-        self._sent_end = False
-        self._moved = 0
-        self.failure: ProxyError | None = None
-        """What ended it before both messages were whole; what has arrived by then can still be pulled."""
-        self.on_failure: Callable[[], None] = _nobody_cares
-        """Called once the stream fails, for whoever depends on it and does not wait for it."""
-
-    @property
-    def request(self) -> RequestHead:
-        """The request that opened this stream (server side)."""
-        assert self._request is not None, "only a stream that a peer opened has one"
-        return self._request
-
-    @property
-    def complete(self) -> bool:
-        """Whether both messages are whole: nothing is owed in either direction."""
-        return self._ended and self._sent_end and self.failure is None
-
-    @property
-    def truncated(self) -> bool:
-        """Whether our message has begun and not ended."""
-        return self.begun and not self._sent_end
-
-    @property
-    def progress(self) -> int:
-        """What changes whenever a byte of either message moves; where the connection has no other stream, any byte."""
-        return self._moved + (0 if self._codec.multiplexed else self._connection.progress)
-
-    def tell(self, event: Informed | ResponseStarted | Data | Ended | Failed | Room) -> None:
-        """Take an event of this stream's, and wake whoever waits for it."""
-        match event:
-            case Data():
-                self._parts.append(event)
-            case Ended():
-                self.trailers = event.trailers
-                self._ended = True
-            case ResponseStarted():
-                self._response, self._ended = event.head, event.ended
-                self._moved += 1
-                self._note_tunnel(event.head)
-            case Informed():
-                self._informed.append(event.head)
-                self._moved += 1
-            case Failed():
-                self.failure = event.error
-            case Room():
-                self.room_bell.ring()
-                return
-            case _:
-                assert_never(event)
-        self.bell.ring()
-        if self.failure is not None:
-            self.room_bell.ring()
-            self.on_failure()
-
-    # The peer's message
-
-    async def response(self, inform: Callable[[ResponseHead], Awaitable[None]]) -> ResponseHead:
-        """Wait for the response's head (client side); informational ones go to `inform`."""
-        while True:
-            while self._informed:
-                await inform(self._informed.popleft())
-            if self._response is not None:
-                return self._response
-            self._raise_if_over()
-            await self._connection.until(self.bell, self._has_head)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the next part, or the end, is at hand without waiting."""
-        return bool(self._parts) or self._ended
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will come any more, and nothing waits to be pulled."""
-        return self._ended and not self._parts
-
-    def __aiter__(self) -> Self:
-        """Give the parts of the peer's body."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Pull the next part, and let the peer send as much again."""
-        while not self._parts:
-            if self._ended:
-                raise StopAsyncIteration
-            self._raise_if_over()
-            if self._dormant:
-                await self._connection.park(self.bell)
-            else:
-                await self._connection.until(self.bell, self._has_part)
-        part = self._parts.popleft()
-        self.size += len(part.data)
-        self._moved += len(part.data)
-        if self._codec.multiplexed:
-            self._codec.consumed(self.number, part.credit)
-            await self._connection.flush()
-        return part.data
-
-    # Our message
-
-    async def transmit(self, head: RequestHead | ResponseHead, body: Body) -> None:
-        """Send a whole message at the pace of both `body` and the peer; what is at hand leaves in one write."""
-        self.send_head(head, ended=body.ended)
-        await self.send_body(body)
-
-    def send_head(self, head: RequestHead | ResponseHead, *, ended: bool) -> None:
-        """Begin our message; it leaves with the next flush."""
-        self._raise_if_failed()
-        self._codec.send_head(self.number, head, ended=ended)
-        self.begun, self._sent_end = True, ended
-        self._moved += 1
-        if isinstance(head, RequestHead):
-            self._asked = head
-        else:
-            self._note_tunnel(head)
-            self._awake()
-
-    async def inform(self, head: ResponseHead) -> None:
-        """Send an informational response at once (server side)."""
-        self._raise_if_failed()
-        self._codec.send_head(self.number, head, ended=False)
-        self._moved += 1
-        await self._connection.flush()
-
-    async def flush(self) -> None:
-        """Write what was sent so far."""
-        await self._connection.flush()
-
-    async def send_body(self, body: Body) -> None:
-        """Send what follows the head, if anything does, and write it all."""
-        if not self._sent_end:
-            await self._send_parts(body)
-        await self._connection.flush()
-
-    async def _send_parts(self, body: Body) -> None:
-        if not body.ready:
-            await self._connection.flush()
-        async for part in body:
-            await self._send_part(part)
-            if not body.ready:
-                await self._connection.flush()
-        self._raise_if_unheard()
-        self._codec.send_end(self.number, body.trailers)
-        self._sent_end = True
-        if self.tunnel and not self._codec.multiplexed:
-            await self._connection.send_eof()
-
-    async def _send_part(self, part: bytes) -> None:
-        while True:
-            self._raise_if_unheard()
-            room = self._codec.room(self.number)
-            self._moved += min(room, len(part))
-            if room >= len(part):
-                self._codec.send_data(self.number, part)
-                return
-            if room:
-                self._codec.send_data(self.number, part[:room])
-                part = part[room:]
-            await self._connection.flush()
-            await self._connection.until(self.room_bell, self._has_room)
-
-    # The end
-
-    def release(self) -> None:
-        """Leave the stream: what is unfinished is given up, what was not pulled is handed back as window.
-
-        The peer hears of it now, if the socket has room: there may be nobody else who writes.
-        """
-        self._connection.forget(self)
-        if self.complete and not self._parts:
-            return
-        if not self.complete:
-            self._codec.send_reset(self.number)
-        while self._parts:
-            self._codec.consumed(self.number, self._parts.popleft().credit)
-        self._connection.try_flush()
-
-    def fail(self, error: ProxyError) -> None:
-        """End the stream from our side: whoever waits on it sees `error`."""
-        self.tell(Failed(self.number, error))
-
-    def stall(self) -> None:
-        """End the stream because nothing has moved on it for too long."""
-        asked_all = self._ended if self._request is not None else self._sent_end
-        self.fail(stream_idle(request_whole=asked_all))
-        self._connection.interrupt()
-
-    def lose(self) -> None:
-        """End the stream because its connection is gone; what has arrived can still be pulled."""
-        if self.failure is None:
-            self.fail(self._peer_gone())
-
-    def _peer_gone(self) -> ProxyError:
-        if self._request is not None:
-            return downstream_gone()
-        return upstream_gone(response_begun=self._response is not None)
-
-    def _note_tunnel(self, response: ResponseHead) -> None:
-        """Know a tunnel by the answer that opens it (RFC 9110, 7.8 and 9.3.6)."""
-        connects = self._asked is not None and self._asked.method == b"CONNECT"
-        self.tunnel = response.status == 101 or (connects and response.status < 300)
-
-    def _awake(self) -> None:
-        """Take what came early through a tunnel, or, if there is none, the end of what was no body."""
-        if self._dormant:
-            self._dormant = False
-            self._ended = not self.tunnel
-            if self.tunnel:
-                self._connection.resume()
-            self.bell.ring()
-
-    def _has_head(self) -> bool:
-        return self._response is not None or bool(self._informed) or self._over
-
-    def _has_part(self) -> bool:
-        return bool(self._parts) or self._ended or self._over
-
-    def _has_room(self) -> bool:
-        return self._codec.room(self.number) > 0 or self._over
-
-    @property
-    def _over(self) -> bool:
-        return self.failure is not None or self._connection.ended
-
-    def _raise_if_failed(self) -> None:
-        error = self.failure or self._connection.error
-        if error is not None:
-            raise error
-
-    def _raise_if_over(self) -> None:
-        self._raise_if_failed()
-        if self._connection.ended:
-            raise self._peer_gone()
-
-    def _raise_if_unheard(self) -> None:
-        self._raise_if_failed()
-        if self._connection.deaf:
-            raise self._peer_gone()

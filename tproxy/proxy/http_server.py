@@ -9,7 +9,8 @@ from tproxy.model.exchange import Scope
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
-from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.http_connection import HttpConnection
+from tproxy.net.http_stream import HttpStream
 from tproxy.net.pump import reset_when_sent
 
 Answer = Callable[[Request], Scope[Response]]

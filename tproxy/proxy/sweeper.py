@@ -8,7 +8,8 @@ import trio
 
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import stream_idle
-from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.http_connection import HttpConnection
+from tproxy.net.http_stream import HttpStream
 from tproxy.net.pump import Traffic
 from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.proxy.http_server import HttpServer

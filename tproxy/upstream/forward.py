@@ -15,7 +15,7 @@ from tproxy.model.http import Body, Request, RequestHead, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, Unprocessed, UpstreamError
 from tproxy.net.dial import dial
-from tproxy.net.http_connection import HttpStream
+from tproxy.net.http_stream import HttpStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.upstream.alongside import alongside
 from tproxy.upstream.pool import Pool, Pooled, Target

@@ -11,7 +11,8 @@ from tproxy.model.address import Address
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError, stream_idle
-from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.http_connection import HttpConnection
+from tproxy.net.http_stream import HttpStream
 from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.net.tcp_stream import TcpStream
 

@@ -13,7 +13,8 @@ from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Content, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag
-from tproxy.net.http_connection import HttpConnection, HttpStream
+from tproxy.net.http_connection import HttpConnection
+from tproxy.net.http_stream import HttpStream
 
 LIMITS = Limits()
 OK = ResponseHead(200, Headers([(b"content-type", b"text/plain")]), HttpVersion.HTTP11)
