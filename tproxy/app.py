@@ -235,7 +235,13 @@ def _client_codec(limits: Limits, protocol: Protocol) -> Codec:
 
 
 def become(user: User) -> None:
-    """Give up root for good: groups first, as only root may."""
-    os.setgroups([])
-    os.setgid(user.gid)
-    os.setuid(user.uid)
+    """Give up root for good: groups first, as only root may. PermissionError for anybody else but that user."""
+    if (os.getuid(), os.getgid()) == (user.uid, user.gid):
+        return
+    try:
+        os.setgroups([])
+        os.setgid(user.gid)
+        os.setuid(user.uid)
+    except PermissionError as error:
+        why = f"--user {user.uid}:{user.gid}: only root can become another user"
+        raise PermissionError(error.errno, why) from error

@@ -206,8 +206,19 @@ async def test_a_port_that_somebody_else_holds_is_named(place: Path) -> None:
         command = [sys.executable, "-m", "tproxy", "run"]
         done = await app.run(command, user=ROOT)
         assert done.returncode == 3
-        assert "cannot listen" in done.stderr
+        assert "cannot start" in done.stderr
         assert "Address already in use (TCP port 15006)" in done.stderr
+
+
+async def test_only_root_can_start_it_as_somebody_else(place: Path) -> None:
+    async with open_pod(PodSpec("plain", proxy=False), Lab(place / "lab")) as plain:
+        code = (
+            "import os; from tproxy.cli import main, run; os.setgid(1338); os.setuid(1338); main()"
+        )
+        command = [sys.executable, "-c", code, "run", "--user", "1337"]
+        done = await plain.run(command, user=ROOT)
+    assert done.returncode == 3
+    assert "--user 1337:1337: only root can become another user" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
 LOG = logging.getLogger("tproxy")
 
 BAD_POLICIES = 2
-CANNOT_LISTEN = 3
+CANNOT_START = 3
 
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
@@ -174,8 +174,8 @@ async def _run(settings: Settings) -> int:
     try:
         await app.run()
     except OSError as error:
-        LOG.critical("cannot listen: %s", error)
-        return CANNOT_LISTEN
+        LOG.critical("cannot start: %s", error)
+        return CANNOT_START
     return 0
 
 
