@@ -121,19 +121,29 @@ class HttpConnection:
         return stream
 
     def alive(self) -> bool:
-        """Take what has arrived on an idle connection and say whether it can still be used (client side)."""
-        if self._reading or not self.reusable:
+        """Take what has arrived on an idle connection and say whether it can still be used (client side).
+
+        An end may stand behind other news: HTTP/2 peers ping and widen windows before they go.
+        """
+        if self._reading:
             return self.reusable
+        for _ in range(EAGER_READS):
+            if not (self.reusable and self._take_arrived()):
+                break
+        self.try_flush()
+        return self.reusable
+
+    def _take_arrived(self) -> bool:
+        """Take one read's worth without waiting; False when there is nothing."""
         try:
             data = self.transport.try_receive(self._limits.part_bytes)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._lose()
             return False
         if data is not None:
-            with contextlib.suppress(
-                ProxyError
-            ):  # it is recorded, and makes the connection unusable
+            with contextlib.suppress(ProxyError):  # recorded, and it makes the connection unusable
                 self.take(data)
-        return self.reusable
+        return data is not None
 
     def resume(self) -> None:
         """Take what became due without new bytes (server side)."""

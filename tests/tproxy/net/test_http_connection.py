@@ -15,6 +15,7 @@ from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.http_stream import HttpStream
+from tproxy.net.tcp_stream import TcpStream
 
 LIMITS = Limits()
 OK = ResponseHead(200, Headers([(b"content-type", b"text/plain")]), HttpVersion.HTTP11)
@@ -286,6 +287,19 @@ async def test_an_idle_upstream_that_said_anything_is_not_used_again(farewell: b
     assert not client.alive()
     await client.aclose()
     far.close()
+
+
+async def test_an_idle_upstream_that_pinged_before_it_left_is_not_used_again() -> None:
+    async with http2_pair() as (client, server):
+        await server.flush()
+        await client.greeted()
+        assert client.alive()
+        ping = bytes.fromhex("000008 06 00 00000000") + b"farewell"
+        await server.transport.send_all(ping)
+        await server.transport.send_eof()
+        assert isinstance(client.transport, TcpStream)
+        await client.transport.wait_readable()
+        assert not client.alive()
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
