@@ -59,7 +59,9 @@ class App:
         self._hurrying = trio.Event()
         self._register = Register()
         self._sweeper = Sweeper(limits)
-        self._metrics = Metrics(self._workload(), version("tproxy"))
+        # Now: once root is given up, the installation may no longer be readable.
+        self._version = version("tproxy")
+        self._metrics = Metrics(self._workload(), self._version)
         self._metrics.own.reloaded(1, policies.last.at)
         self._lines = LineWriter(sys.stdout.fileno(), self._metrics.own.log_lines_dropped)
         journal = Journal(self._metrics, self._lines.write, policies.store)
@@ -204,7 +206,7 @@ class App:
     def _server_info(self) -> dict[str, object]:
         settings = self._settings
         return {
-            "version": version("tproxy"),
+            "version": self._version,
             "state": "LIVE" if self._accepting else "DRAINING",
             "pid": os.getpid(),
             "uptime_seconds": round(time.time() - self._started, 3),
