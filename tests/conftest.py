@@ -4,6 +4,6 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile("gate", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("gate", derandomize=True, deadline=None, max_examples=20)
 settings.register_profile("develop", deadline=None)
 settings.load_profile("gate" if os.environ.get("CI") else "develop")
