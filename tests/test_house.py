@@ -9,9 +9,9 @@ import pytest
 
 from tproxy.lab.spec import PROXY_UID
 from tproxy.model.limits import Limits
+from tproxy.model.ports import Ports
 from tproxy.policy.compile import compiled
 from tproxy.policy.snapshot import Snapshot
-from tproxy.settings import Ports
 from tproxy.stores.policy_files import read_directory
 from tproxy_init.capture import parse
 

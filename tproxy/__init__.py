@@ -16,7 +16,9 @@ Words
 
 Floors; imports go down only
     cli                     one file per verb
-    app | lab               the sidecar's life | pods as network namespaces on this machine
+    launch                  from settings to processes
+    app | supervisor | lab  a worker's life | several workers kept running | pods as network namespaces on this machine
+    siblings                one administration for all workers
     admin | settings        health, metrics, configuration dump | options and environment
     proxy                   the path of a connection
     filters | upstream      one feature, one file | pooled connections and the innermost handler

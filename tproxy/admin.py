@@ -8,7 +8,15 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from tproxy.model.http import Content, Headers, HttpVersion, Request, Response, ResponseHead
+from tproxy.model.http import (
+    Content,
+    Field,
+    Headers,
+    HttpVersion,
+    Request,
+    Response,
+    ResponseHead,
+)
 from tproxy.telemetry.metrics import Metrics
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -47,16 +55,17 @@ def _ready(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
     return Reply(200, b"LIVE\n") if view.ready() else Reply(503, b"NOT READY\n")
 
 
-def _json(value: object) -> Reply:
+def as_json(value: object) -> Reply:
+    """Write a page of facts."""
     return Reply(200, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", JSON)
 
 
 def _server_info(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
-    return _json(view.server_info())
+    return as_json(view.server_info())
 
 
 def _config_dump(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
-    return _json(view.config())
+    return as_json(view.config())
 
 
 def _clusters(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
@@ -129,24 +138,26 @@ class Desk:
     @asynccontextmanager
     async def answer(self, request: Request) -> AsyncIterator[Response]:
         """Look the request up in the table; a HEAD is a GET whose content stays here."""
+        reply, fields = self.reply(request)
+        yield respond(reply, request, *fields)
+
+    def reply(self, request: Request) -> tuple[Reply, tuple[Field, ...]]:
+        """Say what to answer, and with which fields besides the usual."""
         path, _, query = request.head.path.decode("latin-1").partition("?")
         method = request.head.method.decode("latin-1")
         methods = self.table.get(path)
         if methods is None:
-            yield _response(Reply(404, b"no such page; / lists them\n"), request)
-        elif (endpoint := methods.get("GET" if method == "HEAD" else method)) is None:
+            return Reply(404, b"no such page; / lists them\n"), ()
+        endpoint = methods.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
             allowed = ", ".join(methods)
-            yield _response(
-                Reply(405, f"{path} takes {allowed}\n".encode()),
-                request,
-                (b"allow", allowed.encode()),
-            )
-        else:
-            accept = (request.head.headers.get(b"accept") or b"").decode("latin-1")
-            yield _response(endpoint(self.view, parse_qs(query), accept), request)
+            return Reply(405, f"{path} takes {allowed}\n".encode()), ((b"allow", allowed.encode()),)
+        accept = (request.head.headers.get(b"accept") or b"").decode("latin-1")
+        return endpoint(self.view, parse_qs(query), accept), ()
 
 
-def _response(reply: Reply, request: Request, *fields: tuple[bytes, bytes]) -> Response:
+def respond(reply: Reply, request: Request, *fields: Field) -> Response:
+    """Make a response of a reply."""
     headers = Headers(
         (
             (b"content-type", reply.kind.encode()),

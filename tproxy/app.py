@@ -1,19 +1,22 @@
-"""The sidecar's life: open the listeners, carry, drain, exit."""
+"""A worker's life: take its sockets, carry, drain, exit."""
 
 import logging
 import os
 import signal
+import socket
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import trio
 
-from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, Table, View
+from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
+from tproxy.filters.overload import turn_away as turn_away_requests
 from tproxy.filters.pipelines import pipelines
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
@@ -21,15 +24,17 @@ from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
 from tproxy.net.departures import Departures
 from tproxy.net.http_connection import HttpConnection
-from tproxy.net.listener import Listener, listen_everywhere, listen_on_loopback
+from tproxy.net.listener import Listener, Slots
 from tproxy.net.pump import Pipes
+from tproxy.net.sockets import DeskSockets, WorkerSockets
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.proxy.connection import carry
-from tproxy.proxy.http_server import HttpServer
+from tproxy.proxy.connection import carry, turn_away
+from tproxy.proxy.http_server import Answer, HttpServer
 from tproxy.proxy.register import Register
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
-from tproxy.settings import Settings, User
+from tproxy.settings import Settings
+from tproxy.siblings import SharedDesk, Siblings
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
@@ -42,34 +47,58 @@ LOG = logging.getLogger(__name__)
 DESK_CONNECTIONS = 64
 """Connections at once to admin, metrics and health together: scrapers and kubelets need a handful."""
 
+TURNED_AWAY_AT_ONCE = 64
+"""Connections beyond the bound that are told so at once; each is for a moment only."""
+
 LAST_LINES_SECONDS = 1.0
 """How long the last access-log lines may take to be written: whoever reads them may be gone."""
 
 
-class App:
-    """One sidecar process. What changes: whether it accepts, and whether it is leaving."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which worker this is, and what it has."""
 
-    def __init__(self, settings: Settings, policies: PolicyLoader) -> None:
-        limits = settings.limits
+    sockets: WorkerSockets
+    desks: DeskSockets
+    limits: Limits
+    """As the settings say, and descriptors allow."""
+    siblings: Siblings | None = None
+    """None where there is but one worker."""
+    supervisor: int | None = None
+    """The process that must hear of it when somebody asks us to stop."""
+    restarts: int = 0
+    log_turn: int | None = None
+    """A descriptor whose lock is held while lines are written, where several processes write them."""
+
+
+class App:
+    """One worker. What changes: whether it accepts, and whether it is leaving."""
+
+    def __init__(self, settings: Settings, policies: PolicyLoader, place: Place) -> None:
+        limits = place.limits
         self._settings = settings
         self._policies = policies
+        self._place = place
+        self._limits = limits
         self._started = time.time()
         self._accepting = False
         self._leaving = trio.Event()
         self._hurrying = trio.Event()
         self._register = Register()
         self._sweeper = Sweeper(limits)
-        # Now: once root is given up, the installation may no longer be readable.
-        self._version = version("tproxy")
-        self._metrics = Metrics(self._workload(), self._version)
-        self._metrics.own.reloaded(1, policies.last.at)
-        self._lines = LineWriter(sys.stdout.fileno(), self._metrics.own.log_lines_dropped)
+        self._metrics = Metrics(self._workload(), settings.version)
+        self._metrics.own.reloaded(policies.store.current.generation, policies.last.at)
+        self._metrics.own.restarted(place.restarts)
+        self._lines = LineWriter(
+            sys.stdout.fileno(), self._metrics.own.log_lines_dropped, turn=place.log_turn
+        )
         journal = Journal(self._metrics, self._lines.write, policies.store)
         self._pool = Pool(partial(_dial, limits), partial(_client_codec, limits), limits)
         self._departures = Departures()
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, Forward(self._pool)),
+            pipelines=pipelines(journal, Forward(self._pool), limits),
+            overflow=pipelines(journal, turn_away_requests, limits),
             journal=journal,
             register=self._register,
             sweeper=self._sweeper,
@@ -81,10 +110,8 @@ class App:
         )
 
     async def run(self) -> None:
-        """Carry until told to stop and drained. OSError: a listener's port is taken or not allowed."""
-        inbound, outbound, *desks = self._listeners()
-        if self._settings.user is not None:
-            become(self._settings.user)
+        """Carry until told to stop and drained."""
+        inbound, outbound = self._carriers()
         async with trio.open_nursery() as nursery:
             for work in (
                 self._lines.run,
@@ -94,7 +121,7 @@ class App:
                 self._obey_signals,
             ):
                 nursery.start_soon(work)
-            for listener in (inbound, outbound, *desks):
+            for listener in (inbound, outbound, *self._desks()):
                 nursery.start_soon(listener.serve)
             self._accepting = True
             LOG.info(
@@ -103,7 +130,7 @@ class App:
                 self._settings.ports.outbound,
             )
             await self._leaving.wait()
-            await self._drain(inbound)
+            await self._drain(inbound, outbound)
             nursery.cancel_scope.cancel()
         with trio.move_on_after(LAST_LINES_SECONDS):
             await self._lines.finish()
@@ -112,38 +139,58 @@ class App:
         """Begin to leave; asked again, leave at once."""
         (self._hurrying if self._leaving.is_set() else self._leaving).set()
 
-    def _listeners(self) -> list[Listener]:
-        ports, slots = self._settings.ports, trio.Semaphore(self._settings.limits.connections)
-        transparent = self._settings.tproxy_inbound
-        at_desk = trio.Semaphore(DESK_CONNECTIONS)
-        return [
-            Listener(
-                [listen_everywhere(ports.inbound, transparent=transparent)],
-                partial(self._carry, Direction.INBOUND),
-                slots=slots,
-            ),
-            Listener(
-                listen_on_loopback(ports.outbound),
-                partial(self._carry, Direction.OUTBOUND),
-                slots=slots,
-            ),
-            Listener(listen_on_loopback(ports.admin), partial(self._answer, ADMIN), slots=at_desk),
-            Listener(
-                [listen_everywhere(ports.metrics)], partial(self._answer, METRICS), slots=at_desk
-            ),
-            Listener(
-                [listen_everywhere(ports.health)], partial(self._answer, HEALTH), slots=at_desk
-            ),
-        ]
+    def _stop_all(self) -> None:
+        """Begin to leave, with all other workers."""
+        if self._place.supervisor is None:
+            self.stop()
+        else:
+            os.kill(self._place.supervisor, signal.SIGTERM)
+
+    def _carriers(self) -> tuple[Listener, Listener]:
+        slots = Slots(self._limits.connections, TURNED_AWAY_AT_ONCE)
+
+        def listener(sockets: Sequence[socket.socket], direction: Direction) -> Listener:
+            turn_away = partial(self._turn_away, direction)
+            return Listener(
+                sockets, partial(self._carry, direction), slots=slots, turn_away=turn_away
+            )
+
+        sockets = self._place.sockets
+        return (
+            listener(sockets.inbound, Direction.INBOUND),
+            listener(sockets.outbound, Direction.OUTBOUND),
+        )
+
+    def _desks(self) -> Iterator[Listener]:
+        desks, slots = self._place.desks, Slots(DESK_CONNECTIONS)
+        for sockets, table in (
+            (desks.admin, ADMIN),
+            (desks.metrics, METRICS),
+            (desks.health, HEALTH),
+        ):
+            desk = Desk(table, self._view())
+            siblings = self._place.siblings
+            answer = SharedDesk(desk, siblings).answer if siblings else desk.answer
+            yield Listener(sockets, partial(self._answer, answer), slots=slots)
+        private = Desk({**ADMIN, **METRICS}, self._view())
+        yield Listener(
+            self._place.sockets.private,
+            partial(self._answer, private.answer),
+            slots=Slots(DESK_CONNECTIONS),
+        )
 
     async def _carry(self, direction: Direction, downstream: TcpStream) -> None:
-        with self._register.connection():
+        with self._register.connection(direction):
             await carry(downstream, direction, self._runtime)
 
-    async def _answer(self, table: Table, downstream: TcpStream) -> None:
-        limits = self._settings.limits
+    async def _turn_away(self, direction: Direction, downstream: TcpStream) -> None:
+        with self._register.connection(direction):
+            await turn_away(downstream, direction, self._runtime)
+
+    async def _answer(self, answer: Answer, downstream: TcpStream) -> None:
+        limits = self._limits
         connection = HttpConnection(downstream, Http1Server(limits), limits)
-        server = HttpServer(connection, Desk(table, self._view()).answer, limits)
+        server = HttpServer(connection, answer, limits)
         try:
             with self._sweeper.serving(server):
                 await server.run()
@@ -155,17 +202,26 @@ class App:
                 error.details,
             )
 
-    async def _drain(self, inbound: Listener) -> None:
+    async def _drain(self, inbound: Listener, outbound: Listener) -> None:
         LOG.info("draining: %d connections are open", self._register.open)
         self._accepting = False
-        inbound.stop()
-        self._register.leave_inbound()
-        with trio.move_on_after(self._settings.limits.drain_seconds) as patience:
+        with trio.move_on_after(self._limits.drain_seconds) as patience:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._cancel_when_hurried, patience)
-                await self._register.emptied()
+                await self._empty(inbound, outbound)
                 nursery.cancel_scope.cancel()
         LOG.info("leaving: %d connections are open", self._register.open)
+
+    async def _empty(self, inbound: Listener, outbound: Listener) -> None:
+        """Wait for the last connection: inbound ones first, as the application may need others to answer them."""
+        inbound.stop()
+        self._register.leave(Direction.INBOUND)
+        await trio.sleep(self._limits.drain_least_seconds)
+        await inbound.ended.wait()
+        self._register.leave(Direction.OUTBOUND)
+        await self._register.emptied(Direction.OUTBOUND)
+        outbound.stop()
+        await outbound.ended.wait()
 
     async def _cancel_when_hurried(self, scope: trio.CancelScope) -> None:
         await self._hurrying.wait()
@@ -181,9 +237,8 @@ class App:
 
     async def _reload(self) -> None:
         if await self._policies.reload():
-            self._metrics.own.reloaded(
-                self._policies.store.current.generation, self._policies.last.at
-            )
+            current = self._policies.store.current
+            self._metrics.own.reloaded(current.generation, self._policies.last.at)
             self._metrics.identify(self._workload())
         else:
             self._metrics.own.reload_failed()
@@ -200,20 +255,20 @@ class App:
             clusters=self._clusters,
             metrics=self._metrics,
             refresh=self._refresh,
-            stop=self.stop,
+            stop=self._stop_all,
         )
 
     def _server_info(self) -> dict[str, object]:
         settings = self._settings
         return {
-            "version": self._version,
+            "version": settings.version,
             "state": "LIVE" if self._accepting else "DRAINING",
             "pid": os.getpid(),
             "uptime_seconds": round(time.time() - self._started, 3),
             "open_connections": self._register.open,
             "ports": settings.ports,
             "inbound_mode": "tproxy" if settings.tproxy_inbound else "redirect",
-            "limits": settings.limits,
+            "limits": self._limits,
         }
 
     def _clusters(self) -> str:
@@ -234,16 +289,3 @@ async def _dial(limits: Limits, target: Target) -> TcpStream:
 
 def _client_codec(limits: Limits, protocol: Protocol) -> Codec:
     return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits)
-
-
-def become(user: User) -> None:
-    """Give up root for good: groups first, as only root may. PermissionError for anybody else but that user."""
-    if (os.getuid(), os.getgid()) == (user.uid, user.gid):
-        return
-    try:
-        os.setgroups([])
-        os.setgid(user.gid)
-        os.setuid(user.uid)
-    except PermissionError as error:
-        why = f"--user {user.uid}:{user.gid}: only root can become another user"
-        raise PermissionError(error.errno, why) from error

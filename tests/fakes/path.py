@@ -19,6 +19,7 @@ from fakes.talk_h2 import Http2Talk
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h2_client import Http2Client
+from tproxy.filters.overload import turn_away
 from tproxy.filters.pipelines import pipelines
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
@@ -59,7 +60,7 @@ class Origin:
 
 
 class Path:
-    """The proxy. What changes: what it has logged."""
+    """The proxy. What changes: what it has logged, and whether it takes more."""
 
     def __init__(
         self,
@@ -83,7 +84,8 @@ class Path:
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
-            pipelines=pipelines(journal, Forward(self.pool)),
+            pipelines=pipelines(journal, Forward(self.pool), limits),
+            overflow=pipelines(journal, turn_away, limits),
             journal=journal,
             register=self.servers,
             sweeper=sweeper,
@@ -95,6 +97,8 @@ class Path:
         self._protocol = protocol
         self._nursery = nursery
         self._carrying: set[trio.CancelScope] = set()
+        self.full = False
+        """Whether new connections are one too many."""
 
     async def logged(self, lines: int = 1) -> list[dict[str, Any]]:
         """Wait for so many lines of the access log, and make sure that no more come."""
@@ -174,9 +178,10 @@ class Path:
             with (
                 self._cancellable(),
                 self.runtime.journal.connection(flow),
-                self.servers.connection(),
+                self.servers.connection(flow.direction),
             ):
-                await serve_http(far, flow, self.runtime)
+                runtime = self.runtime.turning_away() if self.full else self.runtime
+                await serve_http(far, flow, runtime, leaving=self.full)
         finally:
             far.close()
 

@@ -23,6 +23,14 @@ def socket_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
         return dialled, listening.accept()[0]
 
 
+def listening_at(host: str) -> socket.socket:
+    """Listen on any port of one address, without blocking."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, 0), family=family)
+    listening.settimeout(0)
+    return listening
+
+
 def send_reset(end: socket.socket) -> None:
     """Close with RST."""
     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -213,7 +213,7 @@ async def test_a_port_that_somebody_else_holds_is_named(place: Path) -> None:
 
 def test_only_root_can_become_somebody_else() -> None:
     code = (
-        "import os; from tproxy.app import become; from tproxy.settings import User;"
+        "import os; from tproxy.launch import become; from tproxy.settings import User;"
         "os.setgid(1338); os.setuid(1338); become(User(1338, 1338)); become(User(1337, 1337))"
     )
     done = subprocess.run(

@@ -7,7 +7,7 @@ from fakes.path import Path, ask, to_app
 from fakes.talk import Broken, Call, answer, whole
 from fakes.talk_h1 import Http1Talk
 from fakes.talk_h2 import Http2Talk
-from tproxy.model.flow import Protocol
+from tproxy.model.flow import Direction, Protocol
 from tproxy.model.limits import Limits
 
 both = pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def ended(talk: Http1Talk | Http2Talk) -> bool:
 
 async def no_connection_is_left(path: Path) -> None:
     """Wait until the proxy holds no downstream connection."""
-    await path.servers.emptied()
+    await path.servers.emptied(*Direction)
     assert path.servers.open == 0
 
 
@@ -81,11 +81,11 @@ async def test_a_request_that_takes_long_is_not_idle(
 
 
 @both
-async def test_a_drain_ends_an_idle_connection_at_once(protocol: Protocol) -> None:
+async def test_a_drain_ends_an_idle_connection_soon(protocol: Protocol) -> None:
     async with to_app(app, protocol) as path:
         talk = path.talk()
         await ask(talk)
-        path.servers.leave_inbound()
+        path.servers.leave(Direction.INBOUND)
         assert await ended(talk)
         await talk.stream.aclose()
         await no_connection_is_left(path)
@@ -100,7 +100,7 @@ async def test_a_drain_lets_a_busy_connection_have_its_answer(protocol: Protocol
         await call.say((b"GET", b"/"), [])
         await call.end()
         await gate.asked.wait()
-        path.servers.leave_inbound()
+        path.servers.leave(Direction.INBOUND)
         if isinstance(talk, Http2Talk):
             while talk.left is None:
                 await talk.news()
@@ -113,16 +113,26 @@ async def test_a_drain_lets_a_busy_connection_have_its_answer(protocol: Protocol
         await no_connection_is_left(path)
 
 
-async def test_a_request_that_crosses_a_drain_is_answered() -> None:
-    async with to_app(app, Protocol.HTTP2) as path:
+@both
+async def test_a_request_that_crosses_a_drain_is_answered(protocol: Protocol) -> None:
+    async with to_app(app, protocol) as path:
         talk = path.talk()
-        assert isinstance(talk, Http2Talk)
         await ask(talk)
         call = await talk.call()
-        await call.say((b"GET", b"/"), [])
-        path.servers.leave_inbound()
+        path.servers.leave(Direction.INBOUND)
+        await call.say((b"POST", b"/"), [(b"content-length", b"0")])
         await call.end()
-        assert (await whole(call)).start == 200
+        heard = await whole(call)
+        assert heard.start in (200, b"HTTP/1.1 200 OK")
+        assert heard.get(b"connection") == ([b"close"] if protocol is Protocol.HTTP1 else [])
+        assert await ended(talk)
+
+
+async def test_whoever_comes_while_its_direction_drains_may_ask_once() -> None:
+    async with to_app(app, Protocol.HTTP1) as path:
+        path.servers.leave(Direction.INBOUND)
+        talk = path.talk()
+        assert (await ask(talk)).get(b"connection") == [b"close"]
         assert await ended(talk)
 
 

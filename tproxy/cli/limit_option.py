@@ -25,6 +25,7 @@ LEAST = {
     "stream-idle-seconds": 0,
     "tcp-idle-seconds": 0,
     "drain-seconds": 0,
+    "drain-least-seconds": 0,
     "close-seconds": 0,
 }
 """What is not refused at the bottom, where that is not 1, or for seconds anything above 0."""

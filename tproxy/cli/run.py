@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 from click.core import ParameterSource
 
-from tproxy.app import App
 from tproxy.cli.limit_option import BadLimit, limits_of
+from tproxy.launch import launch
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
-from tproxy.settings import Ports, Settings, User
+from tproxy.model.ports import Ports
+from tproxy.settings import Settings, User
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
 
 LOG = logging.getLogger("tproxy")
@@ -26,6 +26,8 @@ CANNOT_START = 3
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
 LIMITS = Limits()
+MOST_WORKERS = 64
+"""More than one for each core gains nothing."""
 
 
 def _limits(
@@ -105,6 +107,12 @@ def _labels(
     help="A label of this workload; may be given several times.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, MOST_WORKERS),
+    default=1,
+    help="Processes that share the listeners; each has the limits for itself.",
+)
+@click.option(
     "--max-connections",
     type=click.IntRange(1),
     default=LIMITS.connections,
@@ -137,10 +145,15 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click has checked them
     logging.basicConfig(
         level=options["log_level"].upper(),
         stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        format=_log_format(options["workers"]),
     )
     _refuse_equal_ports(options)
-    sys.exit(trio.run(_run, _settings(options)))
+    sys.exit(_run(_settings(options)))
+
+
+def _log_format(workers: int) -> str:
+    who = "%(process)d " if workers > 1 else ""
+    return f"%(asctime)s %(levelname)s {who}%(name)s %(message)s"
 
 
 def _refuse_equal_ports(options: dict[str, Any]) -> None:
@@ -164,19 +177,18 @@ def _all_limits(options: dict[str, Any]) -> Limits:
     return replace(LIMITS, **given)
 
 
-async def _run(settings: Settings) -> int:
+def _run(settings: Settings) -> int:
     """Say in one line what keeps the sidecar from starting."""
     try:
-        app = App(settings, PolicyLoader(settings.policies))
+        policies = PolicyLoader(settings.policies)
     except BadPolicies as error:
         LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
         return BAD_POLICIES
     try:
-        await app.run()
+        return launch(settings, policies)
     except OSError as error:
         LOG.critical("cannot start: %s", error)
         return CANNOT_START
-    return 0
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -196,6 +208,7 @@ def _settings(options: dict[str, Any]) -> Settings:
             labels=options["labels"],
         ),
         user=options["user"],
+        workers=options["workers"],
         tproxy_inbound=options["inbound_mode"] == "tproxy",
         limits=_all_limits(options),
     )

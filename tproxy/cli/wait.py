@@ -7,7 +7,7 @@ import urllib.request
 import click
 import trio
 
-from tproxy.settings import Ports
+from tproxy.model.ports import Ports
 
 POLL_SECONDS = 0.1
 ANSWER_SECONDS = 1.0

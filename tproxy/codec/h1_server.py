@@ -126,10 +126,8 @@ class Http1Server:
         """Change nothing: whoever does not read holds an HTTP/1 peer back."""
 
     def farewell(self) -> None:
-        """Have the next response say that the connection closes; an idle one closes now."""
+        """Have the next response say that the connection closes; its request may be on its way already."""
         self._persistent = False
-        if self._request is Phase.HEAD and not self._unread:
-            self._finished = True
 
     def expire(self) -> DownstreamError:
         """Refuse a request whose head does not come to its end."""

@@ -4,17 +4,20 @@ from collections.abc import Mapping
 
 from tproxy.filters.access_log import AccessLog
 from tproxy.filters.filter import chained
+from tproxy.filters.overload import OverloadFilter
 from tproxy.filters.rescue import rescue
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
+from tproxy.model.limits import Limits
 from tproxy.stores.journal import Journal
 
 
-def pipelines(journal: Journal, forward: Handler) -> Mapping[Direction, Handler]:
+def pipelines(journal: Journal, forward: Handler, limits: Limits) -> Mapping[Direction, Handler]:
     """Build what every exchange passes, outermost first."""
     features = (
         AccessLog(journal),  # sees everything, the proxy's own replies included
         rescue,  # whatever the features below raise becomes a reply that the log has seen
+        OverloadFilter(limits.exchanges),  # before anything that costs more than to say no
     )
     handler = chained(features, forward)
     return {Direction.INBOUND: handler, Direction.OUTBOUND: handler}

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from urllib.parse import quote
 
 from tproxy.model.exchange import Exchange, Handler
@@ -47,6 +48,8 @@ async def rescue(exchange: Exchange, request: Request, forward: Handler) -> Asyn
 def local_reply(error: ProxyError, request: RequestHead) -> Response:
     """Build the response that tells `error`, as the protocol in use tells errors."""
     head, content = (_grpc if request.is_grpc else _plain)(error)
+    if error.flag is ResponseFlag.OVERFLOW:
+        head = replace(head, headers=head.headers.plus((b"x-envoy-overloaded", b"true")))
     if request.method == b"HEAD":
         content = Content()
     return Response(head, content, flag=error.flag, details=error.details, cause=error.cause)

@@ -1,6 +1,7 @@
 """Every bound of the data path, with its name and its reason."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,7 +9,9 @@ class Limits:
     """Bounds on what peers can make us hold or wait for; bytes and seconds."""
 
     connections: int = 16384
-    """Captured connections held at once; more wait in the kernel's backlog, where they cost no memory of ours."""
+    """Captured connections held at once; more are turned away, which is better than to let them hang."""
+    exchanges: int = 16384
+    """HTTP requests carried at once: each holds memory here and work at its upstream."""
     sniff_bytes: int = 8192
     """How much opening is looked at: a ClientHello with many extensions fits, a stall does not."""
     sniff_seconds: float = 3.0
@@ -53,5 +56,17 @@ class Limits:
     """Idle upstream connections kept in all: each holds a descriptor here and there."""
     drain_seconds: float = 30.0
     """How long exchanges in flight may take to end after SIGTERM."""
+    drain_least_seconds: float = 0.0
+    """How long to stay after SIGTERM though no connection is open: an application that stops then too may still call out."""
     close_seconds: float = 2.0
     """How long a close may take to be polite (TLS close_notify, GOAWAY)."""
+
+    def within(self, descriptors: int) -> Self:
+        """Return limits that a process with so many descriptors can keep: each connection takes one here and one there."""
+        idle = min(self.pool_connections, descriptors // 8)
+        affordable = max(1, (descriptors - idle - RESERVED_DESCRIPTORS) // 2)
+        return replace(self, pool_connections=idle, connections=min(self.connections, affordable))
+
+
+RESERVED_DESCRIPTORS = 192
+"""For listeners, desks, log and policy files, pipes to splice through, and connections that are turned away."""

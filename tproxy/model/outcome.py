@@ -87,3 +87,8 @@ def stream_idle(*, request_whole: bool) -> ProxyError:
     """Build the error for an exchange in which nothing moves any more; who owed the next byte decides the status."""
     status = 504 if request_whole else ResponseFlag.IDLE_TIMEOUT.http_status
     return ProxyError(ResponseFlag.IDLE_TIMEOUT, "stream_idle_timeout", status=status)
+
+
+def overloaded() -> ProxyError:
+    """Build the error for what is turned away so that the rest can be carried."""
+    return ProxyError(ResponseFlag.OVERFLOW, "overload")

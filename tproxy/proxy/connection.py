@@ -2,12 +2,14 @@
 
 from functools import partial
 
+import trio
+
 from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.exchange import Exchange, Scope
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import Denied, ProxyError, ResponseFlag
+from tproxy.model.outcome import Denied, ProxyError, ResponseFlag, overloaded
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.peek import detect
@@ -17,6 +19,9 @@ from tproxy.proxy.http_server import HttpServer
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.tcp import relay_opaque
 from tproxy.sniff.server_first import SERVER_FIRST_PORTS
+
+TURN_AWAY_SECONDS = 2.0
+"""How long a connection that is turned away may take to be told so."""
 
 
 async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
@@ -39,6 +44,22 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
             case Protocol.TLS | Protocol.OPAQUE:
                 if flow.sniffed.detection is not Detection.CLOSED:
                     await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
+
+
+async def turn_away(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
+    """Tell a connection that it is one too many, in its own protocol where that has words for it."""
+    flow = _captured(downstream, direction, runtime)
+    if flow is None:
+        downstream.reset()
+        return
+    with trio.move_on_after(TURN_AWAY_SECONDS):
+        flow = await _sniffed(downstream, flow, runtime.policies.current)
+    with runtime.journal.connection(flow), trio.move_on_after(TURN_AWAY_SECONDS):
+        if flow.protocol in (Protocol.HTTP1, Protocol.HTTP2):
+            await serve_http(downstream, flow, runtime.turning_away(), leaving=True)
+            return
+        runtime.journal.refused(flow, overloaded())
+    downstream.reset()
 
 
 def _captured(downstream: TcpStream, direction: Direction, runtime: Runtime) -> Flow | None:
@@ -68,8 +89,10 @@ async def _sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot) -> Flo
     return flow.known_as(*await detect(downstream, seconds=settings.seconds, size=settings.bytes))
 
 
-async def serve_http(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
-    """Serve a connection whose protocol is known to be HTTP, and close it."""
+async def serve_http(
+    downstream: TcpStream, flow: Flow, runtime: Runtime, *, leaving: bool = False
+) -> None:
+    """Serve a connection whose protocol is known to be HTTP, and close it; soon, if we are `leaving`."""
     codec = (Http1Server if flow.protocol is Protocol.HTTP1 else Http2Server)(runtime.limits)
     connection = HttpConnection(downstream, codec, runtime.limits)
     connection.on_refused = partial(runtime.journal.refused, flow)
@@ -77,6 +100,8 @@ async def serve_http(downstream: TcpStream, flow: Flow, runtime: Runtime) -> Non
     departing = runtime.departures.watched(downstream, server.peer_left)
     sweeping = runtime.sweeper.serving(server)
     with runtime.register.serving(server, flow.direction), departing, sweeping:
+        if leaving:
+            server.leave()
         try:
             await server.run()
         except ProxyError as error:

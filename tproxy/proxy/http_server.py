@@ -20,6 +20,9 @@ LINGER_BYTES = 1048576
 """What a peer may still send after an answer that came early. Closing on unread bytes would reset the connection and
 destroy the answer on its way (RFC 9112, 9.6); reading for ever would be an invitation."""
 
+LAST_REQUEST_SECONDS = 1.0
+"""How long to wait, once we take our leave, for a request that a peer had sent before it could know."""
+
 DOUBT_SECONDS = 1.0
 """How long to go on for a peer that has ended its stream: most have left, some have only said their last word."""
 
@@ -57,7 +60,7 @@ class HttpServer:
             raise failure
 
     def leave(self) -> None:
-        """Take no more requests: an idle peer goes now, a busy one after its last exchange."""
+        """Take no more requests than may be on their way: an idle peer goes soon, a busy one after its last exchange."""
         self._leaving = True
         self.connection.leave()
         self._rest()
@@ -121,7 +124,7 @@ class HttpServer:
         if self.connection.codec.finished:
             self._until_idle.cancel()
         limits = self._limits
-        patience = limits.close_seconds if self._leaving else limits.idle_seconds
+        patience = LAST_REQUEST_SECONDS if self._leaving else limits.idle_seconds
         self._until_idle.deadline = trio.current_time() + patience
 
     def _grace(self) -> float:

@@ -13,43 +13,47 @@ class Register:
     """The live connections of a worker. What changes: all of it, as they come and go."""
 
     def __init__(self) -> None:
-        self._open = 0
+        self._open = dict.fromkeys(Direction, 0)
         self._servers: dict[HttpServer, Direction] = {}
-        self._emptied = trio.Event()
+        self._leaving: set[Direction] = set()
+        self._fewer = trio.Event()
 
     @contextmanager
-    def connection(self) -> Iterator[None]:
+    def connection(self, direction: Direction) -> Iterator[None]:
         """Count a connection for as long as the block lasts."""
-        self._open += 1
+        self._open[direction] += 1
         try:
             yield
         finally:
-            self._open -= 1
-            if not self._open:
-                self._emptied.set()
-                self._emptied = trio.Event()
+            self._open[direction] -= 1
+            if not self._open[direction]:
+                self._fewer.set()
+                self._fewer = trio.Event()
 
     @contextmanager
     def serving(self, server: HttpServer, direction: Direction) -> Iterator[None]:
         """Let a drain reach `server` for as long as the block lasts."""
         self._servers[server] = direction
+        if direction in self._leaving:
+            server.leave()
         try:
             yield
         finally:
             del self._servers[server]
 
-    def leave_inbound(self) -> None:
-        """Tell inbound HTTP peers to go; the application may go on asking others until it has ended."""
-        for server, direction in list(self._servers.items()):
-            if direction is Direction.INBOUND:
+    def leave(self, direction: Direction) -> None:
+        """Tell HTTP peers of one direction to go, and those that still come as well."""
+        self._leaving.add(direction)
+        for server, its_direction in list(self._servers.items()):
+            if its_direction is direction:
                 server.leave()
 
-    async def emptied(self) -> None:
-        """Wait until no connection is open."""
-        while self._open:
-            await self._emptied.wait()
+    async def emptied(self, *directions: Direction) -> None:
+        """Wait until no connection of these directions is open."""
+        while any(self._open[each] for each in directions):
+            await self._fewer.wait()
 
     @property
     def open(self) -> int:
         """How many connections are open."""
-        return self._open
+        return sum(self._open.values())

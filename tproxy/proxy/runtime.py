@@ -1,7 +1,8 @@
 """What every connection of a worker shares."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
@@ -20,6 +21,8 @@ class Runtime:
 
     policies: PolicyStore
     pipelines: Mapping[Direction, Handler]
+    overflow: Mapping[Direction, Handler]
+    """What answers on connections that are one too many."""
     journal: Journal
     register: Register
     sweeper: Sweeper
@@ -29,3 +32,7 @@ class Runtime:
     own_ports: frozenset[int]
     """The proxy's listeners: a connection that was going to one of them is refused, or it would come back for ever."""
     tproxy_inbound: bool = False
+
+    def turning_away(self) -> Self:
+        """Return the same collaborators, of whom none carries a request."""
+        return replace(self, pipelines=self.overflow)

@@ -1,8 +1,10 @@
 """Write log lines in batches, so that neither a slow reader nor a full disk ever makes traffic wait."""
 
+import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -15,9 +17,13 @@ HELD_BYTES = 4194304
 class LineWriter:
     """Lines on their way to a descriptor. What changes: those that wait; `run` takes them away."""
 
-    def __init__(self, descriptor: int, dropped: Callable[[int], None]) -> None:
+    def __init__(
+        self, descriptor: int, dropped: Callable[[int], None], *, turn: int | None = None
+    ) -> None:
         self._descriptor = descriptor
         self._dropped = dropped
+        self._turn_of_all = turn
+        """A descriptor to lock where other processes write there too: a pipe would mix large writes."""
         self._lines: list[bytes] = []
         self._held = 0
         self._some = trio.Event()
@@ -54,6 +60,17 @@ class LineWriter:
 
     def _write_all(self, data: bytes) -> None:
         left = memoryview(data)
-        with self._turn:
+        with self._turn, self._locked():
             while left:
                 left = left[os.write(self._descriptor, left) :]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._turn_of_all is None:
+            yield
+            return
+        fcntl.lockf(self._turn_of_all, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._turn_of_all, fcntl.LOCK_UN)

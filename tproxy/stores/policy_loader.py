@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,6 +70,11 @@ class PolicyLoader:
         self.store.swap(snapshot)
         LOG.info("policies of generation %d are in force", generation)
         return True
+
+    def follow(self) -> None:
+        """Load what the workers of this process load, for those that are still to come; they say how it went."""
+        with suppress(BadPolicies):
+            self.store.swap(load(self._directory, self.store.current.generation + 1))
 
     def _keep(self, bad: BadPolicies) -> None:
         self.last = Attempt(time.time(), tuple(str(finding) for finding in bad.findings))

@@ -226,6 +226,11 @@ class OwnMetrics:
             registry=registry,
         )
 
+        self._restarts = Counter(
+            "tproxy_worker_restarts",
+            "Times that this worker was started again after a crash.",
+            registry=registry,
+        )
         refused = Counter(
             "tproxy_refused",
             "Connections and requests that ended before they became exchanges.",
@@ -233,6 +238,10 @@ class OwnMetrics:
             registry=registry,
         )
         self._refused = cache(refused.labels)
+
+    def restarted(self, times: int) -> None:
+        """Say how often the workers before this one crashed."""
+        self._restarts.inc(times)
 
     def refused(self, flag: ResponseFlag) -> None:
         """Count what a policy, a limit or the protocol's rules refused before there was an exchange."""

@@ -79,7 +79,7 @@ def test_limits_come_by_option_and_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[Settings] = []
-    monkeypatch.setattr(run_module.trio, "run", lambda _, settings: seen.append(settings))
+    monkeypatch.setattr(run_module, "launch", lambda settings, _: seen.append(settings))
     result = CliRunner().invoke(run, options, env=env)
     assert result.exit_code == 0, result.output
     assert (seen[0].limits.connections, seen[0].limits.drain_seconds) == (connections, drain)

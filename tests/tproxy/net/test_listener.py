@@ -7,10 +7,18 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from fakes.sockets import open_descriptors
+from fakes.sockets import listening_at, open_descriptors
 from tproxy.model.address import Address
+from tproxy.model.outcome import UpstreamError
 from tproxy.net.dial import dial
-from tproxy.net.listener import Listener, listen_at, listen_everywhere, listen_on_loopback
+from tproxy.net.listener import (
+    LAST_CALL_SECONDS,
+    Listener,
+    Options,
+    Slots,
+    listen_everywhere,
+    listen_on_loopback,
+)
 from tproxy.net.tcp_stream import TcpStream
 
 
@@ -39,7 +47,7 @@ def no_more_descriptors() -> Iterator[None]:
 
 
 async def test_loopback_is_both_families_on_one_port() -> None:
-    listener = Listener(listen_on_loopback(0), echo_once, slots=trio.Semaphore(9))
+    listener = Listener(listen_on_loopback(0), echo_once, slots=Slots(9))
     ipv4, ipv6 = listener.addresses
     assert (ipv4.host, ipv6.host, ipv4.port) == ("127.0.0.1", "::1", ipv6.port)
     async with trio.open_nursery() as nursery:
@@ -49,7 +57,7 @@ async def test_loopback_is_both_families_on_one_port() -> None:
 
 
 async def test_everywhere_is_one_socket_for_both_families() -> None:
-    listener = Listener([listen_everywhere(0)], echo_once, slots=trio.Semaphore(9))
+    listener = Listener(listen_everywhere(0), echo_once, slots=Slots(9))
     (address,) = listener.addresses
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.serve)
@@ -59,7 +67,7 @@ async def test_everywhere_is_one_socket_for_both_families() -> None:
 
 
 def test_a_port_in_use_is_an_error_and_leaks_nothing() -> None:
-    with listen_at(Address("127.0.0.1", 0)) as taken:
+    with listening_at("127.0.0.1") as taken:
         port = taken.getsockname()[1]
         before = open_descriptors()
         with pytest.raises(OSError, match="in use"):
@@ -69,8 +77,18 @@ def test_a_port_in_use_is_an_error_and_leaks_nothing() -> None:
         assert open_descriptors() == before
 
 
+def test_sockets_that_share_a_port_stand_beside_each_other() -> None:
+    shared = Options(shared=True)
+    with listen_everywhere(0, shared)[0] as first:
+        port = first.getsockname()[1]
+        with listen_everywhere(port, shared)[0] as second:
+            assert second.getsockname()[1] == port
+        with pytest.raises(OSError, match="in use"):
+            listen_everywhere(port)
+
+
 def test_a_port_in_use_on_ipv6_alone_is_an_error_too() -> None:
-    with listen_at(Address("::1", 0)) as taken:
+    with listening_at("::1") as taken:
         before = open_descriptors()
         with pytest.raises(OSError, match="in use"):
             listen_on_loopback(taken.getsockname()[1])
@@ -86,7 +104,7 @@ async def test_a_mistake_ends_one_connection_and_is_logged(
         assert not next(mistakes), "ours"
         await echo_once(stream)
 
-    listener = Listener([listen_at(Address("127.0.0.1", 0))], err_once, slots=trio.Semaphore(1))
+    listener = Listener([listening_at("127.0.0.1")], err_once, slots=Slots(1))
     (address,) = listener.addresses
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.serve)
@@ -108,7 +126,7 @@ async def test_connections_beyond_the_slots_wait_until_one_ends() -> None:
         await echo_once(stream)
         alive.remove(stream)
 
-    listener = Listener([listen_at(Address("127.0.0.1", 0))], count, slots=trio.Semaphore(2))
+    listener = Listener([listening_at("127.0.0.1")], count, slots=Slots(2))
     (address,) = listener.addresses
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.serve)
@@ -119,9 +137,67 @@ async def test_connections_beyond_the_slots_wait_until_one_ends() -> None:
     assert most == 2
 
 
+async def test_connections_beyond_the_slots_are_told_so_while_those_within_go_on() -> None:
+    async def refuse(stream: TcpStream) -> None:
+        await stream.send_all(b"full")
+
+    slots = Slots(1, turned_away=1)
+    listener = Listener([listening_at("127.0.0.1")], echo_once, slots=slots, turn_away=refuse)
+    (address,) = listener.addresses
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.serve)
+        async with await dial(address) as within:
+            assert [await ask(address) for _ in range(3)] == [b"full"] * 3
+            await within.send_all(b"within")
+            assert await within.receive_some() == b"within"
+        assert await ask(address) == b"hello"
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_what_was_dialled_before_the_stop_is_accepted_and_nothing_after_it(host: str) -> None:
+    free = trio.Event()
+
+    async def wait(stream: TcpStream) -> None:
+        await free.wait()
+        await echo_once(stream)
+
+    listener = Listener([listening_at(host)], wait, slots=Slots(99))
+    (address,) = listener.addresses
+    dialled = [await dial(address) for _ in range(50)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.serve)
+        listener.stop()
+        with trio.move_on_after(0.5) as patience, pytest.raises(UpstreamError):
+            await dial(address)
+        assert patience.cancelled_caught, "its handshake has not even begun"
+        free.set()
+        for stream in dialled:
+            async with stream:
+                await stream.send_all(b"hello")
+                assert await stream.receive_some() == b"hello"
+    with pytest.raises(UpstreamError):
+        await dial(address)
+
+
+async def test_a_socket_that_a_worker_stopped_is_its_successors() -> None:
+    listening = listening_at("127.0.0.1")
+    kept = listening.dup()
+    first = Listener([listening], echo_once, slots=Slots(9))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.serve)
+        first.stop()
+    second = Listener([kept], echo_once, slots=Slots(9))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(second.serve)
+        assert await ask(second.addresses[0]) == b"hello"
+        nursery.cancel_scope.cancel()
+
+
 async def test_stop_closes_the_sockets_and_lets_connections_go_on() -> None:
     before = open_descriptors()
-    listener = Listener(listen_on_loopback(0), echo_once, slots=trio.Semaphore(9))
+    listener = Listener(listen_on_loopback(0), echo_once, slots=Slots(9))
     address, _ = listener.addresses
     served = trio.Event()
 
@@ -134,6 +210,7 @@ async def test_stop_closes_the_sockets_and_lets_connections_go_on() -> None:
         async with await dial(address) as live:
             await trio.testing.wait_all_tasks_blocked(0.01)
             listener.stop()
+            await trio.sleep(LAST_CALL_SECONDS)
             await trio.testing.wait_all_tasks_blocked()
             with socket.socket() as late:
                 assert late.connect_ex((address.host, address.port)) != 0
@@ -148,7 +225,7 @@ async def test_stop_closes_the_sockets_and_lets_connections_go_on() -> None:
 async def test_without_descriptors_connections_wait_and_it_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    listener = Listener([listen_at(Address("127.0.0.1", 0))], echo_once, slots=trio.Semaphore(9))
+    listener = Listener([listening_at("127.0.0.1")], echo_once, slots=Slots(9))
     (address,) = listener.addresses
     async with await dial(address) as early, trio.open_nursery() as nursery:
         await early.send_all(b"early")

@@ -18,7 +18,8 @@ async def test_a_connection_that_nothing_redirected_is_not_captured(host: str) -
 
 
 async def test_ipv4_on_a_socket_for_both_families_is_asked_as_ipv4() -> None:
-    with listen_everywhere(0) as listening:
+    (listening,) = listen_everywhere(0)
+    with listening:
         listening.setblocking(True)
         with socket.create_connection(("127.0.0.1", listening.getsockname()[1])) as dialled:
             accepted, (host, port, *_) = listening.accept()

@@ -24,7 +24,7 @@ def nobody(_: Request) -> Scope[Response]:
 async def serve(register: Register, direction: Direction, far: TcpStream) -> None:
     """Serve one connection, as the path does."""
     server = HttpServer(HttpConnection(far, Http1Server(LIMITS), LIMITS), nobody, LIMITS)
-    with register.connection(), register.serving(server, direction):
+    with register.connection(direction), register.serving(server, direction):
         await server.run()
 
 
@@ -35,7 +35,7 @@ async def test_only_inbound_peers_are_told_to_leave() -> None:
         for direction, (_, far) in pairs.items():
             nursery.start_soon(serve, register, direction, far)
         await trio.testing.wait_all_tasks_blocked()
-        register.leave_inbound()
+        register.leave(Direction.INBOUND)
         inbound, outbound = pairs[Direction.INBOUND][0], pairs[Direction.OUTBOUND][0]
         assert await inbound.receive_some(1) == b""
         assert outbound.try_receive(1) is None
@@ -45,17 +45,18 @@ async def test_only_inbound_peers_are_told_to_leave() -> None:
 
 async def test_it_is_empty_when_the_last_connection_has_ended() -> None:
     register = Register()
-    await register.emptied()
+    await register.emptied(*Direction)
     order: list[str] = []
 
     async def wait() -> None:
-        await register.emptied()
+        await register.emptied(*Direction)
         order.append("emptied")
 
     async with trio.open_nursery() as nursery:
-        with register.connection():
+        with register.connection(Direction.INBOUND):
             nursery.start_soon(wait)
-            with register.connection():
+            with register.connection(Direction.OUTBOUND):
+                await register.emptied()
                 assert register.open == 2
             await trio.testing.wait_all_tasks_blocked()
             order.append("last")

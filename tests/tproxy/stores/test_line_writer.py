@@ -1,6 +1,8 @@
 """Lines leave in batches, in order, and traffic never waits for them."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +95,35 @@ async def test_a_full_disk_costs_the_lines_and_nothing_else(drops: Drops) -> Non
         await lines.finish()
     os.close(full)
     assert drops.lines == 4
+
+
+SEVERAL = """
+import os, trio
+from tproxy.stores.line_writer import LineWriter
+
+turn = os.memfd_create("turn")
+
+async def write(word):
+    lines = LineWriter(1, print, turn=turn)
+    for _ in range(2000):
+        lines.write(word * 200 + b"\\n")
+    await lines.finish()
+
+children = []
+for word in (b"a", b"b", b"c"):
+    child = os.fork()
+    if not child:
+        trio.run(write, word)
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_take_turns_never_mix_their_lines_in_a_pipe() -> None:
+    done = subprocess.run([sys.executable, "-c", SEVERAL], capture_output=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6000
+    assert {(len(line), len(set(line))) for line in lines} == {(200, 1)}

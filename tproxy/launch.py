@@ -1,0 +1,98 @@
+"""From settings to a running sidecar: one process, or a supervisor with its workers."""
+
+import logging
+import os
+import resource
+
+import trio
+
+from tproxy.app import App, Place
+from tproxy.model.limits import Limits
+from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_desks
+from tproxy.settings import Settings, User
+from tproxy.siblings import Siblings
+from tproxy.stores.policy_loader import PolicyLoader
+from tproxy.supervisor import Slot, Supervisor
+
+LOG = logging.getLogger(__name__)
+
+MOST_DESCRIPTORS = 1 << 20
+"""What is asked for where there is no bound: the kernel's own default for one (fs.nr_open)."""
+
+
+def launch(settings: Settings, policies: PolicyLoader) -> int:
+    """Carry until told to stop and drained, and return the exit code.
+
+    OSError: a port is taken or not allowed, or the user cannot be had.
+    """
+    limits = _affordable(settings.limits)
+    carriers = open_carriers(
+        settings.ports, transparent=settings.tproxy_inbound, workers=settings.workers
+    )
+    desks = open_desks(settings.ports)
+    if settings.workers > 1:
+        return _supervise(settings, policies, limits, desks, carriers)
+    app = App(settings, policies, Place(carriers[0], desks, limits))
+    become(settings.user)
+    trio.run(app.run)
+    return 0
+
+
+def _supervise(
+    settings: Settings,
+    policies: PolicyLoader,
+    limits: Limits,
+    desks: DeskSockets,
+    carriers: list[WorkerSockets],
+) -> int:
+    places = dict(enumerate(carriers, 1))
+    ports = {number: own.private[0].getsockname()[1] for number, own in places.items()}
+    log_turn = os.memfd_create("tproxy-log-turn")
+    supervisor = os.getpid()
+
+    def work(slot: Slot) -> int:
+        place = Place(
+            places[slot.number],
+            desks,
+            limits,
+            siblings=Siblings(slot.number, ports, limits),
+            supervisor=supervisor,
+            restarts=slot.restarts,
+            log_turn=log_turn,
+        )
+        trio.run(App(settings, policies, place).run)
+        return 0
+
+    become(settings.user)
+    slots = [Slot(number, tuple(own)) for number, own in places.items()]
+    LOG.info("supervising %d workers", len(slots))
+    return Supervisor(slots, work, policies.follow).run()
+
+
+def _affordable(limits: Limits) -> Limits:
+    """Ask for all descriptors that this process may have, and keep to limits that those allow."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    affordable = limits.within(most)
+    if affordable.connections < limits.connections:
+        LOG.info(
+            "%d descriptors (ulimit -n) are enough for %d connections, not %d",
+            most,
+            affordable.connections,
+            limits.connections,
+        )
+    return affordable
+
+
+def become(user: User | None) -> None:
+    """Give up root for good: groups first, as only root may. PermissionError for anybody else but that user."""
+    if user is None or (os.getuid(), os.getgid()) == (user.uid, user.gid):
+        return
+    try:
+        os.setgroups([])
+        os.setgid(user.gid)
+        os.setuid(user.uid)
+    except PermissionError as error:
+        why = f"--user {user.uid}:{user.gid}: only root can become another user"
+        raise PermissionError(error.errno, why) from error
