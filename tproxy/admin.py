@@ -55,6 +55,11 @@ def _ready(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
     return Reply(200, b"LIVE\n") if view.ready() else Reply(503, b"NOT READY\n")
 
 
+def _live(_view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+    """Answer: whoever can is alive, a drain included."""
+    return Reply(200, b"LIVE\n")
+
+
 def as_json(value: object) -> Reply:
     """Write a page of facts."""
     return Reply(200, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", JSON)
@@ -114,7 +119,7 @@ METRICS: Table = {
     "/stats/prometheus": {"GET": _prometheus},
     "/metrics": {"GET": _prometheus},
 }
-HEALTH: Table = {"/healthz/ready": {"GET": _ready}}
+HEALTH: Table = {"/healthz/ready": {"GET": _ready}, "/healthz/live": {"GET": _live}}
 ADMIN: Table = {
     "/": {"GET": _index},
     "/ready": {"GET": _ready},

@@ -66,15 +66,18 @@ class Path:
         self,
         nursery: trio.Nursery,
         origin: Origin,
-        protocol: Protocol,
+        protocols: tuple[Protocol, Protocol],
         limits: Limits,
         closing: ExitStack,
     ) -> None:
         self.origin = origin
+        protocol, upstream = protocols
         self._lines: list[bytes] = []
         self._logged = trio.Event()
         self.servers = Register()
-        policies = PolicyStore(Snapshot(1))
+        port = (Direction.INBOUND, origin.address.port)
+        translated = {} if upstream is protocol else {port: upstream}
+        policies = PolicyStore(Snapshot(1, translated=translated))
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
@@ -205,9 +208,13 @@ async def ask(
 
 @asynccontextmanager
 async def to_script(
-    script: Script, protocol: Protocol = Protocol.HTTP1, limits: Limits | None = None
+    script: Script,
+    protocol: Protocol = Protocol.HTTP1,
+    limits: Limits | None = None,
+    upstream: Protocol | None = None,
 ) -> AsyncIterator[Path]:
     """Stand between clients and an origin that does what `script` says with each connection."""
+    protocols = (protocol, upstream or protocol)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     origin = Origin(Address.of(*listeners[0].socket.getsockname()[:2]))
 
@@ -221,7 +228,7 @@ async def to_script(
     with trio.fail_after(MOCK_PATIENCE if mocked else PATIENCE), ExitStack() as closing:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, carry, listeners)
-            yield Path(nursery, origin, protocol, limits or Limits(), closing)
+            yield Path(nursery, origin, protocols, limits or Limits(), closing)
             closing.close()
             nursery.cancel_scope.cancel()
 
@@ -232,16 +239,17 @@ async def to_app(
     protocol: Protocol,
     limits: Limits | None = None,
     settings: Mapping[SettingCodes, int] | None = None,
+    upstream: Protocol | None = None,
 ) -> AsyncIterator[Path]:
-    """Stand between clients and an origin that runs `app`, both speaking `protocol`."""
+    """Stand between clients and an origin that runs `app`, both speaking `protocol` unless it is told `upstream`."""
 
     async def script(stream: trio.SocketStream) -> None:
-        if protocol is Protocol.HTTP1:
+        if (upstream or protocol) is Protocol.HTTP1:
             await Http1Talk(stream, client=False).serve(app)
         else:
             await Http2Talk(stream, client=False, settings=settings).serve(app)
 
-    async with to_script(script, protocol, limits) as path:
+    async with to_script(script, protocol, limits, upstream) as path:
         yield path
 
 

@@ -13,6 +13,14 @@ both = pytest.mark.parametrize(
     "protocol",
     [pytest.param(Protocol.HTTP1, id="http1"), pytest.param(Protocol.HTTP2, id="http2")],
 )
+across = pytest.mark.parametrize(
+    ("protocol", "upstream"),
+    [
+        pytest.param(one, other, id=f"{one} to {other}")
+        for one in (Protocol.HTTP1, Protocol.HTTP2)
+        for other in (Protocol.HTTP1, Protocol.HTTP2)
+    ],
+)
 MIB = bytes(range(256)) * 4096
 GRPC = (b"content-type", b"application/grpc")
 
@@ -23,7 +31,7 @@ async def small(call: Call) -> None:
     await answer(call, b"hello", fields=[(b"x-app", b"1")])
 
 
-@both
+@across
 @pytest.mark.parametrize(
     ("body", "declared"),
     [
@@ -35,9 +43,9 @@ async def small(call: Call) -> None:
     ],
 )
 async def test_bodies_pass_whole_in_both_directions(
-    protocol: Protocol, body: bytes, declared: bool
+    protocol: Protocol, upstream: Protocol, body: bytes, declared: bool
 ) -> None:
-    async with to_app(echo, protocol) as path, trio.open_nursery() as nursery:
+    async with to_app(echo, protocol, upstream=upstream) as path, trio.open_nursery() as nursery:
         call = await path.talk().call()
         length = [(b"content-length", b"%d" % len(body))] if declared else []
         chunked = protocol is Protocol.HTTP1 and not declared
@@ -56,8 +64,8 @@ async def test_bodies_pass_whole_in_both_directions(
         assert (line["bytes_received"], line["bytes_sent"]) == (len(body), len(body))
 
 
-@both
-async def test_a_slow_reader_holds_the_sender_back(protocol: Protocol) -> None:
+@across
+async def test_a_slow_reader_holds_the_sender_back(protocol: Protocol, upstream: Protocol) -> None:
     sent = 0
 
     async def endless(call: Call) -> None:
@@ -68,7 +76,7 @@ async def test_a_slow_reader_holds_the_sender_back(protocol: Protocol) -> None:
             await call.send(MIB)
             sent += len(MIB)
 
-    async with to_app(endless, protocol) as path:
+    async with to_app(endless, protocol, upstream=upstream) as path:
         call = await path.talk().call()
         await call.say((b"GET", b"/"), [])
         await call.end()
@@ -79,9 +87,9 @@ async def test_a_slow_reader_holds_the_sender_back(protocol: Protocol) -> None:
         assert sent == held
 
 
-@both
-async def test_trailers_pass_in_both_directions(protocol: Protocol) -> None:
-    async with to_app(echo, protocol) as path:
+@across
+async def test_trailers_pass_in_both_directions(protocol: Protocol, upstream: Protocol) -> None:
+    async with to_app(echo, protocol, upstream=upstream) as path:
         call = await path.talk().call()
         chunked = [(b"transfer-encoding", b"chunked")] if protocol is Protocol.HTTP1 else []
         await call.say((b"POST", b"/"), [*chunked, (b"te", b"trailers")])
@@ -92,7 +100,7 @@ async def test_trailers_pass_in_both_directions(protocol: Protocol) -> None:
         assert heard.trailers == [(b"x-sum", b"42"), (b"x-more", b"1")]
 
 
-@both
+@across
 @pytest.mark.parametrize(
     ("method", "status", "length"),
     [
@@ -102,14 +110,14 @@ async def test_trailers_pass_in_both_directions(protocol: Protocol) -> None:
     ],
 )
 async def test_answers_without_a_body_leave_the_connection_usable(
-    protocol: Protocol, method: bytes, status: int, length: bytes | None
+    protocol: Protocol, upstream: Protocol, method: bytes, status: int, length: bytes | None
 ) -> None:
     async def app(call: Call) -> None:
         await whole(call)
         await call.say(status, [(b"content-length", length)] if length else [])
         await call.end()
 
-    async with to_app(app, protocol) as path:
+    async with to_app(app, protocol, upstream=upstream) as path:
         talk = path.talk()
         for _ in range(2):
             heard = await ask(talk, method=method)
@@ -118,8 +126,10 @@ async def test_answers_without_a_body_leave_the_connection_usable(
         assert len(path.origin.accepted) == 1
 
 
-@both
-async def test_informational_responses_pass_before_the_final_one(protocol: Protocol) -> None:
+@across
+async def test_informational_responses_pass_before_the_final_one(
+    protocol: Protocol, upstream: Protocol
+) -> None:
     async def app(call: Call) -> None:
         await call.head()
         await call.say(100, [])
@@ -127,7 +137,7 @@ async def test_informational_responses_pass_before_the_final_one(protocol: Proto
         await call.say(103, [(b"link", b"</a.css>")])
         await answer(call, call.heard.body)
 
-    async with to_app(app, protocol) as path:
+    async with to_app(app, protocol, upstream=upstream) as path:
         call = await path.talk().call()
         await call.say((b"PUT", b"/"), [(b"expect", b"100-continue"), (b"content-length", b"4")])
         while not call.informed:
@@ -139,17 +149,18 @@ async def test_informational_responses_pass_before_the_final_one(protocol: Proto
         assert (heard.body, call.informed) == (b"data", [100, 103])
 
 
-@both
+@across
 async def test_an_answer_that_comes_early_is_heard_whole_while_the_request_goes_on(
     protocol: Protocol,
+    upstream: Protocol,
 ) -> None:
     async def hasty(call: Call) -> None:
         await call.head()
         await answer(call, b"too large", status=413)
-        if protocol is Protocol.HTTP1:
+        if upstream is Protocol.HTTP1:
             await call.give_up()
 
-    async with to_app(hasty, protocol) as path:
+    async with to_app(hasty, protocol, upstream=upstream) as path:
         call = await path.talk().call()
         await call.say((b"POST", b"/"), [(b"content-length", b"%d" % (10 * len(MIB)))])
         with suppress(Broken, trio.BrokenResourceError):  # nobody wants it any more
@@ -160,9 +171,11 @@ async def test_an_answer_that_comes_early_is_heard_whole_while_the_request_goes_
         assert (line["response_code"], line["response_flags"]) == (413, "-")
 
 
-@both
-async def test_fifty_requests_need_one_upstream_connection(protocol: Protocol) -> None:
-    async with to_app(small, protocol) as path:
+@across
+async def test_fifty_requests_need_one_upstream_connection(
+    protocol: Protocol, upstream: Protocol
+) -> None:
+    async with to_app(small, protocol, upstream=upstream) as path:
         talk = path.talk()
         for _ in range(50):
             assert (await ask(talk)).body == b"hello"

@@ -175,3 +175,42 @@ async def test_a_websocket_over_http2_ends_both_its_ways_apart() -> None:
         await call.end()
         await done.wait()
         assert heard == [b"still here"]
+
+
+async def test_a_websocket_of_http1_becomes_one_of_http2() -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        talk = Http2Talk(stream, client=False, settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+
+        async def app(call: Call) -> None:
+            assert (await call.head()).start == (b"CONNECT", b"/chat")
+            await call.say(200, [])
+            while part := await call.part():
+                await call.send(part.upper())
+            await call.end()
+
+        await talk.serve(app)
+
+    async with to_script(script, Protocol.HTTP1, upstream=Protocol.HTTP2) as path:
+        near = await opened(path)
+        await near.send_all(b"hello")
+        assert await near.receive_some(65536) == b"HELLO"
+        await near.send_eof()
+        assert await rest_of(near) == b""
+
+
+async def test_a_websocket_of_http2_becomes_one_of_http1() -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        assert b"upgrade: websocket" in (await head_of(stream)).lower()
+        await stream.send_all(SWITCHING)
+        while data := await stream.receive_some(65536):
+            await stream.send_all(data.upper())
+        await stream.aclose()
+
+    async with to_script(script, Protocol.HTTP2, upstream=Protocol.HTTP1) as path:
+        call = await path.talk().call()
+        await call.say((b"CONNECT", b"/chat"), [(b":protocol", b"websocket")])
+        assert (await call.head()).start == 200
+        await call.send(b"hello")
+        assert await call.part() == b"HELLO"
+        await call.end()
+        assert await call.part() == b""

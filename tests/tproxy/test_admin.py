@@ -195,3 +195,9 @@ async def test_the_config_dump_is_json(sidecar: Sidecar) -> None:
     _, fields, content = await ask(sidecar, "GET", "/config_dump")
     assert fields.get(b"content-type") == b"application/json"
     assert json.loads(content) == {"generation": 7}
+
+
+async def test_whoever_drains_is_alive_and_not_ready(sidecar: Sidecar) -> None:
+    sidecar.ready = False
+    assert (await ask(sidecar, "GET", "/healthz/ready", table=HEALTH))[0] == 503
+    assert (await ask(sidecar, "GET", "/healthz/live", table=HEALTH))[0] == 200

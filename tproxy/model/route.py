@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tproxy.model.flow import Protocol
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -10,3 +12,5 @@ class Route:
     name: str
     cluster: str
     """As access logs and statistics name it: `inbound|8080||`, `PassthroughCluster`."""
+    protocol: Protocol | None = None
+    """The HTTP version that the upstream is asked in; None: the one that the downstream speaks."""

@@ -18,6 +18,8 @@ MOST_DETECTION = 65536
 LEAST_DETECTION = 24
 """Bytes: HTTP/2's preface, the longest opening that must be seen whole (RFC 9113, 3.4)."""
 
+HTTP = (Protocol.HTTP1, Protocol.HTTP2)
+
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?)(?P<unit>ms|s|m)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>B|KiB|MiB|)")
@@ -63,6 +65,7 @@ def _surplus(documents: Sequence[Document]) -> Iterator[Finding]:
 def _mistakes(document: Document) -> Iterator[Finding]:
     yield from _detection_mistakes(document)
     yield from _port_mistakes(document)
+    yield from _translation_mistakes(document)
 
 
 def _detection_mistakes(document: Document) -> Iterator[Finding]:
@@ -104,6 +107,15 @@ def _port_mistakes(document: Document) -> Iterator[Finding]:
                 break
 
 
+def _translation_mistakes(document: Document) -> Iterator[Finding]:
+    for index, spec in enumerate(document.config.spec.ports):
+        if spec.upstream_protocol and spec.protocol.carried_as not in HTTP:
+            message = f"{spec.protocol} cannot be translated, only HTTP, HTTP2 and GRPC can"
+            yield document.finding(
+                Code.CONFLICT, ("spec", "ports", index, "upstreamProtocol"), message
+            )
+
+
 def _directions(spec: PortSpec) -> Sequence[Direction]:
     return tuple(Direction) if spec.direction is None else (spec.direction.direction,)
 
@@ -115,6 +127,7 @@ def _snapshot(document: Document, generation: int) -> Snapshot:
         generation,
         workload=_workload(spec.workload),
         ports=_ports(spec.ports),
+        translated=_translated(spec.ports),
         detection=DetectionSettings(
             seconds=_timeout(spec.detection.timeout), bytes=_max_bytes(spec.detection.max_bytes)
         ),
@@ -136,4 +149,13 @@ def _ports(specs: Sequence[PortSpec]) -> dict[tuple[Direction, int], Protocol]:
         (direction, spec.port): spec.protocol.carried_as
         for spec in specs
         for direction in _directions(spec)
+    }
+
+
+def _translated(specs: Sequence[PortSpec]) -> dict[tuple[Direction, int], Protocol]:
+    return {
+        (direction, spec.port): spec.upstream_protocol.asked_in
+        for spec in specs
+        for direction in _directions(spec)
+        if spec.upstream_protocol is not None
     }

@@ -57,6 +57,18 @@ class PortProtocol(StrEnum):
         assert_never(self)
 
 
+class UpstreamProtocol(StrEnum):
+    """An HTTP version to translate requests to."""
+
+    HTTP = "HTTP"
+    HTTP2 = "HTTP2"
+
+    @property
+    def asked_in(self) -> Protocol:
+        """The data path's word for it."""
+        return PortProtocol(self).carried_as
+
+
 class PortDirection(StrEnum):
     """Connections to the application's port, or to that port of somebody else's."""
 
@@ -76,6 +88,8 @@ class PortSpec(_Spec, frozen=True):
     protocol: PortProtocol
     direction: PortDirection | None = None
     """Both when it is left out."""
+    upstream_protocol: UpstreamProtocol | None = None
+    """What the other side is asked in, for HTTP; without it, what the client speaks."""
 
 
 class DetectionSpec(_Spec, frozen=True):

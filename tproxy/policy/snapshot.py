@@ -1,7 +1,7 @@
 """What the data path asks of policies: one immutable answer book per load."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from tproxy.model.decision import Decision
@@ -41,6 +41,8 @@ class Snapshot:
     generation: int
     workload: Workload = field(default_factory=Workload)
     ports: Mapping[tuple[Direction, int], Protocol] = field(default_factory=dict)
+    translated: Mapping[tuple[Direction, int], Protocol] = field(default_factory=dict)
+    """Ports whose upstreams are asked in a fixed HTTP version, whichever the downstream speaks."""
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
 
@@ -54,11 +56,18 @@ class Snapshot:
 
     def route(self, flow: Flow, head: RequestHead | None = None) -> Route:  # noqa: ARG002 - no route depends on it
         """Choose the way of a request, or of a connection carried as bytes."""
-        if flow.direction is Direction.INBOUND:
-            return _inbound(flow.original_dst.port)
-        return PASSTHROUGH
+        port = flow.original_dst.port
+        protocol = self.translated.get((flow.direction, port)) if self.translated else None
+        return (
+            _inbound(port, protocol) if flow.direction is Direction.INBOUND else _outbound(protocol)
+        )
 
 
 @lru_cache(maxsize=1024)
-def _inbound(port: int) -> Route:
-    return Route("default", f"inbound|{port}||")
+def _inbound(port: int, protocol: Protocol | None) -> Route:
+    return Route("default", f"inbound|{port}||", protocol)
+
+
+@lru_cache
+def _outbound(protocol: Protocol | None) -> Route:
+    return replace(PASSTHROUGH, protocol=protocol)

@@ -95,6 +95,12 @@ class PolicyLoader:
                     snapshot.ports.items(), key=lambda item: item[0][1]
                 )
             ],
+            "translated": [
+                {"port": port, "direction": direction, "upstream_protocol": protocol}
+                for (direction, port), protocol in sorted(
+                    snapshot.translated.items(), key=lambda item: item[0][1]
+                )
+            ],
             "detection": asdict(snapshot.detection),
             "access_log": asdict(snapshot.access_log),
             "last_attempt": asdict(self.last),

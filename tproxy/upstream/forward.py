@@ -64,9 +64,9 @@ class Forward:
         A request that met a connection which the upstream was leaving is sent once more over a new one, if it may
         be: no body, and a method that bears repeating unless it is certain that nobody saw it.
         """
-        target = Target(
-            exchange.flow.original_dst, exchange.flow.protocol, source_of(exchange.flow)
-        )
+        flow = exchange.flow
+        protocol = exchange.route.protocol or flow.protocol
+        target = Target(flow.original_dst, protocol, source_of(flow))
         request = replace(request, head=_addressed(request.head, target.address))
         async with AsyncExitStack() as scope:
             try:

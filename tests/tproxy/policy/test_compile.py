@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tproxy.model.flow import Direction, Protocol
+from tproxy.model.address import Address
+from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import compiled, duration, size
 from tproxy.policy.findings import Finding
@@ -80,6 +81,22 @@ spec:
         (80, "inbound"): None,
         (80, "outbound"): None,
     }
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [
+        pytest.param(Direction.INBOUND, Protocol.HTTP1, id="declared"),
+        pytest.param(Direction.OUTBOUND, None, id="the other direction"),
+    ],
+)
+def test_a_port_s_upstream_is_asked_in_its_own_version(
+    direction: Direction, expected: Protocol | None
+) -> None:
+    port = "{port: 81, protocol: HTTP2, direction: INBOUND, upstreamProtocol: HTTP}"
+    policies = snapshot(HEAD + f"spec: {{ports: [{port}]}}\n")
+    here, there = Address("192.0.2.1", 15006), Address("192.0.2.2", 81)
+    assert policies.route(Flow(direction, here, here, there)).protocol is expected
 
 
 @pytest.mark.parametrize(
@@ -207,6 +224,12 @@ kind: AuthorizationPolicy
             "spec: {ports: [{port: 1, protocol: TCP}, {port: 1, protocol: TLS, direction: INBOUND}]}",
             "3:43 TPX0109 error $.spec.ports[1].port: port 1 is declared inbound already in $.spec.ports[0]",
             id="a port twice",
+        ),
+        pytest.param(
+            "spec: {ports: [{port: 1, protocol: TCP, upstreamProtocol: HTTP2}]}",
+            "3:41 TPX0109 error $.spec.ports[0].upstreamProtocol:"
+            " TCP cannot be translated, only HTTP, HTTP2 and GRPC can",
+            id="bytes to be translated",
         ),
     ],
 )
