@@ -85,7 +85,7 @@ class App:
         self._leaving = trio.Event()
         self._hurrying = trio.Event()
         self._register = Register()
-        self._sweeper = Sweeper(limits)
+        self._sweeper = Sweeper(limits, self._register)
         self._metrics = Metrics(self._workload(), settings.version)
         self._metrics.own.reloaded(policies.store.current.generation, policies.last.at)
         self._metrics.own.restarted(place.restarts)
@@ -192,7 +192,7 @@ class App:
         connection = HttpConnection(downstream, Http1Server(limits), limits)
         server = HttpServer(connection, answer, limits)
         try:
-            with self._sweeper.serving(server):
+            with self._register.serving(server, None):
                 await server.run()
         except ProxyError as error:
             LOG.info(

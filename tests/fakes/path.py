@@ -81,7 +81,7 @@ class Path:
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
-        departures, sweeper = Departures(), Sweeper(limits)
+        departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         for work in (departures.run, sweeper.run, self.pool.sweep):
             nursery.start_soon(work)

@@ -98,8 +98,7 @@ async def serve_http(
     connection.on_refused = partial(runtime.journal.refused, flow)
     server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
     departing = runtime.departures.watched(downstream, server.peer_left)
-    sweeping = runtime.sweeper.serving(server)
-    with runtime.register.serving(server, flow.direction), departing, sweeping:
+    with runtime.register.serving(server, flow.direction), departing:
         if leaving:
             server.leave()
         try:

@@ -1,6 +1,6 @@
-"""Which connections are open, so that a drain knows whom to tell and when it is over."""
+"""Which connections are open, so that a drain knows whom to tell, and the sweeper what to look at."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -14,7 +14,7 @@ class Register:
 
     def __init__(self) -> None:
         self._open = dict.fromkeys(Direction, 0)
-        self._servers: dict[HttpServer, Direction] = {}
+        self._servers: dict[HttpServer, Direction | None] = {}
         self._leaving: set[Direction] = set()
         self._fewer = trio.Event()
 
@@ -31,8 +31,8 @@ class Register:
                 self._fewer = trio.Event()
 
     @contextmanager
-    def serving(self, server: HttpServer, direction: Direction) -> Iterator[None]:
-        """Let a drain reach `server` for as long as the block lasts."""
+    def serving(self, server: HttpServer, direction: Direction | None) -> Iterator[None]:
+        """Let a drain and the sweeper reach `server` for as long as the block lasts; desks have no direction."""
         self._servers[server] = direction
         if direction in self._leaving:
             server.leave()
@@ -52,6 +52,11 @@ class Register:
         """Wait until no connection of these directions is open."""
         while any(self._open[each] for each in directions):
             await self._fewer.wait()
+
+    @property
+    def servers(self) -> Collection[HttpServer]:
+        """Those that serve HTTP."""
+        return self._servers.keys()
 
     @property
     def open(self) -> int:

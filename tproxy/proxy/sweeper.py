@@ -13,6 +13,7 @@ from tproxy.net.http_stream import HttpStream
 from tproxy.net.pump import Traffic
 from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.proxy.http_server import HttpServer
+from tproxy.proxy.register import Register
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,28 +29,19 @@ class _Relay:
 
 
 class Sweeper:
-    """The downstream side of a worker. What changes: which connections there are, and how long they have stood still.
+    """The downstream side of a worker. What changes: which relays there are, and how long everything has stood still.
 
     Exchanges that have not been answered yet are not looked at here but where they wait, at the upstream's side
     (`upstream.pool`): its failure becomes an answer.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._servers: dict[HttpServer, None] = {}
+    def __init__(self, limits: Limits, register: Register) -> None:
+        self._register = register
         self._relays: dict[_Relay, None] = {}
         self._heads = Standstill[HttpServer](limits.head_seconds)
         self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
         self._answers = Standstill[HttpStream](limits.stream_idle_seconds)
         self._bytes = Standstill[_Relay](limits.tcp_idle_seconds)
-
-    @contextmanager
-    def serving(self, server: HttpServer) -> Iterator[None]:
-        """Look at an HTTP connection for as long as the block lasts."""
-        self._servers[server] = None
-        try:
-            yield
-        finally:
-            del self._servers[server]
 
     @contextmanager
     def relaying(self, traffic: Traffic) -> Iterator[None]:
@@ -79,13 +71,13 @@ class Sweeper:
             relay.scope.cancel()
 
     def _reading(self) -> Iterator[HttpServer]:
-        return (server for server in self._servers if server.connection.codec.reading_head)
+        return (server for server in self._register.servers if server.connection.codec.reading_head)
 
     def _blocked(self) -> Iterator[HttpConnection]:
-        return (server.connection for server in self._servers if server.connection.blocked)
+        return (server.connection for server in self._register.servers if server.connection.blocked)
 
     def _answering(self) -> Iterator[HttpStream]:
-        for server in self._servers:
+        for server in self._register.servers:
             for stream in server.connection.streams:
                 if stream.begun and stream.failure is None:
                     yield stream
