@@ -31,6 +31,7 @@ from tproxy.net.tcp_stream import TcpStream
 from tproxy.proxy.connection import carry, turn_away
 from tproxy.proxy.http_server import Answer, HttpServer
 from tproxy.proxy.register import Register
+from tproxy.proxy.rejudge import rejudge
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.settings import Settings
@@ -97,8 +98,8 @@ class App:
         self._departures = Departures()
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, Forward(self._pool), limits),
-            overflow=pipelines(journal, turn_away_requests, limits),
+            pipelines=pipelines(journal, Forward(self._pool), policies.store, limits),
+            overflow=pipelines(journal, turn_away_requests, policies.store, limits),
             journal=journal,
             register=self._register,
             sweeper=self._sweeper,
@@ -118,6 +119,7 @@ class App:
                 self._pool.sweep,
                 self._departures.run,
                 self._sweeper.run,
+                partial(rejudge, policies=self._policies.store, register=self._register),
                 self._obey_signals,
             ):
                 nursery.start_soon(work)

@@ -22,6 +22,7 @@ from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.overload import turn_away
 from tproxy.filters.pipelines import pipelines
 from tproxy.model.address import Address
+from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field
 from tproxy.model.identity import Workload
@@ -87,8 +88,8 @@ class Path:
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
-            pipelines=pipelines(journal, Forward(self.pool), limits),
-            overflow=pipelines(journal, turn_away, limits),
+            pipelines=pipelines(journal, Forward(self.pool), policies, limits),
+            overflow=pipelines(journal, turn_away, policies, limits),
             journal=journal,
             register=self.servers,
             sweeper=sweeper,
@@ -169,10 +170,10 @@ class Path:
         return near
 
     async def _relay(self, far: TcpStream, flow: Flow) -> None:
-        route = self.runtime.policies.current.route(flow)
+        exchange = Exchange(flow, self.runtime.policies.current.route(flow), generation=1)
         try:
             with self._cancellable(), self.runtime.journal.connection(flow):
-                await relay_opaque(far, flow, route, self.runtime)
+                await relay_opaque(far, exchange, self.runtime)
         finally:
             far.close()
 

@@ -180,7 +180,7 @@ def _all_limits(options: dict[str, Any]) -> Limits:
 def _run(settings: Settings) -> int:
     """Say in one line what keeps the sidecar from starting."""
     try:
-        policies = PolicyLoader(settings.policies)
+        policies = PolicyLoader(settings.policies, settings.workload)
     except BadPolicies as error:
         LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
         return BAD_POLICIES

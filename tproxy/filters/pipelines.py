@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tproxy.filters.access_log import AccessLog
+from tproxy.filters.authorize import Authorize
 from tproxy.filters.filter import chained
 from tproxy.filters.overload import OverloadFilter
 from tproxy.filters.rescue import rescue
@@ -10,14 +11,18 @@ from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
 from tproxy.model.limits import Limits
 from tproxy.stores.journal import Journal
+from tproxy.stores.policy_store import PolicyStore
 
 
-def pipelines(journal: Journal, forward: Handler, limits: Limits) -> Mapping[Direction, Handler]:
+def pipelines(
+    journal: Journal, forward: Handler, policies: PolicyStore, limits: Limits
+) -> Mapping[Direction, Handler]:
     """Build what every exchange passes, outermost first."""
     features = (
         AccessLog(journal),  # sees everything, the proxy's own replies included
         rescue,  # whatever the features below raise becomes a reply that the log has seen
         OverloadFilter(limits.exchanges),  # before anything that costs more than to say no
+        Authorize(policies),  # before anything that another could make us do
     )
     handler = chained(features, forward)
     return {Direction.INBOUND: handler, Direction.OUTBOUND: handler}

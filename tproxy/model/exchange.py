@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.route import Route
@@ -15,6 +16,12 @@ class Exchange:
 
     flow: Flow
     route: Route
+    decision: Decision = ALLOWED
+    """What the policies said as it began."""
+    path: bytes | None = None
+    """The path that they read, and that is sent on, where it is not the one that was received."""
+    generation: int = 0
+    """Of those policies."""
 
 
 Scope = AbstractAsyncContextManager

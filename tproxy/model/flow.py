@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 
 from tproxy.model.address import Address
+from tproxy.model.identity import Peer
 
 
 class Direction(StrEnum):
@@ -66,6 +67,8 @@ class Flow:
     """Where the connection was going when the kernel redirected it."""
     sniffed: Sniffed = Sniffed(Protocol.OPAQUE, Detection.DECLARED)
     detect_seconds: float = 0.0
+    identity: Peer | None = None
+    """Who the peer has proven to be; None on plaintext."""
 
     def known_as(self, sniffed: Sniffed, seconds: float) -> Self:
         """Return this flow with its protocol known."""

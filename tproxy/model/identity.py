@@ -9,6 +9,30 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """The authenticated other end of a connection: what its SPIFFE id says, in Istio's shape."""
+
+    trust_domain: str
+    namespace: str
+    service_account: str
+
+    @property
+    def principal(self) -> str:
+        """The id without its scheme, as policies write it."""
+        return f"{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
+
+    @classmethod
+    def parse(cls, principal: str) -> Self:
+        """Read `cluster.local/ns/foo/sa/bar`; ValueError when it is none."""
+        match principal.split("/"):
+            case [trust_domain, "ns", namespace, "sa", service_account] if all(
+                (trust_domain, namespace, service_account)
+            ):
+                return cls(trust_domain, namespace, service_account)
+        raise ValueError(f"{principal!r} is no principal, write TRUST_DOMAIN/ns/NAMESPACE/sa/NAME")
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One workload: this sidecar's own, or the peer's as far as it is known."""
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
 from tproxy.policy.findings import Code, Finding, Path, did_you_mean
 from tproxy.policy.nodes import Node
+from tproxy.policy.schema import NOT_IMPLEMENTED
+
+EMPTY = "an empty list would mean anything at all: name what is meant, or leave the field out"
 
 Expected = Any
 """A type as the schema writes it: a Struct class, `tuple[X, ...]`, `dict[str, X]`, or anything msgspec converts."""
@@ -15,15 +19,47 @@ Expected = Any
 
 def check(file: str, node: Node, expected: Expected, path: Path = ()) -> Iterator[Finding]:
     """Compare `node` with `expected`, and all that it holds."""
+    expected, least = _shape(expected)
     origin: object = get_origin(expected)
-    if isinstance(expected, type) and issubclass(expected, msgspec.Struct):
+    if _is_struct(expected):
         yield from _check_struct(file, node, expected, path)
     elif origin is tuple:
         yield from _check_items(file, node, get_args(expected)[0], path)
+        if node.value == () and least:
+            yield Finding(file, node.mark, Code.WRONG_TYPE, path, EMPTY)
     elif origin is dict:
         yield from _check_values(file, node, get_args(expected)[1], path)
     else:
         yield from _check_leaf(file, node, expected, path)
+
+
+def _shape(expected: Expected) -> tuple[Expected, int]:
+    """Take a list or mapping out of what stands around it, and say how many items it must have.
+
+    Nothing (`null`) is no list: the author of `paths:` with nothing below it did not mean every path.
+    """
+    origin: object = get_origin(expected)
+    if origin is UnionType:
+        shapes = [each for each in get_args(expected) if each is not type(None)]
+        if len(shapes) == 1 and _is_shape(shapes[0]):
+            return _shape(shapes[0])
+    if origin is Annotated and _is_shape(expected):
+        inner, meta = get_args(expected)
+        return inner, meta.min_length or 0
+    return expected, 0
+
+
+def _is_shape(expected: Expected) -> bool:
+    """Whether it is a mapping or a list, for whose parts findings have places of their own."""
+    origin: object = get_origin(expected)
+    if origin is Annotated:
+        inner: object = get_origin(get_args(expected)[0])
+        return inner is tuple
+    return _is_struct(expected)
+
+
+def _is_struct(expected: Expected) -> bool:
+    return isinstance(expected, type) and issubclass(expected, msgspec.Struct)
 
 
 def _check_struct(
@@ -39,6 +75,9 @@ def _check_struct(
     for key, value in node.value.items():
         if key in fields:
             yield from check(file, value, fields[key].type, (*path, key))
+        elif key in NOT_IMPLEMENTED:
+            message = f"{key!r} is not supported by this version, {NOT_IMPLEMENTED[key]}"
+            yield Finding(file, node.keys[key], Code.UNKNOWN_FIELD, (*path, key), message)
         elif key != tag:
             hint = did_you_mean(key, fields) or f", known are {', '.join(fields)}"
             message = f"unknown field {key!r}{hint}"

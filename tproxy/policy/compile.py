@@ -1,15 +1,41 @@
 """From policy files to the snapshot that the data path asks; nothing of them is taken unless all of it holds."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import assert_never
 
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import UNKNOWN, Workload
-from tproxy.policy.findings import Code, Finding
+from tproxy.policy.authentication import authentication
+from tproxy.policy.authentication import mistakes as authentication_mistakes
+from tproxy.policy.authorize import (
+    Authorizer,
+    CompiledRule,
+    Policies,
+    narrowing,
+    path_ports,
+    widening,
+)
+from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
-from tproxy.policy.schema import PortSpec, WorkloadSpec
+from tproxy.policy.rules import RuleCompiler
+from tproxy.policy.schema import (
+    Action,
+    AuthorizationPolicy,
+    DefaultAction,
+    PeerAuthentication,
+    PortSpec,
+    ProxyConfig,
+    ProxyConfigSpec,
+    WorkloadSpec,
+)
+from tproxy.policy.scope import Scope
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
+
+NOBODY = Workload()
 
 LONGEST_DETECTION = 60.0
 """Seconds that a connection may stay undecided: clients give up earlier."""
@@ -26,16 +52,122 @@ _SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>B|KiB|MiB|)")
 _BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
-def compiled(files: Sequence[SourceFile], generation: int) -> Snapshot | tuple[Finding, ...]:
-    """Make the snapshot that `files` ask for, or return every mistake that is found in them."""
+def compiled(
+    files: Sequence[SourceFile], generation: int, workload: Workload = NOBODY
+) -> Snapshot | tuple[Finding, ...]:
+    """Make the snapshot that `files` ask for, or return every mistake that is found in them.
+
+    `workload` is what the proxy's options say of it, where the files are silent.
+    """
     documents, findings = load(files)
-    findings.extend(_surplus(documents))
-    for document in documents:
+    kinds = _by_kind(documents)
+    findings.extend(_surplus(kinds.proxy))
+    for document in kinds.proxy:
         findings.extend(_mistakes(document))
-    if findings:
-        order = {source.name: place for place, source in enumerate(files)}
-        return tuple(sorted(findings, key=lambda each: (order[each.file], each.mark)))
-    return _snapshot(documents[0], generation) if documents else Snapshot(generation)
+    config = _spec(kinds.proxy[0]) if kinds.proxy else ProxyConfigSpec()
+    scope = Scope(_workload(config.workload).or_else(workload), config.root_namespace)
+    findings.extend(scope.findings(documents))
+    findings.extend(authentication_mistakes(kinds.authentication, scope))
+    rules = _rules(kinds.authorization, scope, findings)
+    order = {source.name: place for place, source in enumerate(files)}
+    told = tuple(sorted(findings, key=lambda each: (order[each.file], each.mark)))
+    if any(finding.severity is Severity.ERROR for finding in told):
+        return told
+    return Snapshot(
+        generation,
+        workload=_workload(config.workload),
+        ports=_ports(config.ports),
+        translated=_translated(config.ports),
+        detection=DetectionSettings(
+            seconds=_timeout(config.detection.timeout), bytes=_max_bytes(config.detection.max_bytes)
+        ),
+        access_log=AccessLogSettings(
+            enabled=config.telemetry.access_log.enabled, format=config.telemetry.access_log.format
+        ),
+        authorizer=_authorizer(config, rules),
+        authentication=authentication(kinds.authentication, scope),
+        normalization=config.path_normalization,
+        findings=told,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """The documents of each kind."""
+
+    proxy: list[Document]
+    authorization: list[Document]
+    authentication: list[Document]
+
+
+def _by_kind(documents: Sequence[Document]) -> _Kinds:
+    kinds = _Kinds([], [], [])
+    for document in documents:
+        match document.config:
+            case ProxyConfig():
+                kinds.proxy.append(document)
+            case AuthorizationPolicy():
+                kinds.authorization.append(document)
+            case PeerAuthentication():
+                kinds.authentication.append(document)
+            case _:
+                assert_never(document.config)
+    return kinds
+
+
+DRY_RUN = "istio.io/dry-run"
+
+
+@dataclass(slots=True)
+class _Rules:
+    """The rules about the workload, by what they do. What changes: they are gathered."""
+
+    by_action: dict[tuple[bool, Action], list[CompiledRule]]
+    policies: set[tuple[bool, Action]]
+    """Which kinds of policies there are, be it without rules."""
+
+
+def _rules(documents: Sequence[Document], scope: Scope, findings: list[Finding]) -> _Rules:
+    gathered = _Rules(defaultdict(list), set())
+    for document in documents:
+        assert isinstance(document.config, AuthorizationPolicy), "the kinds were told apart"
+        compiler = RuleCompiler(document, scope.namespace_of(document.config))
+        rules = compiler.rules()
+        tried = _dry_run(document, findings)
+        findings.extend(compiler.findings)
+        if scope.selects(document.config):
+            kind = (tried, document.config.spec.action)
+            gathered.policies.add(kind)
+            gathered.by_action[kind].extend(rules)
+    return gathered
+
+
+def _dry_run(document: Document, findings: list[Finding]) -> bool:
+    value = document.config.metadata.annotations.get(DRY_RUN, "false")
+    if value not in ("true", "false"):
+        path = ("metadata", "annotations", DRY_RUN)
+        findings.append(document.finding(Code.BAD_VALUE, path, f"{value!r} is not true or false"))
+    return value == "true"
+
+
+def _authorizer(config: ProxyConfigSpec, rules: _Rules) -> Authorizer:
+    def policies(*, tried: bool) -> Policies:
+        return Policies(
+            deny=widening(rules.by_action[tried, Action.DENY]),
+            allow=narrowing(rules.by_action[tried, Action.ALLOW]),
+            guarded=(tried, Action.ALLOW) in rules.policies,
+        )
+
+    every = [rule for of_one in rules.by_action.values() for rule in of_one]
+    return Authorizer(
+        enforced=policies(tried=False),
+        tried=policies(tried=True) if any(tried for tried, _ in rules.policies) else None,
+        audit=widening(rules.by_action[False, Action.AUDIT]),
+        default=config.default_action,
+        probes=frozenset((probe.port, probe.path.encode()) for probe in config.probes),
+        path_ports=path_ports(every),
+        silent=not rules.policies and config.default_action is DefaultAction.ALLOW,
+    )
 
 
 def duration(text: str) -> float:
@@ -69,7 +201,7 @@ def _mistakes(document: Document) -> Iterator[Finding]:
 
 
 def _detection_mistakes(document: Document) -> Iterator[Finding]:
-    spec = document.config.spec.detection
+    spec = _spec(document).detection
     try:
         _timeout(spec.timeout)
     except ValueError as error:
@@ -78,6 +210,11 @@ def _detection_mistakes(document: Document) -> Iterator[Finding]:
         _max_bytes(spec.max_bytes)
     except ValueError as error:
         yield document.finding(Code.BAD_VALUE, ("spec", "detection", "maxBytes"), str(error))
+
+
+def _spec(document: Document) -> ProxyConfigSpec:
+    assert isinstance(document.config, ProxyConfig), "the kinds were told apart"
+    return document.config.spec
 
 
 def _timeout(text: str | None) -> float:
@@ -96,7 +233,7 @@ def _max_bytes(value: int | str | None) -> int:
 
 def _port_mistakes(document: Document) -> Iterator[Finding]:
     taken: dict[tuple[Direction, int], int] = {}
-    for index, spec in enumerate(document.config.spec.ports):
+    for index, spec in enumerate(_spec(document).ports):
         for direction in _directions(spec):
             first = taken.setdefault((direction, spec.port), index)
             if first != index:
@@ -108,7 +245,7 @@ def _port_mistakes(document: Document) -> Iterator[Finding]:
 
 
 def _translation_mistakes(document: Document) -> Iterator[Finding]:
-    for index, spec in enumerate(document.config.spec.ports):
+    for index, spec in enumerate(_spec(document).ports):
         if spec.upstream_protocol and spec.protocol.carried_as not in HTTP:
             message = f"{spec.protocol} cannot be translated, only HTTP, HTTP2 and GRPC can"
             yield document.finding(
@@ -118,21 +255,6 @@ def _translation_mistakes(document: Document) -> Iterator[Finding]:
 
 def _directions(spec: PortSpec) -> Sequence[Direction]:
     return tuple(Direction) if spec.direction is None else (spec.direction.direction,)
-
-
-def _snapshot(document: Document, generation: int) -> Snapshot:
-    spec = document.config.spec
-    access_log = spec.telemetry.access_log
-    return Snapshot(
-        generation,
-        workload=_workload(spec.workload),
-        ports=_ports(spec.ports),
-        translated=_translated(spec.ports),
-        detection=DetectionSettings(
-            seconds=_timeout(spec.detection.timeout), bytes=_max_bytes(spec.detection.max_bytes)
-        ),
-        access_log=AccessLogSettings(enabled=access_log.enabled, format=access_log.format),
-    )
 
 
 def _workload(spec: WorkloadSpec) -> Workload:

@@ -30,6 +30,38 @@ class Code(StrEnum):
     """Of the right type, but without a meaning: `timeout: soon`."""
     CONFLICT = "TPX0109"
     """Two statements that cannot both hold."""
+    FOREIGN_NAMESPACE = "TPX0110"
+    """A policy about other workloads."""
+    OR_INSTEAD_OF_AND = "TPX0201"
+    """A rule with only `from` beside one with only `to`: two alternatives where one rule was meant."""
+    WILDCARD = "TPX0202"
+    """A `*` where it would be taken literally."""
+    HTTP_FIELD_WITHOUT_PORT = "TPX0203"
+    """A DENY by HTTP fields on every port, which denies all that is not HTTP."""
+    HTTP_FIELD_ON_TCP_PORT = "TPX0204"
+    NEGATIVE_IN_ALLOW = "TPX0205"
+    IDENTITY_WITHOUT_STRICT = "TPX0206"
+    """Principals where plaintext is taken too, on which there are none."""
+    HOST_WITH_PORT = "TPX0207"
+    PREFIX_WITHOUT_SLASH = "TPX0208"
+    """`/foo*`, which is about `/foobar` too."""
+    PATH_NEVER_MATCHES = "TPX0209"
+    """A path that is not in the form that paths are brought into."""
+    ESCAPE_IN_PATH = "TPX0210"
+    SELECTS_NOTHING = "TPX0215"
+    ONLY_DENY = "TPX0219"
+    """Nothing but DENY: everything else is open."""
+    PRINCIPAL_WITH_SCHEME = "TPX0220"
+
+
+class Severity(StrEnum):
+    """What a finding does."""
+
+    ERROR = "error"
+    """The files are not used."""
+    WARNING = "warning"
+    """They are, and hardly mean what their author thinks."""
+    INFO = "info"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,18 +74,19 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One mistake; any of them keeps the files from being used."""
+    """One mistake, or what looks like one."""
 
     file: str
     mark: Mark
     code: Code
     path: Path
     message: str
+    severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
         """`file:line:col TPX0103 error $.spec.port: …`, which editors and CI can follow."""
         place = f"{self.file}:{self.mark.line}:{self.mark.column}"
-        return _bounded(f"{place} {self.code} error {written(self.path)}: {self.message}")
+        return _bounded(f"{place} {self.code} {self.severity} {written(self.path)}: {self.message}")
 
 
 def written(path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tproxy.policy.check import check
-from tproxy.policy.findings import Code, Finding, Path, did_you_mean
+from tproxy.policy.findings import Code, Finding, Path, Severity, did_you_mean
 from tproxy.policy.nodes import Node, SourceFile, read
 from tproxy.policy.schema import FOREIGN_GROUPS, KINDS, Config
 
@@ -19,9 +19,11 @@ class Document:
     config: Config
     node: Node
 
-    def finding(self, code: Code, path: Path, message: str) -> Finding:
+    def finding(
+        self, code: Code, path: Path, message: str, *, severity: Severity = Severity.ERROR
+    ) -> Finding:
         """Report a mistake at `path`."""
-        return Finding(self.file, self.node.nearest(path), code, path, message)
+        return Finding(self.file, self.node.nearest(path), code, path, message, severity)
 
 
 def load(files: Sequence[SourceFile]) -> tuple[list[Document], list[Finding]]:

@@ -121,8 +121,43 @@ class TelemetrySpec(_Spec, frozen=True):
     access_log: AccessLogSpec = AccessLogSpec()
 
 
+class DefaultAction(StrEnum):
+    """What happens to requests that no ALLOW policy is about."""
+
+    ALLOW = "ALLOW"
+    AUDIT = "AUDIT"
+    """Allowed, and marked in the log."""
+    DENY = "DENY"
+
+
+class PathNormalization(StrEnum):
+    """How request paths are brought into one form before policies read them: Istio's modes."""
+
+    NONE = "NONE"
+    BASE = "BASE"
+    """RFC 3986: dot segments are resolved, escaped unreserved characters decoded; a backslash is a slash."""
+    MERGE_SLASHES = "MERGE_SLASHES"
+    """And slashes in a row become one."""
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+    """And escaped slashes and backslashes are decoded first."""
+
+
+class ProbeSpec(_Spec, frozen=True):
+    """A health check that no policy refuses: its path, without a query, on one port."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    path: Annotated[str, msgspec.Meta(pattern="^/")]
+
+
 class ProxyConfigSpec(_Spec, frozen=True):
     """How this one sidecar works."""
+
+    root_namespace: Name = "istio-system"
+    """Policies of this namespace are about every workload."""
+    default_action: DefaultAction = DefaultAction.ALLOW
+    path_normalization: PathNormalization = PathNormalization.MERGE_SLASHES
+    """It applies on ports where a policy reads paths; elsewhere bytes pass untouched."""
+    probes: tuple[ProbeSpec, ...] = ()
 
     workload: WorkloadSpec = WorkloadSpec()
     ports: tuple[PortSpec, ...] = ()
@@ -138,11 +173,159 @@ class ProxyConfig(_Spec, frozen=True, tag_field="kind", tag="ProxyConfig"):
     metadata: Metadata = Metadata()
 
 
-Config = ProxyConfig
+Values = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+"""Any of these: exact, `prefix*`, `*suffix`, or `*` for anything that is there. An empty list would mean anything at all."""
+
+
+class Selector(_Spec, frozen=True):
+    """Which workloads: those that have all of these labels."""
+
+    match_labels: dict[str, str] = {}
+
+
+class Source(_Spec, frozen=True):
+    """Who asks. Several fields are all meant; the `not…` forms refuse any of their values."""
+
+    principals: Values | None = None
+    """`cluster.local/ns/foo/sa/bar`, proven by mutual TLS."""
+    not_principals: Values | None = None
+    namespaces: Values | None = None
+    not_namespaces: Values | None = None
+    service_accounts: Values | None = None
+    """`foo/bar`, or `bar` of the policy's own namespace."""
+    not_service_accounts: Values | None = None
+    ip_blocks: Values | None = None
+    """Addresses or networks (`192.0.2.0/24`) of whoever dialled."""
+    not_ip_blocks: Values | None = None
+    remote_ip_blocks: Values | None = None
+    """The same of the last address in `x-forwarded-for`, or without one of whoever dialled."""
+    not_remote_ip_blocks: Values | None = None
+
+
+class From(_Spec, frozen=True):
+    """One alternative of who asks."""
+
+    source: Source
+
+
+class Operation(_Spec, frozen=True):
+    """What is asked. On a connection that is not HTTP there are only ports."""
+
+    hosts: Values | None = None
+    """Without regard to case, and to the port unless one is given."""
+    not_hosts: Values | None = None
+    ports: Values | None = None
+    """Of the workload, not of a service: `"8080"`."""
+    not_ports: Values | None = None
+    methods: Values | None = None
+    not_methods: Values | None = None
+    paths: Values | None = None
+    """Normalised and without their query; `{*}` is one segment, `{**}` any number at the end."""
+    not_paths: Values | None = None
+
+
+class To(_Spec, frozen=True):
+    """One alternative of what is asked."""
+
+    operation: Operation
+
+
+class Condition(_Spec, frozen=True):
+    """A further condition."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1)]
+    """`request.headers[NAME]`, `source.ip`, `remote.ip`, `source.namespace`, `source.principal`,
+    `source.serviceAccount`, `destination.ip`, `destination.port` or `connection.sni`."""
+    values: Values | None = None
+    not_values: Values | None = None
+
+
+class Rule(_Spec, frozen=True, rename={"from_": "from"}):
+    """Who asks what, under which conditions: all three must hold, and a list that is left out always does."""
+
+    from_: Annotated[tuple[From, ...], msgspec.Meta(min_length=1)] | None = None
+    to: Annotated[tuple[To, ...], msgspec.Meta(min_length=1)] | None = None
+    when: Annotated[tuple[Condition, ...], msgspec.Meta(min_length=1)] | None = None
+
+
+class Action(StrEnum):
+    """What becomes of a request that a rule matches."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    AUDIT = "AUDIT"
+
+
+class AuthorizationPolicySpec(_Spec, frozen=True):
+    """Whose requests are allowed or denied; deny wins."""
+
+    selector: Selector | None = None
+    action: Action = Action.ALLOW
+    rules: tuple[Rule, ...] | None = None
+    """Any of them. ALLOW without any allows nothing."""
+
+
+class AuthorizationPolicy(_Spec, frozen=True, tag_field="kind", tag="AuthorizationPolicy"):
+    """Istio's `security.istio.io/v1`."""
+
+    api_version: str
+    spec: AuthorizationPolicySpec
+    metadata: Metadata
+
+
+class MutualTlsMode(StrEnum):
+    """Whether connections must be mutual TLS."""
+
+    UNSET = "UNSET"
+    DISABLE = "DISABLE"
+    PERMISSIVE = "PERMISSIVE"
+    STRICT = "STRICT"
+
+
+class MutualTls(_Spec, frozen=True):
+    """The mode of a workload or a port."""
+
+    mode: MutualTlsMode = MutualTlsMode.UNSET
+
+
+class PeerAuthenticationSpec(_Spec, frozen=True):
+    """Which connections must prove who dials."""
+
+    selector: Selector | None = None
+    mtls: MutualTls | None = None
+    port_level_mtls: dict[str, MutualTls] = {}
+
+
+class PeerAuthentication(_Spec, frozen=True, tag_field="kind", tag="PeerAuthentication"):
+    """Istio's `security.istio.io/v1`."""
+
+    api_version: str
+    spec: PeerAuthenticationSpec
+    metadata: Metadata
+
+
+Config = ProxyConfig | AuthorizationPolicy | PeerAuthentication
 """Any object that a policy file can hold: the union of the kinds, told apart by `kind`."""
 
-KINDS: dict[tuple[str, str], type[Config]] = {("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig}
+_ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+
+KINDS: dict[tuple[str, str], type[Config]] = {
+    ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
+    **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
+    **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},
+}
 """The kinds that are supported, by `apiVersion` and `kind`."""
+
+NOT_IMPLEMENTED: dict[str, str] = {
+    "requestPrincipals": "tokens are not verified",
+    "notRequestPrincipals": "tokens are not verified",
+    "targetRef": "select by labels",
+    "targetRefs": "select by labels",
+    "provider": "no external authorizer is asked",
+    "trustDomains": "write principals",
+    "notTrustDomains": "write notPrincipals",
+}
+"""Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
 
 FOREIGN_GROUPS = (
     "security.istio.io/",

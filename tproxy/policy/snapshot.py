@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from tproxy.model.decision import Decision
+from tproxy.model.decision import ALLOWED, Decision, Reason
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.route import Route
-from tproxy.policy.schema import LogFormat
+from tproxy.policy.authentication import Authentication
+from tproxy.policy.authorize import Authorizer
+from tproxy.policy.findings import Finding
+from tproxy.policy.paths import Ambiguous, normalised
+from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
 
-DEFAULT_ALLOW = Decision(allowed=True, by="default-allow")
 PASSTHROUGH = Route("allow_any", "PassthroughCluster")
+
+UNREADABLE = Decision(allowed=False, reason=Reason.AMBIGUOUS_PATH)
 
 _LIMITS = Limits()
 
@@ -45,14 +50,42 @@ class Snapshot:
     """Ports whose upstreams are asked in a fixed HTTP version, whichever the downstream speaks."""
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
+    authorizer: Authorizer = field(default_factory=Authorizer)
+    authentication: Authentication = field(default_factory=Authentication)
+    normalization: PathNormalization = PathNormalization.MERGE_SLASHES
+    findings: tuple[Finding, ...] = ()
+    """What is worth a look, and no mistake."""
 
     def declared(self, direction: Direction, port: int) -> Protocol | None:
         """Return the protocol that connections to `port` are known to speak, or None: sniff."""
         return self.ports.get((direction, port))
 
-    def admit(self, flow: Flow) -> Decision:  # noqa: ARG002 - no policy tells flows apart
-        """Decide whether `flow` may go on."""
-        return DEFAULT_ALLOW
+    def must_prove_itself(self, flow: Flow) -> bool:
+        """Whether a connection is refused because it is plaintext where mutual TLS is demanded."""
+        if flow.direction is Direction.OUTBOUND or flow.identity is not None:
+            return False
+        return self.authentication.of(flow.original_dst.port) is MutualTlsMode.STRICT
+
+    def admit(self, flow: Flow) -> Decision:
+        """Decide whether a connection that is no HTTP may go on; what leaves the application always may."""
+        return ALLOWED if flow.direction is Direction.OUTBOUND else self.authorizer.decide(flow)
+
+    def judge(self, flow: Flow, head: RequestHead) -> tuple[Decision, bytes | None]:
+        """Decide whether a request may go on, and in which form of its path where that is another one.
+
+        Paths are brought into one form where a policy reads them; elsewhere they pass as they are.
+        """
+        if flow.direction is Direction.OUTBOUND:
+            return ALLOWED, None
+        if not self.authorizer.reads_paths(flow.original_dst.port):
+            return self.authorizer.decide(flow, head), None
+        try:
+            path = normalised(head.path, self.normalization)
+        except Ambiguous:
+            return UNREADABLE, None
+        if path == head.path:
+            return self.authorizer.decide(flow, head), None
+        return self.authorizer.decide(flow, replace(head, path=path)), path
 
     def route(self, flow: Flow, head: RequestHead | None = None) -> Route:  # noqa: ARG002 - no route depends on it
         """Choose the way of a request, or of a connection carried as bytes."""

@@ -20,6 +20,11 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.tcp import relay_opaque
 from tproxy.sniff.server_first import SERVER_FIRST_PORTS
 
+UNPROVEN = ProxyError(
+    ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
+)
+"""A peer that does not prove who it is where PeerAuthentication is STRICT, in Envoy's words and in ours."""
+
 TURN_AWAY_SECONDS = 2.0
 """How long a connection that is turned away may take to be told so."""
 
@@ -34,16 +39,29 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
     snapshot = runtime.policies.current
     flow = await _sniffed(downstream, flow, snapshot)
     with runtime.journal.connection(flow):
-        decision = snapshot.admit(flow)
-        if not decision.allowed:
-            runtime.journal.refused(flow, Denied(ResponseFlag.DENIED, decision.by))
+        if snapshot.must_prove_itself(flow):
+            runtime.journal.refused(flow, UNPROVEN)
+            downstream.reset()
             return
         match flow.protocol:
             case Protocol.HTTP1 | Protocol.HTTP2:
                 await serve_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
                 if flow.sniffed.detection is not Detection.CLOSED:
-                    await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
+                    await _carry_bytes(downstream, flow, snapshot, runtime)
+
+
+async def _carry_bytes(
+    downstream: TcpStream, flow: Flow, snapshot: Snapshot, runtime: Runtime
+) -> None:
+    """Carry a connection that is no HTTP, if policies admit it; requests are judged one by one instead."""
+    decision = snapshot.admit(flow)
+    if not decision.allowed:
+        runtime.journal.refused(flow, Denied(ResponseFlag.DENIED, decision.details), decision)
+        downstream.reset()
+        return
+    exchange = Exchange(flow, snapshot.route(flow), decision, generation=snapshot.generation)
+    await relay_opaque(downstream, exchange, runtime)
 
 
 async def turn_away(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
@@ -109,5 +127,7 @@ async def serve_http(
 
 def _answer(flow: Flow, runtime: Runtime, request: Request) -> Scope[Response]:
     """Send a request through its pipeline, under the policies that are in force as it begins."""
-    route = runtime.policies.current.route(flow)
-    return runtime.pipelines[flow.direction](Exchange(flow, route), request)
+    snapshot = runtime.policies.current
+    decision, path = snapshot.judge(flow, request.head)
+    exchange = Exchange(flow, snapshot.route(flow), decision, path, snapshot.generation)
+    return runtime.pipelines[flow.direction](exchange, request)

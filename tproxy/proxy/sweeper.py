@@ -1,35 +1,22 @@
 """End what peers let stand still: looked at once a second, so that nothing that moves waits under a time-out of its own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import trio
 
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import stream_idle
+from tproxy.model.outcome import ProxyError, ResponseFlag, stream_idle
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.http_stream import HttpStream
-from tproxy.net.pump import Traffic
 from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.proxy.http_server import HttpServer
-from tproxy.proxy.register import Register
+from tproxy.proxy.register import Register, Relay
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Relay:
-    """A connection carried as bytes, and what ends it."""
-
-    traffic: Traffic
-    scope: trio.CancelScope
-
-    @property
-    def progress(self) -> int:
-        return self.traffic.received.bytes + self.traffic.sent.bytes
+IDLE = ProxyError(ResponseFlag.IDLE_TIMEOUT, "tcp_session_idle_timeout")
 
 
 class Sweeper:
-    """The downstream side of a worker. What changes: which relays there are, and how long everything has stood still.
+    """The downstream side of a worker. What changes: how long everything has stood still.
 
     Exchanges that have not been answered yet are not looked at here but where they wait, at the upstream's side
     (`upstream.pool`): its failure becomes an answer.
@@ -37,22 +24,10 @@ class Sweeper:
 
     def __init__(self, limits: Limits, register: Register) -> None:
         self._register = register
-        self._relays: dict[_Relay, None] = {}
         self._heads = Standstill[HttpServer](limits.head_seconds)
         self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
         self._answers = Standstill[HttpStream](limits.stream_idle_seconds)
-        self._bytes = Standstill[_Relay](limits.tcp_idle_seconds)
-
-    @contextmanager
-    def relaying(self, traffic: Traffic) -> Iterator[None]:
-        """Leave the block once no byte has moved for too long."""
-        with trio.CancelScope() as scope:
-            relay = _Relay(traffic, scope)
-            self._relays[relay] = None
-            try:
-                yield
-            finally:
-                del self._relays[relay]
+        self._bytes = Standstill[Relay](limits.tcp_idle_seconds)
 
     async def run(self) -> None:
         """Look once a second until cancelled."""
@@ -67,8 +42,8 @@ class Sweeper:
             connection.abandon(stream_idle(request_whole=True))
         for stream in self._answers.look(self._answering(), now):
             stream.stall()
-        for relay in self._bytes.look(self._relays, now):
-            relay.scope.cancel()
+        for relay in self._bytes.look(self._register.relays, now):
+            relay.end(IDLE)
 
     def _reading(self) -> Iterator[HttpServer]:
         return (server for server in self._register.servers if server.connection.codec.reading_head)

@@ -2,10 +2,10 @@
 
 import trio
 
-from tproxy.model.flow import Flow
+from tproxy.model.exchange import Exchange
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, UpstreamError
-from tproxy.model.route import Route
-from tproxy.net.pump import RelayEnd, Traffic, relay
+from tproxy.net.pump import RelayEnd, Traffic
+from tproxy.net.pump import relay as pumped
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.proxy.runtime import Runtime
 from tproxy.stores.journal import Relayed
@@ -18,13 +18,13 @@ FAILURES = {
     ),
     RelayEnd.UPSTREAM_BROKE: UpstreamError(ResponseFlag.UPSTREAM_RESET, "upstream_remote_reset"),
 }
-IDLE = ProxyError(ResponseFlag.IDLE_TIMEOUT, "tcp_session_idle_timeout")
 CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 """The proxy's time was over before the connection's."""
 
 
-async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime: Runtime) -> None:
+async def relay_opaque(downstream: TcpStream, exchange: Exchange, runtime: Runtime) -> None:
     """Carry bytes both ways until both sides have ended; what breaks on one side breaks on the other."""
+    flow = exchange.flow
     series = runtime.journal.relaying(flow)
     traffic = Traffic()
     began = trio.current_time()
@@ -32,23 +32,27 @@ async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime:
     upstream: TcpStream | None = None
     try:
         upstream = await connect(flow.original_dst, source_of(flow), runtime.limits)
-        failure = await _carried(downstream, upstream, traffic, runtime)
+        with runtime.register.relaying(flow, traffic) as relay:
+            end = await pumped(
+                downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
+            )
+            failure = FAILURES[end]
+        if relay.ended_by is not None:
+            failure = relay.ended_by
+            _reset(downstream, upstream)
     except UpstreamError as error:
         failure = error
         downstream.reset()
     except BaseException:  # cancelled: an end would let what was carried so far pass for all of it
         failure = CUT_OFF
-        downstream.reset()
-        if upstream is not None:
-            upstream.reset()
+        _reset(downstream, upstream)
         raise
     finally:
         series.received += traffic.received.bytes
         series.sent += traffic.sent.bytes
         runtime.journal.relayed(
             Relayed(
-                flow,
-                route,
+                exchange,
                 traffic.received.bytes,
                 traffic.sent.bytes,
                 trio.current_time() - began,
@@ -61,14 +65,7 @@ async def relay_opaque(downstream: TcpStream, flow: Flow, route: Route, runtime:
             upstream.close()
 
 
-async def _carried(
-    downstream: TcpStream, upstream: TcpStream, traffic: Traffic, runtime: Runtime
-) -> ProxyError | None:
-    with runtime.sweeper.relaying(traffic):
-        end = await relay(
-            downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
-        )
-        return FAILURES[end]
-    downstream.reset()
-    upstream.reset()
-    return IDLE
+def _reset(*streams: TcpStream | None) -> None:
+    for stream in streams:
+        if stream is not None:
+            stream.reset()

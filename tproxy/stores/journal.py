@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tproxy.model.address import Address
+from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import ProxyError, ResponseFlag
-from tproxy.model.route import Route
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
@@ -41,8 +41,7 @@ class Told:
 class Relayed:
     """One connection that was carried as bytes and has ended."""
 
-    flow: Flow
-    route: Route
+    exchange: Exchange
     received: int
     sent: int
     seconds: float
@@ -81,6 +80,7 @@ class Journal:
     def exchange(self, told: Told) -> None:
         """Record one request and its response, or what became of them."""
         request, response = told.request, told.response
+        self._metrics.own.decided(told.exchange.decision)
         status, flag, details, cause = _ending(response, told.failure)
         received, sent = request.body.size, response.body.size if response else 0
         self._metrics.request_series(
@@ -107,13 +107,16 @@ class Journal:
                 upstream_local=response.upstream_local if response else None,
                 route=told.exchange.route,
                 trace=told.trace,
-                policy_generation=self._policies.current.generation,
+                decision=told.exchange.decision,
+                normalized_path=told.exchange.path,
+                policy_generation=told.exchange.generation,
             )
         )
 
-    def refused(self, flow: Flow, error: ProxyError) -> None:
+    def refused(self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED) -> None:
         """Record a connection that a policy refused, or whose downstream sent what is no request."""
         self._metrics.own.refused(error.flag)
+        self._metrics.own.decided(decision)
         self._line(
             Record(
                 flow=self._fields[id(flow)],
@@ -122,6 +125,8 @@ class Journal:
                 status=error.status,
                 flag=error.flag,
                 details=error.details,
+                termination=error.cause,
+                decision=decision,
                 policy_generation=self._policies.current.generation,
             )
         )
@@ -135,12 +140,14 @@ class Journal:
     def relayed(self, told: Relayed) -> None:
         """Record a connection carried as bytes that has ended."""
         failure = told.failure
+        flow = told.exchange.flow
+        self._metrics.own.decided(told.exchange.decision)
         self._metrics.connection_series(
-            told.flow, failure.flag if failure else ResponseFlag.NONE
+            flow, failure.flag if failure else ResponseFlag.NONE
         ).closed += 1
         self._line(
             Record(
-                flow=self._fields[id(told.flow)],
+                flow=self._fields[id(flow)],
                 started=time.time() - told.seconds,
                 duration=told.seconds,
                 flag=failure.flag if failure else ResponseFlag.NONE,
@@ -150,8 +157,9 @@ class Journal:
                 bytes_sent=told.sent,
                 upstream=told.upstream,
                 upstream_local=told.upstream_local,
-                route=told.route,
-                policy_generation=self._policies.current.generation,
+                route=told.exchange.route,
+                decision=told.exchange.decision,
+                policy_generation=told.exchange.generation,
             )
         )
 

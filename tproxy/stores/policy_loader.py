@@ -9,7 +9,8 @@ from pathlib import Path
 
 import trio
 
-from tproxy.policy.compile import compiled
+from tproxy.model.identity import Workload
+from tproxy.policy.compile import NOBODY, compiled
 from tproxy.policy.findings import Finding
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import read_directory
@@ -26,14 +27,14 @@ class BadPolicies(Exception):
         self.findings = tuple(findings)
 
 
-def load(directory: Path | None, generation: int) -> Snapshot:
+def load(directory: Path | None, generation: int, workload: Workload = NOBODY) -> Snapshot:
     """Read and compile a directory; without one, nothing is declared. It waits for the disk."""
     if directory is None:
         return Snapshot(generation)
     reading = read_directory(directory)
     for name in reading.skipped:
         LOG.info("%s is no policy file (*.yaml, *.yml)", directory / name)
-    snapshot = compiled(reading.files, generation)
+    snapshot = compiled(reading.files, generation, workload)
     findings = reading.findings + (snapshot if isinstance(snapshot, tuple) else ())
     if findings or isinstance(snapshot, tuple):
         raise BadPolicies(findings)
@@ -53,16 +54,20 @@ class Attempt:
 class PolicyLoader:
     """Reads the files again and again into one store. What changes: how the last attempt went."""
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, workload: Workload = NOBODY) -> None:
         self._directory = directory
-        self.store = PolicyStore(load(directory, 1))
+        self._workload = workload
+        """What the options say of whose sidecar this is, where the files are silent."""
+        self.store = PolicyStore(load(directory, 1, workload))
         self.last = Attempt(time.time())
 
     async def reload(self) -> bool:
         """Put the files in force, or say in the log why they can not be and change nothing."""
         generation = self.store.current.generation + 1
         try:
-            snapshot = await trio.to_thread.run_sync(load, self._directory, generation)
+            snapshot = await trio.to_thread.run_sync(
+                load, self._directory, generation, self._workload
+            )
         except BadPolicies as bad:
             self._keep(bad)
             return False
@@ -74,7 +79,8 @@ class PolicyLoader:
     def follow(self) -> None:
         """Load what the workers of this process load, for those that are still to come; they say how it went."""
         with suppress(BadPolicies):
-            self.store.swap(load(self._directory, self.store.current.generation + 1))
+            generation = self.store.current.generation + 1
+            self.store.swap(load(self._directory, generation, self._workload))
 
     def _keep(self, bad: BadPolicies) -> None:
         self.last = Attempt(time.time(), tuple(str(finding) for finding in bad.findings))

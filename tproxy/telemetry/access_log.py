@@ -10,6 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from tproxy.model.address import Address
+from tproxy.model.decision import ALLOWED, Decision, Reason, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.http import NO_HEADERS, HttpVersion, RequestHead
 from tproxy.model.outcome import ResponseFlag
@@ -77,7 +78,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     upstream_local: Address | None = None
     route: Route | None = None
     trace: Trace | None = None
+    decision: Decision = ALLOWED
+    normalized_path: bytes | None = None
     policy_generation: int = 0
+
+
+class _Authz(msgspec.Struct, frozen=True):
+    verdict: str
+    reason: Reason
+    policy: str | None
+    rule: int | None
+    place: str | None
+    audited_by: str | None
+    verdict_if_enforced: str | None
 
 
 class _Own(msgspec.Struct, frozen=True):
@@ -88,6 +101,8 @@ class _Own(msgspec.Struct, frozen=True):
     original_dst: str
     policy_generation: int
     trace_id: str | None
+    normalized_path: str | None
+    authz: _Authz | None
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -189,6 +204,21 @@ def _own(flow: FlowFields, record: Record) -> _Own:
         flow.local,
         record.policy_generation,
         (record.trace.trace_id or None) if record.trace else None,
+        _text(record.normalized_path, MAX_PATH),
+        None if record.decision is ALLOWED else _authz(record.decision),
+    )
+
+
+def _authz(decision: Decision) -> _Authz:
+    rule = decision.rule
+    return _Authz(
+        verdict(decision.allowed),
+        decision.reason,
+        f"{rule.namespace}/{rule.policy}" if rule else None,
+        rule.index if rule else None,
+        f"{rule.file}:{rule.line}" if rule else None,
+        str(decision.audited_by) if decision.audited_by else None,
+        verdict(decision.allowed_if_enforced) or None,
     )
 
 

@@ -12,6 +12,7 @@ from prometheus_client import Histogram as SlowHistogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 
+from tproxy.model.decision import ALLOWED, Decision, verdict
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.identity import Workload
 from tproxy.model.outcome import ResponseFlag
@@ -226,6 +227,13 @@ class OwnMetrics:
             registry=registry,
         )
 
+        decisions = Counter(
+            "tproxy_authz_decisions",
+            "Requests and connections that policies decided on.",
+            ["verdict", "policy", "rule", "dry_run_verdict"],
+            registry=registry,
+        )
+        self._decisions = cache(decisions.labels)
         self._restarts = Counter(
             "tproxy_worker_restarts",
             "Times that this worker was started again after a crash.",
@@ -238,6 +246,18 @@ class OwnMetrics:
             registry=registry,
         )
         self._refused = cache(refused.labels)
+
+    def decided(self, decision: Decision) -> None:
+        """Count a decision that some policy had a part in."""
+        if decision is ALLOWED:
+            return
+        rule = decision.rule
+        self._decisions(
+            verdict(decision.allowed),
+            f"{rule.namespace}/{rule.policy}" if rule else "",
+            str(rule.index) if rule else "",
+            verdict(decision.allowed_if_enforced),
+        ).inc()
 
     def restarted(self, times: int) -> None:
         """Say how often the workers before this one crashed."""

@@ -14,10 +14,10 @@ from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Body, Request, RequestHead, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, Unprocessed, UpstreamError
+from tproxy.net.alongside import alongside
 from tproxy.net.dial import dial
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.upstream.alongside import alongside
 from tproxy.upstream.pool import Pool, Pooled, Target
 
 INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}

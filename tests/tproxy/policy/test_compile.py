@@ -140,7 +140,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_text() -> None:
   telemetry: {accessLog: {enabled: yes}}
 ---
 apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
+kind: RequestAuthentication
 """
     )
 
@@ -152,7 +152,7 @@ kind: AuthorizationPolicy
         "a.yaml:8:15 TPX0103 error $.spec.detection.timeOut: unknown field 'timeOut', did you mean 'timeout'?",
         "a.yaml:8:38 TPX0106 error $.spec.detection.maxBytes: expected `int | str | null`, got `array`",
         "a.yaml:9:36 TPX0106 error $.spec.telemetry.accessLog.enabled: expected `bool`, got `str`",
-        "a.yaml:12:1 TPX0107 error $.kind: AuthorizationPolicy is not supported by this version;"
+        "a.yaml:12:1 TPX0107 error $.kind: RequestAuthentication is not supported by this version;"
         " refusing to start rather than ignore it",
         "b.yaml:2:1 TPX0102 error $: did not find expected node content, while parsing a flow node",
     ]
@@ -163,7 +163,7 @@ kind: AuthorizationPolicy
     [
         pytest.param(
             "spec: {x: 1}",
-            "3:8 TPX0103 error $.spec.x: unknown field 'x', known are workload, ports, detection, telemetry",
+            "3:8 TPX0103 error $.spec.x: unknown field 'x', known are rootNamespace, defaultAction, pathNormalization, probes, workload, ports, detection, telemetry",
             id="unknown field without a near one",
         ),
         pytest.param(
@@ -277,7 +277,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod",
-            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig",
+            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, AuthorizationPolicy, PeerAuthentication",
             id="no policy",
         ),
         pytest.param(

@@ -3,7 +3,7 @@
 import pytest
 
 from tproxy.model.address import Address
-from tproxy.model.decision import Decision
+from tproxy.model.decision import ALLOWED
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.route import Route
 from tproxy.policy.snapshot import Snapshot
@@ -23,5 +23,5 @@ def test_a_flow_is_allowed_by_default_and_keeps_its_way(direction: Direction, ro
         direction, Address("192.0.2.1", 1), Address("192.0.2.2", 2), Address("192.0.2.3", 8080)
     )
 
-    assert Snapshot(1).admit(flow) == Decision(allowed=True, by="default-allow")
+    assert Snapshot(1).admit(flow) == ALLOWED
     assert Snapshot(1).route(flow) == route

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from tproxy.model.outcome import UpstreamError, downstream_gone, upstream_gone
-from tproxy.upstream.alongside import alongside
+from tproxy.net.alongside import alongside
 
 
 async def for_ever() -> None:

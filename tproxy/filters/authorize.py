@@ -1,0 +1,51 @@
+"""Enforce what the policies decided: refuse, or send on in the one form of the path that they read."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from tproxy.model.decision import Decision, Reason
+from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.http import Request, RequestHead, Response
+from tproxy.model.outcome import Denied, ProxyError, ResponseFlag
+from tproxy.net.alongside import alongside
+from tproxy.stores.policy_store import PolicyStore
+
+
+class Authorize:
+    """Refuses what policies deny (deciding); a tunnel that later policies deny ends with them (holding)."""
+
+    def __init__(self, policies: PolicyStore) -> None:
+        self._policies = policies
+
+    @asynccontextmanager
+    async def __call__(
+        self, exchange: Exchange, request: Request, forward: Handler
+    ) -> AsyncIterator[Response]:
+        """Carry the request if it may go on."""
+        if not exchange.decision.allowed:
+            raise refusal(exchange.decision)
+        if exchange.path is not None:
+            request = replace(request, head=replace(request.head, path=exchange.path))
+        async with forward(exchange, request) as response:
+            if response.head.status == 101 or request.head.method == b"CONNECT":
+                async with alongside(partial(self._end_when_denied, exchange, request.head)):
+                    yield response
+            else:
+                yield response
+
+    async def _end_when_denied(self, exchange: Exchange, head: RequestHead) -> None:
+        """Raise once later policies deny what opened a tunnel."""
+        while True:
+            await self._policies.superseded()
+            decision, _ = self._policies.current.judge(exchange.flow, head)
+            if not decision.allowed:
+                raise refusal(decision)
+
+
+def refusal(decision: Decision) -> ProxyError:
+    """Build the error for what a policy does not allow, or cannot read."""
+    if decision.reason is Reason.AMBIGUOUS_PATH:
+        return ProxyError(ResponseFlag.DOWNSTREAM_PROTOCOL, "path_normalization_failed", status=400)
+    return Denied(ResponseFlag.DENIED, decision.details)
