@@ -33,6 +33,7 @@ from tproxy.net.tcp_stream import TcpStream
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.connection import serve_http
 from tproxy.proxy.register import Register
+from tproxy.proxy.rejudge import rejudge
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.proxy.tcp import relay_opaque
@@ -78,13 +79,14 @@ class Path:
         self.servers = Register()
         port = (Direction.INBOUND, origin.address.port)
         translated = {} if upstream is protocol else {port: upstream}
-        policies = PolicyStore(Snapshot(1, translated=translated))
+        policies = self.policies = PolicyStore(Snapshot(1, translated=translated))
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
-        for work in (departures.run, sweeper.run, self.pool.sweep):
+        judging = partial(rejudge, policies, self.servers)
+        for work in (departures.run, sweeper.run, self.pool.sweep, judging):
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
