@@ -1,14 +1,15 @@
 """Administration, metrics and health over our own HTTP server: looking is GET, changing is POST."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 import msgspec
 
 from tproxy.model.http import (
+    Body,
     Content,
     Field,
     Headers,
@@ -20,6 +21,8 @@ from tproxy.model.http import (
 from tproxy.telemetry.metrics import Metrics
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MOST_CANDIDATE_BYTES = 1048576
+"""What a policy file may hold."""
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 
@@ -45,17 +48,28 @@ class View:
     refresh: Callable[[], None]
     """Bring gauges up to date before they are shown."""
     stop: Callable[[], None]
+    reload: Callable[[], Awaitable[bool]]
+    check: Callable[[bytes], Awaitable[tuple[bool, Sequence[str]]]]
+    """Say whether a policy file would be taken, and what is to be said about it."""
 
 
-Endpoint = Callable[[View, Mapping[str, list[str]], str], Reply]
-"""Answer for a query and an Accept header."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an endpoint is asked."""
+
+    query: Mapping[str, list[str]]
+    accept: str
+    body: Body
 
 
-def _ready(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+Endpoint = Callable[[View, Asked], Reply | Awaitable[Reply]]
+
+
+def _ready(view: View, _asked: Asked) -> Reply:
     return Reply(200, b"LIVE\n") if view.ready() else Reply(503, b"NOT READY\n")
 
 
-def _live(_view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _live(_view: View, _asked: Asked) -> Reply:
     """Answer: whoever can is alive, a drain included."""
     return Reply(200, b"LIVE\n")
 
@@ -65,50 +79,69 @@ def as_json(value: object) -> Reply:
     return Reply(200, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", JSON)
 
 
-def _server_info(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _server_info(view: View, _asked: Asked) -> Reply:
     return as_json(view.server_info())
 
 
-def _config_dump(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _config_dump(view: View, _asked: Asked) -> Reply:
     return as_json(view.config())
 
 
-def _clusters(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _clusters(view: View, _asked: Asked) -> Reply:
     return Reply(200, view.clusters().encode())
 
 
-def _prometheus(view: View, _query: Mapping[str, list[str]], accept: str) -> Reply:
+def _prometheus(view: View, asked: Asked) -> Reply:
     view.refresh()
-    content, kind = view.metrics.exposition(openmetrics="application/openmetrics-text" in accept)
+    content, kind = view.metrics.exposition(
+        openmetrics="application/openmetrics-text" in asked.accept
+    )
     return Reply(200, content, kind)
 
 
-def _stats(view: View, query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _stats(view: View, asked: Asked) -> Reply:
     """The same samples without their comments; `?filter=` keeps the lines that contain it."""
-    wanted = query.get("filter", [""])[0]
-    samples = _prometheus(view, query, "").content.decode().splitlines()
+    wanted = asked.query.get("filter", [""])[0]
+    samples = _prometheus(view, replace(asked, accept="")).content.decode().splitlines()
     kept = (line for line in samples if not line.startswith("#") and wanted in line)
     return Reply(200, ("\n".join(kept) + "\n").encode())
 
 
-def _log_level(_view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _log_level(_view: View, _asked: Asked) -> Reply:
     return Reply(200, f"{logging.getLevelName(logging.getLogger().level).lower()}\n".encode())
 
 
-def _set_log_level(view: View, query: Mapping[str, list[str]], accept: str) -> Reply:
-    level = query.get("level", [""])[0]
+def _set_log_level(view: View, asked: Asked) -> Reply:
+    level = asked.query.get("level", [""])[0]
     if level not in LOG_LEVELS:
         return Reply(400, f"level={level!r} is none of {', '.join(LOG_LEVELS)}\n".encode())
     logging.getLogger().setLevel(level.upper())
-    return _log_level(view, query, accept)
+    return _log_level(view, asked)
 
 
-def _quit(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+async def _reload(view: View, _asked: Asked) -> Reply:
+    """Read the policies again, and show what is in force and what was found."""
+    taken = await view.reload()
+    return replace(as_json(view.config()), status=200 if taken else 422)
+
+
+async def _check(view: View, asked: Asked) -> Reply:
+    """Say what is wrong with a policy file, and change nothing."""
+    content = b""
+    async for part in asked.body:
+        content += part
+        if len(content) > MOST_CANDIDATE_BYTES:
+            return Reply(413, b"larger than a policy file may be\n")
+    sound, findings = await view.check(content)
+    return replace(as_json({"findings": findings}), status=200 if sound else 422)
+
+
+def _quit(view: View, _asked: Asked) -> Reply:
     view.stop()
     return Reply(200, b"draining\n")
 
 
-def _index(_view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
+def _index(_view: View, _asked: Asked) -> Reply:
     lines = [f"{method:4} {path}" for path, methods in ADMIN.items() for method in methods]
     return Reply(200, ("\n".join(lines) + "\n").encode())
 
@@ -128,6 +161,8 @@ ADMIN: Table = {
     "/clusters": {"GET": _clusters},
     "/stats": {"GET": _stats},
     "/stats/prometheus": {"GET": _prometheus},
+    "/policy/reload": {"POST": _reload},
+    "/policy/check": {"POST": _check},
     "/logging": {"GET": _log_level, "POST": _set_log_level},
     "/quitquitquit": {"POST": _quit},
 }
@@ -143,10 +178,10 @@ class Desk:
     @asynccontextmanager
     async def answer(self, request: Request) -> AsyncIterator[Response]:
         """Look the request up in the table; a HEAD is a GET whose content stays here."""
-        reply, fields = self.reply(request)
+        reply, fields = await self.reply(request)
         yield respond(reply, request, *fields)
 
-    def reply(self, request: Request) -> tuple[Reply, tuple[Field, ...]]:
+    async def reply(self, request: Request) -> tuple[Reply, tuple[Field, ...]]:
         """Say what to answer, and with which fields besides the usual."""
         path, _, query = request.head.path.decode("latin-1").partition("?")
         method = request.head.method.decode("latin-1")
@@ -158,7 +193,9 @@ class Desk:
             allowed = ", ".join(methods)
             return Reply(405, f"{path} takes {allowed}\n".encode()), ((b"allow", allowed.encode()),)
         accept = (request.head.headers.get(b"accept") or b"").decode("latin-1")
-        return endpoint(self.view, parse_qs(query), accept), ()
+        asked = Asked(parse_qs(query), accept, request.body)
+        reply = endpoint(self.view, asked)
+        return reply if isinstance(reply, Reply) else await reply, ()
 
 
 def respond(reply: Reply, request: Request, *fields: Field) -> Response:

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -55,6 +55,10 @@ LAST_LINES_SECONDS = 1.0
 """How long the last access-log lines may take to be written: whoever reads them may be gone."""
 
 
+def _nobody() -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Which worker this is, and what it has."""
@@ -65,8 +69,10 @@ class Place:
     """As the settings say, and descriptors allow."""
     siblings: Siblings | None = None
     """None where there is but one worker."""
-    supervisor: int | None = None
-    """The process that must hear of it when somebody asks us to stop."""
+    stop_all: Callable[[], None] | None = None
+    """Have every worker stop; None where there is but one."""
+    tell_policies: Callable[[], None] = _nobody
+    """Tell whoever starts workers that new policies are in force."""
     restarts: int = 0
     log_turn: int | None = None
     """A descriptor whose lock is held while lines are written, where several processes write them."""
@@ -88,7 +94,7 @@ class App:
         self._register = Register()
         self._sweeper = Sweeper(limits, self._register)
         self._metrics = Metrics(self._workload(), settings.version)
-        self._metrics.own.reloaded(policies.store.current.generation, policies.last.at)
+        self._tell_policies()
         self._metrics.own.restarted(place.restarts)
         self._lines = LineWriter(
             sys.stdout.fileno(), self._metrics.own.log_lines_dropped, turn=place.log_turn
@@ -121,6 +127,7 @@ class App:
                 self._sweeper.run,
                 partial(rejudge, policies=self._policies.store, register=self._register),
                 self._obey_signals,
+                partial(self._policies.watch, self._reload),
             ):
                 nursery.start_soon(work)
             for listener in (inbound, outbound, *self._desks()):
@@ -143,10 +150,7 @@ class App:
 
     def _stop_all(self) -> None:
         """Begin to leave, with all other workers."""
-        if self._place.supervisor is None:
-            self.stop()
-        else:
-            os.kill(self._place.supervisor, signal.SIGTERM)
+        (self._place.stop_all or self.stop)()
 
     def _carriers(self) -> tuple[Listener, Listener]:
         slots = Slots(self._limits.connections, TURNED_AWAY_AT_ONCE)
@@ -237,13 +241,21 @@ class App:
                 else:
                     self.stop()
 
-    async def _reload(self) -> None:
-        if await self._policies.reload():
-            current = self._policies.store.current
-            self._metrics.own.reloaded(current.generation, self._policies.last.at)
-            self._metrics.identify(self._workload())
-        else:
+    async def _reload(self) -> bool:
+        """Have the policies be as the files say; False when they cannot be."""
+        before = self._policies.store.current
+        if not await self._policies.reload():
             self._metrics.own.reload_failed()
+            return False
+        self._tell_policies()
+        if self._policies.store.current is not before:
+            self._metrics.identify(self._workload())
+            self._place.tell_policies()
+        return True
+
+    def _tell_policies(self) -> None:
+        current = self._policies.store.current
+        self._metrics.own.reloaded(current.generation, current.digest, self._policies.last.at)
 
     def _workload(self) -> Workload:
         """Say who we are: as the policies name us, and where they are silent, as the options do."""
@@ -258,6 +270,8 @@ class App:
             metrics=self._metrics,
             refresh=self._refresh,
             stop=self._stop_all,
+            reload=self._reload,
+            check=self._policies.check,
         )
 
     def _server_info(self) -> dict[str, object]:

@@ -3,6 +3,8 @@
 import logging
 import os
 import resource
+import signal
+from functools import partial
 
 import trio
 
@@ -12,7 +14,7 @@ from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_d
 from tproxy.settings import Settings, User
 from tproxy.siblings import Siblings
 from tproxy.stores.policy_loader import PolicyLoader
-from tproxy.supervisor import Slot, Supervisor
+from tproxy.supervisor import FOLLOW, Slot, Supervisor
 
 LOG = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ def launch(settings: Settings, policies: PolicyLoader) -> int:
 
     OSError: a port is taken or not allowed, or the user cannot be had.
     """
+    for finding in policies.store.current.findings:
+        LOG.warning("%s", finding)
     limits = _affordable(settings.limits)
     carriers = open_carriers(
         settings.ports, transparent=settings.tproxy_inbound, workers=settings.workers
@@ -56,7 +60,8 @@ def _supervise(
             desks,
             limits,
             siblings=Siblings(slot.number, ports, limits),
-            supervisor=supervisor,
+            stop_all=partial(os.kill, supervisor, signal.SIGTERM),
+            tell_policies=partial(os.kill, supervisor, FOLLOW),
             restarts=slot.restarts,
             log_turn=log_turn,
         )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -29,6 +29,7 @@ ALL = frozenset(
         "/stats/prometheus",
         "/metrics",
         "/logging",
+        "/policy/reload",
     )
 )
 """The pages that are about every worker; for the others any one can speak."""
@@ -91,8 +92,8 @@ class SharedDesk:
     async def answer(self, request: Request) -> AsyncIterator[Response]:
         """Answer for this worker and, on the pages that concern them, for the others."""
         path = request.head.path.decode("latin-1").partition("?")[0]
-        reply, fields = self.desk.reply(request)
-        if path in ALL and reply.status == 200:
+        reply, fields = await self.desk.reply(request)
+        if path in ALL and reply.status in (200, 422):
             replies = await self.siblings.ask(request) | {self.siblings.own: reply}
             reply = _together(path, dict(sorted(replies.items())))
         yield respond(reply, request, *fields)
@@ -100,21 +101,21 @@ class SharedDesk:
 
 def _together(path: str, replies: dict[int, Reply]) -> Reply:
     kind = next(iter(replies.values())).kind
+    status = max(reply.status for reply in replies.values())
     texts = {number: reply.content.decode() for number, reply in replies.items()}
     match path:
         case "/stats/prometheus" | "/metrics":
-            return Reply(200, merged(texts).encode(), kind)
+            return Reply(status, merged(texts).encode(), kind)
         case "/stats":
             text = "".join(labelled(text, number) for number, text in texts.items())
-            return Reply(200, text.encode(), kind)
+            return Reply(status, text.encode(), kind)
         case _ if kind == JSON:
-            return as_json(
-                {"workers": {str(each): json.loads(text) for each, text in texts.items()}}
-            )
+            facts = {str(each): json.loads(text) for each, text in texts.items()}
+            return replace(as_json({"workers": facts}), status=status)
         case _:
             lines = (
                 f"worker {each}: {line}\n"
                 for each, text in texts.items()
                 for line in text.splitlines()
             )
-            return Reply(200, "".join(lines).encode(), kind)
+            return Reply(status, "".join(lines).encode(), kind)

@@ -19,7 +19,10 @@ from typing import Protocol
 
 LOG = logging.getLogger(__name__)
 
-SIGNALS = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+FOLLOW = signal.SIGUSR1
+"""What a worker sends that has put new policies in force: those that start later must have them too."""
+
+SIGNALS = frozenset((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, FOLLOW))
 STEADY_SECONDS = 10.0
 """Whoever ran for this long before it crashed is started again at once."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -56,10 +59,10 @@ Work = Callable[[Slot], int]
 class Supervisor:
     """The parent of all workers. What changes: who lives, and whether all are to leave."""
 
-    def __init__(self, slots: Sequence[Slot], work: Work, reload: Callable[[], None]) -> None:
+    def __init__(self, slots: Sequence[Slot], work: Work, follow: Callable[[], None]) -> None:
         self._slots = slots
         self._work = work
-        self._reload = reload
+        self._follow = follow
         self._leaving = False
         self._code = 0
 
@@ -84,8 +87,9 @@ class Supervisor:
             case signal.SIGCHLD:
                 self._reap()
             case signal.SIGHUP:
-                self._reload()
                 self._pass_on(signal.SIGHUP)
+            case signal.SIGUSR1:  # FOLLOW
+                self._follow()
             case _:
                 self._leave()
                 self._pass_on(number)

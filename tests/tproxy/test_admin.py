@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, Table, View
+from tproxy.admin import ADMIN, HEALTH, METRICS, MOST_CANDIDATE_BYTES, Desk, Table, View
 from tproxy.model.http import Content, Headers, HttpVersion, Request, RequestHead
 from tproxy.model.identity import Workload
 from tproxy.telemetry.metrics import Metrics
@@ -19,6 +19,8 @@ class Sidecar:
         self.ready = True
         self.refreshed = 0
         self.stopped = 0
+        self.reloaded = 0
+        self.sound = True
         self.metrics = Metrics(Workload("shop", "web"), "1.2.3")
 
     def refresh(self) -> None:
@@ -26,6 +28,13 @@ class Sidecar:
 
     def stop(self) -> None:
         self.stopped += 1
+
+    async def reload(self) -> bool:
+        self.reloaded += 1
+        return self.sound
+
+    async def check(self, content: bytes) -> tuple[bool, list[str]]:
+        return self.sound, [content.decode()]
 
     def view(self) -> View:
         return View(
@@ -36,6 +45,8 @@ class Sidecar:
             metrics=self.metrics,
             refresh=self.refresh,
             stop=self.stop,
+            reload=self.reload,
+            check=self.check,
         )
 
 
@@ -52,7 +63,13 @@ def _log_level() -> Iterator[None]:
 
 
 async def ask(
-    sidecar: Sidecar, method: str, target: str, *, table: Table = ADMIN, accept: str = "*/*"
+    sidecar: Sidecar,
+    method: str,
+    target: str,
+    *,
+    table: Table = ADMIN,
+    accept: str = "*/*",
+    body: bytes = b"",
 ) -> tuple[int, Headers, bytes]:
     """Ask the desk, and return status, fields and content."""
     head = RequestHead(
@@ -63,7 +80,7 @@ async def ask(
         Headers(((b"accept", accept.encode()),)),
         HttpVersion.HTTP11,
     )
-    async with Desk(table, sidecar.view()).answer(Request(head, Content())) as response:
+    async with Desk(table, sidecar.view()).answer(Request(head, Content(body))) as response:
         content = b"".join([part async for part in response.body])
         return response.head.status, response.head.headers, content
 
@@ -201,3 +218,27 @@ async def test_whoever_drains_is_alive_and_not_ready(sidecar: Sidecar) -> None:
     sidecar.ready = False
     assert (await ask(sidecar, "GET", "/healthz/ready", table=HEALTH))[0] == 503
     assert (await ask(sidecar, "GET", "/healthz/live", table=HEALTH))[0] == 200
+
+
+@pytest.mark.parametrize(("sound", "status"), [(True, 200), (False, 422)], ids=["sound", "bad"])
+async def test_policies_are_read_again_on_a_post(
+    sidecar: Sidecar, sound: bool, status: int
+) -> None:
+    sidecar.sound = sound
+    assert (await ask(sidecar, "GET", "/policy/reload"))[0] == 405
+    assert sidecar.reloaded == 0
+    answered, _, content = await ask(sidecar, "POST", "/policy/reload")
+    assert (answered, json.loads(content), sidecar.reloaded) == (status, {"generation": 7}, 1)
+
+
+@pytest.mark.parametrize(("sound", "status"), [(True, 200), (False, 422)], ids=["sound", "bad"])
+async def test_a_candidate_is_only_looked_at(sidecar: Sidecar, sound: bool, status: int) -> None:
+    sidecar.sound = sound
+    answered, _, content = await ask(sidecar, "POST", "/policy/check", body=b"kind: X")
+    assert (answered, json.loads(content)) == (status, {"findings": ["kind: X"]})
+    assert sidecar.reloaded == 0
+
+
+async def test_a_candidate_has_a_bound(sidecar: Sidecar) -> None:
+    body = bytes(MOST_CANDIDATE_BYTES + 1)
+    assert (await ask(sidecar, "POST", "/policy/check", body=body))[0] == 413

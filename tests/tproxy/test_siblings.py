@@ -24,8 +24,18 @@ from tproxy.telemetry.metrics import Metrics
 LIMITS = Limits()
 
 
+async def reload(sound: bool) -> bool:
+    """Have the policies be as the files say, or not."""
+    return sound
+
+
+async def check(_: bytes) -> tuple[bool, list[str]]:
+    """Find nothing."""
+    return True, []
+
+
 def desk(number: int) -> Desk:
-    """The desk of one worker."""
+    """The desk of one worker; the second's policies are bad."""
     view = View(
         ready=lambda: True,
         server_info=lambda: {"pid": number},
@@ -34,6 +44,8 @@ def desk(number: int) -> Desk:
         metrics=Metrics(Workload("shop", "web"), "1"),
         refresh=lambda: None,
         stop=lambda: None,
+        reload=partial(reload, number != 2),
+        check=check,
     )
     return Desk({**ADMIN, **METRICS}, view)
 
@@ -121,3 +133,12 @@ async def test_a_head_has_the_fields_of_the_whole_page(
         whole = (await ask(at, "/server_info"))[1]
         assert content == ""
         assert response.head.headers.get(b"content-length") == str(len(whole)).encode()
+
+
+async def test_one_worker_that_cannot_take_the_policies_is_not_passed_over(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (as above)
+) -> None:
+    async with shared() as at:
+        response, content = await ask(at, "/policy/reload", b"POST")
+        assert response.head.status == 422
+        assert json.loads(content)["workers"].keys() == {"1", "2"}

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tproxy.supervisor import FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS, pause_after
+from tproxy.supervisor import FIRST_PAUSE, FOLLOW, LONGEST_PAUSE, STEADY_SECONDS, pause_after
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def work(slot):
         accepted.close()
 
 slots = [Slot(number, (socket.create_server(("127.0.0.1", 0)),)) for number in (1, 2)]
-sys.exit(Supervisor(slots, work, lambda: tell(reloaded=True)).run())
+sys.exit(Supervisor(slots, work, lambda: tell(followed=True)).run())
 """
 
 
@@ -100,11 +100,16 @@ def test_all_workers_are_told_to_leave_and_the_exit_code_is_theirs(code: int) ->
         assert group.ended() == code
 
 
-def test_a_reload_is_the_supervisors_first_and_then_its_workers() -> None:
+def test_a_reload_is_passed_on_to_the_workers() -> None:
     with supervised("0") as (group, _):
         group.child.send_signal(signal.SIGHUP)
-        assert group.told() == {"reloaded": True}
         assert sorted((group.told()["told"], group.told()["told"])) == [1, 2]
+
+
+def test_policies_that_a_worker_took_are_taken_for_later_ones() -> None:
+    with supervised("0") as (group, _):
+        group.child.send_signal(FOLLOW)
+        assert group.told() == {"followed": True}
 
 
 def test_workers_end_with_their_supervisor() -> None:

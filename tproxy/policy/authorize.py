@@ -90,7 +90,7 @@ class RuleIndex:
     """
 
     def __init__(self, rules: Sequence[CompiledRule]) -> None:
-        self._rules = rules
+        self.rules = rules
         self._by_value: dict[str, tuple[Read, dict[Hashable, list[int]]]] = {}
         self._always: list[int] = []
         for place, rule in enumerate(rules):
@@ -98,7 +98,7 @@ class RuleIndex:
 
     def __bool__(self) -> bool:
         """Whether there are rules."""
-        return bool(self._rules)
+        return bool(self.rules)
 
     def first(self, flow: Flow, head: RequestHead | None) -> CompiledRule | None:
         """Find the first rule, in the order of the files, that holds."""
@@ -107,10 +107,10 @@ class RuleIndex:
             for place in places:
                 if found is not None and place >= found:
                     break
-                if self._rules[place].holds(flow, head):
+                if self.rules[place].holds(flow, head):
                     found = place
                     break
-        return None if found is None else self._rules[found]
+        return None if found is None else self.rules[found]
 
     def _candidates(self, flow: Flow, head: RequestHead | None) -> Iterator[Sequence[int]]:
         yield self._always
@@ -247,6 +247,17 @@ class Authorizer:
         if any(policies.guarded for policies in sets):
             return False, Reason.NO_ALLOW_MATCH, None
         return self.default is not DefaultAction.DENY, _DEFAULTS[self.default], None
+
+    def names(self) -> Iterator[tuple[str, bool, RuleName]]:
+        """Give every rule: what it does, whether it is only tried, and its name."""
+        sets = [("AUDIT", False, self.audit)]
+        for policies in (self.enforced, self.tried):
+            if policies is not None:
+                tried = policies is self.tried
+                sets += [("DENY", tried, policies.deny), ("ALLOW", tried, policies.allow)]
+        for action, tried, rules in sets:
+            for rule in rules.requests.rules:
+                yield action, tried, rule.name
 
     def _is_probe(self, flow: Flow, head: RequestHead) -> bool:
         return (flow.original_dst.port, head.path.partition(b"?")[0]) in self.probes

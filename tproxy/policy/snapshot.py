@@ -44,6 +44,8 @@ class Snapshot:
     """The policies in force. Take it once per decision and pass it on, lest a reload come between."""
 
     generation: int
+    digest: str = ""
+    """Of the files that say it."""
     workload: Workload = field(default_factory=Workload)
     ports: Mapping[tuple[Direction, int], Protocol] = field(default_factory=dict)
     translated: Mapping[tuple[Direction, int], Protocol] = field(default_factory=dict)

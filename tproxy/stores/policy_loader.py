@@ -1,10 +1,11 @@
 """Bring policy files into force: all of a directory or nothing of it, at start and again on request."""
 
+import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import trio
@@ -12,11 +13,16 @@ import trio
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import NOBODY, compiled
 from tproxy.policy.findings import Finding
+from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import read_directory
 from tproxy.stores.policy_store import PolicyStore
+from tproxy.stores.watch import Changes
 
 LOG = logging.getLogger(__name__)
+
+DIGEST_DIGITS = 16
+"""Of the hash that is shown: enough to tell apart what people deploy."""
 
 
 class BadPolicies(Exception):
@@ -38,7 +44,16 @@ def load(directory: Path | None, generation: int, workload: Workload = NOBODY) -
     findings = reading.findings + (snapshot if isinstance(snapshot, tuple) else ())
     if findings or isinstance(snapshot, tuple):
         raise BadPolicies(findings)
-    return snapshot
+    return replace(snapshot, digest=digest(reading.files))
+
+
+def digest(files: Sequence[SourceFile]) -> str:
+    """Tell two states of a directory apart, by the names and contents of its files."""
+    summed = hashlib.sha256()
+    for file in files:
+        summed.update(b"%d %b %d " % (len(file.name), file.name.encode(), len(file.content)))
+        summed.update(file.content)
+    return summed.hexdigest()[:DIGEST_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +75,71 @@ class PolicyLoader:
         """What the options say of whose sidecar this is, where the files are silent."""
         self.store = PolicyStore(load(directory, 1, workload))
         self.last = Attempt(time.time())
+        self._reloading = trio.Lock()
+        """One at a time: a signal, a file and a request may ask for it together."""
 
     async def reload(self) -> bool:
         """Put the files in force, or say in the log why they can not be and change nothing."""
-        generation = self.store.current.generation + 1
+        async with self._reloading:
+            try:
+                snapshot = await trio.to_thread.run_sync(self._read)
+            except BadPolicies as bad:
+                self._keep(bad)
+                return False
+            self.last = Attempt(time.time())
+            self._take(snapshot)
+            return True
+
+    async def watch(self, reloaded: Callable[[], Awaitable[object]]) -> None:
+        """Call `reloaded` whenever the files have changed, until cancelled."""
+        if self._directory is None:
+            return
+        changes = Changes(self._directory)
         try:
-            snapshot = await trio.to_thread.run_sync(
-                load, self._directory, generation, self._workload
-            )
-        except BadPolicies as bad:
-            self._keep(bad)
-            return False
-        self.last = Attempt(time.time())
-        self.store.swap(snapshot)
-        LOG.info("policies of generation %d are in force", generation)
-        return True
+            with changes.watched():
+                while True:
+                    await changes.next()
+                    await reloaded()
+        except OSError as error:
+            words = "cannot watch %s, send SIGHUP after a change: %s"
+            LOG.error(words, self._directory, error.strerror)  # noqa: TRY400 - the trace tells nothing
+
+    async def check(self, content: bytes) -> tuple[bool, Sequence[str]]:
+        """Say whether a file of this content, as the only one, would be taken, and what is to be said about it."""
+        source = SourceFile("candidate", content)
+        result = await trio.to_thread.run_sync(compiled, [source], 0, self._workload)
+        sound = isinstance(result, Snapshot)
+        findings = result.findings if isinstance(result, Snapshot) else result
+        return sound, [str(finding) for finding in findings]
 
     def follow(self) -> None:
-        """Load what the workers of this process load, for those that are still to come; they say how it went."""
+        """Load what the workers of this process have loaded, for those that are still to come; they say how it went."""
         with suppress(BadPolicies):
-            generation = self.store.current.generation + 1
-            self.store.swap(load(self._directory, generation, self._workload))
+            snapshot = self._read()
+            if snapshot.digest != self.store.current.digest:
+                self.store.swap(snapshot)
+
+    def _read(self) -> Snapshot:
+        return load(self._directory, self.store.current.generation + 1, self._workload)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        current = self.store.current
+        if snapshot.digest == current.digest:
+            LOG.info("policies are as before, generation %d", current.generation)
+            return
+        self.store.swap(snapshot)
+        for finding in snapshot.findings:
+            LOG.warning("%s", finding)
+        LOG.info(
+            "policies of generation %d are in force, hash %s", snapshot.generation, snapshot.digest
+        )
 
     def _keep(self, bad: BadPolicies) -> None:
-        self.last = Attempt(time.time(), tuple(str(finding) for finding in bad.findings))
-        for finding in bad.findings:
-            LOG.error("%s", finding)
+        findings = tuple(str(finding) for finding in bad.findings)
+        if findings != self.last.findings:
+            for finding in bad.findings:
+                LOG.error("%s", finding)
+        self.last = Attempt(time.time(), findings)
         LOG.error("the policies of generation %d stay in force", self.store.current.generation)
 
     def describe(self) -> dict[str, object]:
@@ -94,6 +148,8 @@ class PolicyLoader:
         return {
             "directory": None if self._directory is None else str(self._directory),
             "generation": snapshot.generation,
+            "hash": snapshot.digest,
+            "warnings": [str(finding) for finding in snapshot.findings],
             "workload": asdict(snapshot.workload),
             "ports": [
                 {"port": port, "direction": direction, "protocol": protocol}
@@ -107,6 +163,17 @@ class PolicyLoader:
                     snapshot.translated.items(), key=lambda item: item[0][1]
                 )
             ],
+            "authentication": asdict(snapshot.authentication),
+            "rules": [
+                {
+                    "action": action,
+                    "dry_run": tried,
+                    "rule": str(name),
+                    "place": f"{name.file}:{name.line}",
+                }
+                for action, tried, name in snapshot.authorizer.names()
+            ],
+            "path_normalization": snapshot.normalization,
             "detection": asdict(snapshot.detection),
             "access_log": asdict(snapshot.access_log),
             "last_attempt": asdict(self.last),

@@ -206,6 +206,9 @@ class OwnMetrics:
         self._generation = Gauge(
             "tproxy_policy_generation", "Number of the policies in force.", registry=registry
         )
+        self._policies = Gauge(
+            "tproxy_policy_info", "The policies in force.", ["hash"], registry=registry
+        )
         self._reload_successful = Gauge(
             "tproxy_policy_last_reload_successful",
             "Whether the last load of policies was taken.",
@@ -284,9 +287,11 @@ class OwnMetrics:
         """Say how many pooled connections are in `state`: `idle`, `busy`."""
         self._pool.labels(state).set(connections)
 
-    def reloaded(self, generation: int, now: float) -> None:
+    def reloaded(self, generation: int, digest: str, now: float) -> None:
         """Say that policies were taken at `now`, seconds since the epoch."""
         self._generation.set(generation)
+        self._policies.clear()
+        self._policies.labels(digest).set(1)
         self._reload_successful.set(1)
         self._reload_timestamp.set(now)
 

@@ -1,12 +1,17 @@
 """A directory comes into force as a whole, and a bad one changes nothing."""
 
+import errno
 import logging
 from pathlib import Path
 
 import pytest
+import trio
 
+from fakes.policies import WORKLOAD, authorization
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader, load
+from tproxy.stores.watch import Changes
 
+DRY = '{"istio.io/dry-run": "true"}'
 BAD = "apiVersion: tproxy/v1\nkind: Nonsense\n"
 
 
@@ -81,3 +86,103 @@ async def test_a_mended_directory_is_taken_again(tmp_path: Path, proxy_policy: s
     (tmp_path / "proxy.yaml").write_text(proxy_policy)
     assert await loader.reload()
     assert loader.describe()["generation"] == 2
+
+
+async def test_files_that_did_not_change_keep_their_generation(tmp_path: Path) -> None:
+    loader = PolicyLoader(tmp_path)
+    assert await loader.reload()
+    assert loader.store.current.generation == 1
+
+
+async def test_a_change_of_the_files_is_told(tmp_path: Path, proxy_policy: str) -> None:
+    loader = PolicyLoader(tmp_path)
+    told = trio.Event()
+
+    async def reload() -> None:
+        await loader.reload()
+        told.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loader.watch, reload)
+        await trio.testing.wait_all_tasks_blocked()
+        (tmp_path / "proxy.yaml").write_text(proxy_policy)
+        with trio.fail_after(5):
+            await told.wait()
+        nursery.cancel_scope.cancel()
+    assert loader.store.current.generation == 2
+
+
+async def test_without_a_directory_nothing_is_watched() -> None:
+    loader = PolicyLoader(None)
+    await loader.watch(loader.reload)
+
+
+@pytest.mark.parametrize(
+    ("content", "sound", "found"),
+    [
+        pytest.param(b"", True, 0, id="sound"),
+        pytest.param(BAD.encode(), False, 1, id="bad"),
+    ],
+)
+async def test_a_candidate_is_looked_at_and_not_taken(
+    content: bytes, sound: bool, found: int
+) -> None:
+    loader = PolicyLoader(None)
+    verdict, findings = await loader.check(content)
+    assert (verdict, len(findings)) == (sound, found)
+    assert loader.store.current.generation == 1
+
+
+async def test_what_workers_took_is_followed_and_what_is_bad_is_not(
+    tmp_path: Path, proxy_policy: str
+) -> None:
+    loader = PolicyLoader(tmp_path)
+    (tmp_path / "proxy.yaml").write_text(proxy_policy)
+    loader.follow()
+    loader.follow()
+    assert loader.store.current.generation == 2
+    (tmp_path / "proxy.yaml").write_text(BAD)
+    loader.follow()
+    assert loader.store.current.generation == 2
+
+
+async def test_the_same_mistakes_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = PolicyLoader(tmp_path)
+    (tmp_path / "broken.yaml").write_text(BAD)
+    for _ in range(2):
+        assert not await loader.reload()
+    assert caplog.text.count("broken.yaml") == 1
+
+
+def test_every_rule_is_shown_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "authz.yaml").write_text(
+        authorization("{rules: [{}]}")
+        + "---\n"
+        + authorization("{action: DENY, rules: [{}]}", name="q", annotations=DRY)
+    )
+    loader = PolicyLoader(tmp_path, WORKLOAD)
+    rules = loader.describe()["rules"]
+    assert rules == [
+        {
+            "action": action,
+            "dry_run": tried,
+            "rule": f"ns[web]-policy[{name}]-rule[0]",
+            "place": f"{tmp_path}/authz.yaml:{line}",
+        }
+        for action, tried, name, line in (("ALLOW", False, "p", 4), ("DENY", True, "q", 9))
+    ]
+
+
+async def test_without_watches_it_goes_on_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = PolicyLoader(tmp_path)
+
+    def exhausted(_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Changes, "_add", exhausted)
+    await loader.watch(loader.reload)
+    assert "send SIGHUP" in caplog.text

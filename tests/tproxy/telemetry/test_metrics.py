@@ -261,7 +261,8 @@ def test_the_proxy_tells_of_itself(metrics: Metrics) -> None:
     metrics.own.closed(OUTBOUND)
     metrics.own.detected(OUTBOUND)
     metrics.own.pool("idle", 4)
-    metrics.own.reloaded(2, 1700000000.0)
+    metrics.own.reloaded(1, "0123", 1600000000.0)
+    metrics.own.reloaded(2, "abcd", 1700000000.0)
     metrics.own.reload_failed()
     metrics.own.log_lines_dropped(3)
     found = samples(metrics)
@@ -271,6 +272,7 @@ def test_the_proxy_tells_of_itself(metrics: Metrics) -> None:
     ]
     assert found["tproxy_detect_total"] == [({"direction": "outbound", "result": "http11"}, 1)]
     assert found["tproxy_detect_seconds_count"] == [({}, 1)]
+    assert found["tproxy_policy_info"] == [({"hash": "abcd"}, 1)]
     assert found["tproxy_upstream_pool_connections"] == [({"state": "idle"}, 4)]
     assert found["tproxy_policy_generation"] == [({}, 2)]
     assert found["tproxy_policy_last_reload_successful"] == [({}, 0)]
