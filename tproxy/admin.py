@@ -41,6 +41,8 @@ class View:
     """What the endpoints may see and do."""
 
     ready: Callable[[], bool]
+    policies: Callable[[], str]
+    """Which are in force, in a word or two."""
     server_info: Callable[[], object]
     config: Callable[[], object]
     clusters: Callable[[], str]
@@ -66,7 +68,9 @@ Endpoint = Callable[[View, Asked], Reply | Awaitable[Reply]]
 
 
 def _ready(view: View, _asked: Asked) -> Reply:
-    return Reply(200, b"LIVE\n") if view.ready() else Reply(503, b"NOT READY\n")
+    if not view.ready():
+        return Reply(503, b"NOT READY\n")
+    return Reply(200, f"LIVE\npolicies {view.policies()}\n".encode())
 
 
 def _live(_view: View, _asked: Asked) -> Reply:

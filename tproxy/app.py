@@ -264,6 +264,7 @@ class App:
     def _view(self) -> View:
         return View(
             ready=lambda: self._accepting,
+            policies=self._policies.named,
             server_info=self._server_info,
             config=self._policies.describe,
             clusters=self._clusters,

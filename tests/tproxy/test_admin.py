@@ -39,6 +39,7 @@ class Sidecar:
     def view(self) -> View:
         return View(
             ready=lambda: self.ready,
+            policies=lambda: "generation 7 hash abcd",
             server_info=lambda: {"version": "1.2.3"},
             config=lambda: {"generation": 7},
             clusters=lambda: "192.0.2.1:80 connections 2\n",
@@ -88,7 +89,7 @@ async def ask(
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        pytest.param("/ready", b"LIVE\n", id="ready"),
+        pytest.param("/ready", b"LIVE\npolicies generation 7 hash abcd\n", id="ready"),
         pytest.param("/server_info", b'{\n  "version": "1.2.3"\n}\n', id="server info"),
         pytest.param("/config_dump", b'{\n  "generation": 7\n}\n', id="config dump"),
         pytest.param("/clusters", b"192.0.2.1:80 connections 2\n", id="clusters"),

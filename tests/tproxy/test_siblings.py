@@ -38,6 +38,7 @@ def desk(number: int) -> Desk:
     """The desk of one worker; the second's policies are bad."""
     view = View(
         ready=lambda: True,
+        policies=lambda: "generation 1 hash -",
         server_info=lambda: {"pid": number},
         config=lambda: {"generation": number},
         clusters=lambda: f"192.0.2.{number}:80 connections 1\n",
@@ -120,7 +121,7 @@ async def test_lines_say_whose_they_are(
 async def test_what_is_no_page_or_one_workers_own_is_asked_of_nobody_else() -> None:
     async with shared() as at:
         assert (await ask(at, "/nothing"))[0].head.status == 404
-        assert (await ask(at, "/ready"))[1] == "LIVE\n"
+        assert (await ask(at, "/ready"))[1] == "LIVE\npolicies generation 1 hash -\n"
         response, _ = await ask(at, "/stats", b"POST")
         assert (response.head.status, response.head.headers.get(b"allow")) == (405, b"GET")
 

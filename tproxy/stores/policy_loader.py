@@ -142,6 +142,11 @@ class PolicyLoader:
         self.last = Attempt(time.time(), findings)
         LOG.error("the policies of generation %d stay in force", self.store.current.generation)
 
+    def named(self) -> str:
+        """Name what is in force."""
+        current = self.store.current
+        return f"generation {current.generation} hash {current.digest or '-'}"
+
     def describe(self) -> dict[str, object]:
         """Show the snapshot in force and the last attempt to replace it."""
         snapshot = self.store.current
