@@ -100,17 +100,25 @@ class Http2Client:
                 case TrailersReceived():
                     self._link.trailers(number, events)
                 case InformationalResponseReceived():
-                    events.append(Informed(number, fields.response_head(self._link.fields)))
+                    self._inform(number, events)
                 case _:
                     assert_never(signal)
         except fields.Malformed as malformed:
             self._link.reset(number, malformed.code)
             events.append(Failed(number, _protocol_error(malformed.details)))
 
+    def _inform(self, number: int, events: list[Event]) -> None:
+        stream = self._link.streams[number]
+        stream.informed += 1
+        if stream.informed > self._limits.informational_heads:
+            raise fields.Malformed(fields.MESSAGING_RULE, ErrorCodes.ENHANCE_YOUR_CALM)
+        events.append(Informed(number, fields.response_head(self._link.fields)))
+
     def _response(self, number: int, events: list[Event], *, ended: bool) -> None:
         head = fields.response_head(self._link.fields)
         stream = self._link.streams[number]
         stream.begun = True
+        stream.tunnel = head.status < 300 and (stream.upgrading or stream.method == b"CONNECT")
         stream.owed = _owed(stream, head)
         if ended and stream.owed:
             raise fields.Malformed(fields.MESSAGING_RULE)
@@ -178,7 +186,7 @@ def _without_content(stream: Stream, head: ResponseHead) -> bool:
 def _owed(stream: Stream, head: ResponseHead) -> int | None:
     if _without_content(stream, head):
         return 0
-    if head.status < 300 and (stream.upgrading or stream.method == b"CONNECT"):
+    if stream.tunnel:
         return None
     return fields.content_length(head.headers)
 

@@ -474,9 +474,6 @@ def test_a_server_that_is_gone_fails_what_is_open(begun: bool, when: str) -> Non
 
 WRONG = [
     pytest.param(frame(0x1, 5, 2, Encoder().encode(GET)), id="a-request"),
-    pytest.param(frame(0x1, 5, 9, Encoder().encode(OK)), id="an-answer-to-nothing"),
-    pytest.param(frame(0x5, 4, 1, b"\0\0\0\2" + Encoder().encode(GET)), id="a-push"),
-    pytest.param(frame(0x0, 0, 1, b"x"), id="data-before-the-head"),
     pytest.param(frame(0x6, 0, 3, b"12345678"), id="ping-on-a-stream"),
 ]
 

