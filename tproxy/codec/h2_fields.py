@@ -179,7 +179,8 @@ def _target(method: bytes, pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes]:
         if method != b"CONNECT" or not rules.valid_token(pseudo[b":protocol"]):
             raise Malformed(MESSAGING_RULE)
     elif method == b"CONNECT":
-        if pseudo.keys() != {b":method", b":authority"}:
+        whole = pseudo.keys() == {b":method", b":authority"}
+        if not whole or not rules.valid_authority(pseudo[b":authority"]):
             raise Malformed(MESSAGING_RULE)
         return b"", b""
     scheme, path = pseudo.get(b":scheme", b""), pseudo.get(b":path", b"")
@@ -196,6 +197,6 @@ def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
     if authority is None:
         return b""
     differs = host is not None and host.lower() != authority.lower()
-    if differs or not rules.valid_authority(authority):
+    if differs or not rules.valid_host(authority):
         raise Malformed(MESSAGING_RULE)
     return authority
