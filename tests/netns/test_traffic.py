@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -180,6 +181,19 @@ async def test_grpc_in_all_four_kinds(mesh: Mesh, family: str) -> None:
     }
     metrics = await mesh.run("curl", "-s", "http://127.0.0.1:15020/metrics")
     assert 'request_protocol="grpc",response_code="200",grpc_response_status="9"' in metrics.stdout
+    assert grpc_messages(metrics.stdout) == {
+        ("istio_request_messages_total", "0"): 1 + 20 + 1 + 2,
+        ("istio_response_messages_total", "0"): 1 + 1 + 500 + 2,
+        ("istio_request_messages_total", "9"): 1,
+    }
+
+
+def grpc_messages(metrics: str) -> dict[tuple[str, str], int]:
+    """How many gRPC messages went each way, by their calls' status."""
+    found = re.findall(
+        r'^(\w+_messages_total)\{.*grpc_response_status="(\d+)".*\} (\d+)$', metrics, re.MULTILINE
+    )
+    return {(name, status): int(count) for name, status, count in found}
 
 
 async def test_grpc_without_a_server_is_unavailable(mesh: Mesh) -> None:
