@@ -417,6 +417,14 @@ SERVER: dict[str, tuple[list[Step], Outcome]] = {
         [head([*POST, LENGTH]), data(b"t"), data(b"est", END)],
         STREAM_PROTOCOL,
     ),
+    "http2/8.5 a tunnel with a body": (
+        [head([(b":method", b"CONNECT"), (b":authority", b"a:1"), LENGTH])],
+        STREAM_PROTOCOL,
+    ),
+    "http2/8.5 an extended one with a body": (
+        [head([(b":protocol", b"websocket"), *replaced(b":method", b"CONNECT"), LENGTH])],
+        STREAM_PROTOCOL,
+    ),
     "http2/8.5 a tunnel's trailers": (
         [
             head([(b":method", b"CONNECT"), (b":authority", b"a:1")]),

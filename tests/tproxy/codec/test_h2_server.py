@@ -1,6 +1,6 @@
 """Http2Server against a real h2 client."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import pytest
@@ -20,7 +20,7 @@ from hpack import Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.h2_peer import GET, POST, H2Peer, frame
+from fakes.h2_peer import GET, POST, H2Peer, block, frame
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Failed, Leaving, Refused, RequestStarted, Room
 from tproxy.codec.h2_server import Http2Server
@@ -677,8 +677,10 @@ def test_no_frame_raises_anything_but_a_protocol_error(
 def flood(unit: bytes) -> DownstreamError:
     """What a server with an open stream says to very many of `unit` in one read."""
     server, client = joined(Limits(control_frames=50))
-    client.request(POST, ended=False)
+    _, _, given_up = (client.request(POST, ended=False) for _ in range(3))
     client.pump()
+    server.send_reset(given_up)
+    server.outbox()
     server.receive(unit * 50)
     with pytest.raises(DownstreamError) as refused:
         server.receive(unit)
@@ -697,6 +699,11 @@ def flood(unit: bytes) -> DownstreamError:
         pytest.param(frame(0x8, 0, 0, b"\0\0\0\1"), id="window-by-one"),
         pytest.param(frames.goaway(0, ErrorCodes.NO_ERROR), id="goaway"),
         pytest.param(frame(0xBB, 0, 0), id="unknown"),
+        pytest.param(frame(0x6, frames.ACK, 0, b"12345678"), id="ping-acknowledged"),
+        pytest.param(frame(0x4, frames.ACK, 0), id="settings-acknowledged"),
+        pytest.param(frame(0x0, 0, 5, b"x"), id="data-of-a-stream-that-was-reset"),
+        pytest.param(frame(0x1, 4, 5, block(POST)), id="heads-of-a-stream-that-was-reset"),
+        pytest.param(frame(0x3, 0, 5, b"\0" * 4), id="resets-of-a-stream-that-was-reset"),
     ],
 )
 def test_frames_without_a_message_are_bounded_until_our_answers_left(unit: bytes) -> None:
@@ -726,12 +733,48 @@ def test_requests_given_up_unanswered_are_bounded() -> None:
         client.pump()
 
 
-def test_requests_that_make_us_reset_them_are_bounded() -> None:
-    _, client = joined(Limits(resets=10))
-    for _ in range(11):
-        client.request([*GET, (b"Upper", b"x")])
+def opened(stream: int, fields: Iterable[Field] = POST, flags: int = frames.END_HEADERS) -> bytes:
+    return frame(frames.HEADERS, flags, stream, block(fields))
+
+
+MADE_YOU_RESET = {
+    "malformed heads": lambda stream: opened(stream, [*GET, (b"Upper", b"x")]),
+    "malformed trailers": lambda stream: opened(stream) + opened(stream, [(b"a", b"b")]),
+    "DATA behind the end": lambda stream: opened(stream, flags=5) + frame(0x0, 0, stream, b"x"),
+    "HEADERS behind the end": lambda stream: opened(stream, flags=5) * 2,
+    "no increments": lambda stream: opened(stream) + frame(0x8, 0, stream, b"\0" * 4),
+    "windows that overflow": lambda stream: (
+        opened(stream) + frame(0x8, 0, stream, b"\x7f" + b"\xff" * 3)
+    ),
+    "priorities of no length": lambda stream: opened(stream) + frame(0x2, 0, stream),
+    "priorities on themselves": lambda stream: (
+        opened(stream) + frame(0x2, 0, stream, stream.to_bytes(4, "big") + b"\0")
+    ),
+    "bodies beyond their length": lambda stream: (
+        opened(stream, [*POST, (b"content-length", b"1")]) + frame(0x0, 0, stream, b"xx")
+    ),
+}
+
+
+@pytest.mark.parametrize("misbehaving", MADE_YOU_RESET.values(), ids=MADE_YOU_RESET)
+def test_requests_that_make_us_reset_them_are_bounded(
+    misbehaving: Callable[[int], bytes],
+) -> None:
+    server, _ = joined(Limits(resets=10))
+    for turn in range(10):
+        server.receive(misbehaving(2 * turn + 1))
     with pytest.raises(DownstreamError, match=r"http2\.reset_flood"):
-        client.pump()
+        server.receive(misbehaving(21))
+    assert goaways(server)[-1][1] == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_streams_beyond_our_bound_are_refused_within_bounds() -> None:
+    server, _ = joined(Limits(streams=1, resets=10))
+    server.receive(opened(1))
+    for turn in range(1, 11):
+        server.receive(opened(2 * turn + 1))
+    with pytest.raises(DownstreamError, match=r"http2\.reset_flood"):
+        server.receive(opened(23))
 
 
 def test_requests_given_up_among_answered_ones_are_no_flood() -> None:
