@@ -190,6 +190,32 @@ async def test_an_upstream_that_takes_one_stream_at_a_time_serves_five_at_once()
         assert [heard.body for heard in answers] == [b"done"] * 5
 
 
+async def test_slow_readers_hold_only_their_own_streams() -> None:
+    async def app(call: Call) -> None:
+        await call.head()
+        if call.heard.start != (b"GET", b"/slow"):
+            await echo(call)
+            return
+        await call.say(200, [])
+        while True:
+            await call.send(b"x" * 65536)
+
+    async with to_app(app, HTTP2) as path:
+        chat = await path.talk().call()
+        await chat.say((b"POST", b"/chat"), [])
+        await chat.head()
+        for _ in range(9):
+            slow = await path.talk().call()
+            await slow.say((b"GET", b"/slow"), [])
+            await slow.end()
+            await slow.head()
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        await chat.send(b"still there")
+        assert await chat.part() == b"still there"
+        assert (await ask(path.talk(), body=b"and for others")).body == b"and for others"
+        assert len(path.origin.accepted) == 1
+
+
 async def test_a_malformed_connection_is_told_to_go_and_logged_once() -> None:
     async def never(stream: trio.SocketStream) -> None:
         await stream.receive_some(1)

@@ -26,7 +26,7 @@ from tproxy.codec.events import Data, Ended, Event, Room
 from tproxy.codec.h2_blocks import Block, BlockReader, priority_fault
 from tproxy.codec.h2_compression import FieldDecoder, FieldEncoder
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
-from tproxy.codec.h2_window import DEFAULT_WINDOW, Window
+from tproxy.codec.h2_window import DEFAULT_WINDOW, LARGEST_WINDOW, Window
 from tproxy.model.http import NO_HEADERS, Field, Headers
 from tproxy.model.limits import Limits
 
@@ -85,7 +85,7 @@ class Link:
         self._controls = 0
         self._abandoned = 0
         self._written = b""
-        self._window = Window(max(DEFAULT_WINDOW, limits.connection_window))
+        self._window = Window(_connection_window(limits, client=client))
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
         self._fields: list[HeaderTuple] = []
         self._self_dependent = False
@@ -462,9 +462,19 @@ def _opened(limits: Limits, *, client: bool) -> H2Connection:
     # h2 would end the connection over one stream too many; refusing that stream is left to us.
     connection.local_settings.pop(SettingCodes.MAX_CONCURRENT_STREAMS, None)
     connection.max_inbound_frame_size = connection.local_settings.max_frame_size
-    if limits.connection_window > DEFAULT_WINDOW:
-        connection.increment_flow_control_window(limits.connection_window - DEFAULT_WINDOW)
+    if (more := _connection_window(limits, client=client) - DEFAULT_WINDOW) > 0:
+        connection.increment_flow_control_window(more)
     return connection
+
+
+def _connection_window(limits: Limits, *, client: bool) -> int:
+    """Say how much all streams together may send us.
+
+    An upstream's connection is shared by downstreams that know nothing of each other: one whose reader is slow must not
+    take the others' share. It can not hold more than it could with a connection of its own.
+    """
+    shared = limits.streams * limits.stream_window if client else limits.connection_window
+    return min(max(DEFAULT_WINDOW, shared), LARGEST_WINDOW)
 
 
 def _settings(limits: Limits, *, client: bool) -> dict[SettingCodes, int]:

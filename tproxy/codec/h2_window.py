@@ -7,6 +7,8 @@ from tproxy.codec.h2_frames import Broken
 DEFAULT_WINDOW = 65535
 """What every window has until somebody says otherwise (RFC 9113, 6.9.2)."""
 
+LARGEST_WINDOW = 2**31 - 1
+
 
 class Window:
     """What the peer may send. What changes: how much of it is left, and how much is due to be granted again.

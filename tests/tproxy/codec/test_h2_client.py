@@ -61,7 +61,7 @@ def resets(peer: H2Peer) -> list[tuple[int, ErrorCodes | int]]:
 
 
 def test_the_opening_wants_no_pushes_and_says_how_much_we_take() -> None:
-    limits = Limits(stream_window=100000, connection_window=200000, head_bytes=5000)
+    limits = Limits(stream_window=100000, streams=9, head_bytes=5000)
     _, server = joined(limits)
     told = server.h2.remote_settings
     assert (
@@ -70,7 +70,21 @@ def test_the_opening_wants_no_pushes_and_says_how_much_we_take() -> None:
         told.max_header_list_size,
         told.max_frame_size,
         server.h2.outbound_flow_control_window,
-    ) == (0, 100000, 5000, limits.part_bytes, 200000)
+    ) == (0, 100000, 5000, limits.part_bytes, 900000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "window"),
+    [
+        pytest.param(Limits(streams=2, stream_window=1000), 65535, id="the protocol's least"),
+        pytest.param(Limits(streams=2**16, stream_window=2**20), 2**31 - 1, id="its most"),
+    ],
+)
+def test_all_streams_have_their_windows_at_once_as_far_as_there_can_be(
+    limits: Limits, window: int
+) -> None:
+    _, server = joined(limits)
+    assert server.h2.outbound_flow_control_window == window
 
 
 def test_a_request_goes_out_as_http2_wants_it() -> None:
@@ -338,7 +352,7 @@ def test_a_window_beyond_the_largest_fails_its_stream_only() -> None:
 
 
 def test_data_for_streams_that_we_gave_up_costs_no_window() -> None:
-    client, server = joined(Limits(stream_window=70000, connection_window=70000))
+    client, server = joined(Limits(stream_window=70000, streams=1))
     for turn in range(40):
         stream = asked(client)
         server.pump()
