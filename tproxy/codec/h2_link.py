@@ -39,6 +39,9 @@ DECODING_MARGIN = 2
 CLOSED_STREAMS = 4096
 """Streams that are remembered once they are closed: frames of theirs may still be on their way."""
 
+SWEEP_STREAMS = 64
+"""Streams that are opened before those that are closed are looked for."""
+
 _INFORMATIONAL = b"\x08\x03100"
 """A field block by which h2 knows an informational response."""
 
@@ -66,9 +69,28 @@ class Stream:
 
 
 class _Connection(H2Connection):
-    """h2 with a shorter memory of closed streams: only frames that crossed their closing ask for it."""
+    """h2 with a shorter memory of closed streams: only frames that crossed their closing ask for it.
+
+    At each stream that is opened it would go through all that there are, to hold them against a bound that is ours to
+    keep, and to sweep out the closed ones. What changes: how many were opened since it last did.
+    """
 
     MAX_CLOSED_STREAMS = CLOSED_STREAMS
+    _unswept = 0
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Count what the peer opened (server side)."""
+        return super().open_inbound_streams if self._sweeps() else 0
+
+    @property
+    def open_outbound_streams(self) -> int:
+        """Count what we opened (client side)."""
+        return super().open_outbound_streams if self._sweeps() else 0
+
+    def _sweeps(self) -> bool:
+        self._unswept = (self._unswept + 1) % SWEEP_STREAMS
+        return not self._unswept
 
 
 class Link:
