@@ -216,6 +216,21 @@ async def test_slow_readers_hold_only_their_own_streams() -> None:
         assert len(path.origin.accepted) == 1
 
 
+async def test_a_head_larger_than_the_upstream_takes_costs_nobody_its_connection() -> None:
+    little = {SettingCodes.MAX_HEADER_LIST_SIZE: 5000}
+    async with to_app(echo, HTTP2, settings=little) as path:
+        chat = await path.talk().call()
+        await chat.say((b"POST", b"/chat"), [])
+        await chat.head()
+        refused = await path.get(fields=((b"x", b"y" * 9000),))
+        assert refused.start == 431
+        await chat.send(b"still there")
+        assert await chat.part() == b"still there"
+        (line,) = await path.logged()
+        assert (line["response_code"], line["response_flags"]) == (431, "UPE")
+        assert line["response_code_details"] == "http2.headers_too_large"
+
+
 async def test_a_malformed_connection_is_told_to_go_and_logged_once() -> None:
     async def never(stream: trio.SocketStream) -> None:
         await stream.receive_some(1)

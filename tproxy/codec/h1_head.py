@@ -228,7 +228,8 @@ def _upgrade(headers: Headers, options: frozenset[bytes], version: HttpVersion) 
     protocol = headers.get(b"upgrade") or b""
     if b"upgrade" not in options or version is HttpVersion.HTTP10:
         return b""
-    if protocol.lower() == b"h2c" or not valid_token(protocol.replace(b"/", b"")):
+    name, _, edition = protocol.partition(b"/")
+    if name.lower() == b"h2c" or not (valid_token(name) and valid_token(edition or name)):
         return b""
     return protocol
 

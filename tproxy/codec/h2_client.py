@@ -143,15 +143,20 @@ class Http2Client:
         assert isinstance(head, RequestHead), "a client asks"
         if head.upgrade and not self._link.takes_upgrades:
             raise UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, "upgrade_failed")
+        block = fields.request_fields(head)
+        if not self._link.takes(block):
+            raise UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, fields.TOO_LARGE, status=431)
         upgrading = bool(head.upgrade) and head.method != b"CONNECT"
         self._link.open(stream, head.method, upgrading=upgrading)
-        self._link.send_fields(stream, fields.request_fields(head), ended=ended)
+        self._link.send_fields(stream, block, ended=ended)
 
     def send_data(self, stream: int, data: bytes) -> None:
         self._link.send_data(stream, data)
 
     def send_end(self, stream: int, trailers: Headers) -> None:
-        self._link.send_end(stream, trailers)
+        block = fields.regular_fields(trailers)
+        # Trailers may be discarded (RFC 9110, 6.5.1).
+        self._link.send_end(stream, block if self._link.takes(block) else [])
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:
         if stream in self._link.streams:

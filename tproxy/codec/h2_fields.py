@@ -55,9 +55,14 @@ def check_size(fields: Sequence[Field], limits: Limits) -> None:
     """Refuse a block that is larger than we said we would take."""
     if len(fields) > limits.header_fields:
         raise Malformed(TOO_MANY_FIELDS, ErrorCodes.ENHANCE_YOUR_CALM)
-    size = sum(len(name) + len(value) for name, value in fields)
-    if size + _FIELD_OVERHEAD * len(fields) > limits.head_bytes:
+    if list_size(fields) > limits.head_bytes:
         raise Malformed(TOO_LARGE, ErrorCodes.ENHANCE_YOUR_CALM)
+
+
+def list_size(fields: Sequence[Field]) -> int:
+    """Measure a block as MAX_HEADER_LIST_SIZE does."""
+    size = sum(len(name) + len(value) for name, value in fields)
+    return size + _FIELD_OVERHEAD * len(fields)
 
 
 def request_head(fields: Iterable[Field]) -> RequestHead:

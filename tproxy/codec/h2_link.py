@@ -8,7 +8,7 @@ promise and the windows of what we receive are kept here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from h2.config import H2Configuration
@@ -323,12 +323,12 @@ class Link:
         for start in range(0, len(data), size):
             self._h2.send_data(number, data[start : start + size])
 
-    def send_end(self, number: int, trailers: Headers) -> None:
+    def send_end(self, number: int, trailers: Sequence[Field]) -> None:
         """Complete our message; nothing once the stream is over."""
         if not self.sends(number):
             return
-        if block := fields.regular_fields(trailers):
-            self.send_fields(number, block, ended=True)
+        if trailers:
+            self.send_fields(number, trailers, ended=True)
             return
         self._h2.end_stream(number)
         self._sent_all(number)
@@ -425,6 +425,11 @@ class Link:
     def takes_upgrades(self) -> bool:
         """Whether the peer understands extended CONNECT."""
         return bool(self._h2.remote_settings.enable_connect_protocol)
+
+    def takes(self, block: Sequence[Field]) -> bool:
+        """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""
+        most = self._h2.remote_settings.max_header_list_size
+        return most is None or fields.list_size(block) <= most
 
     @property
     def concurrency(self) -> int:

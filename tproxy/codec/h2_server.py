@@ -147,7 +147,7 @@ class Http2Server:
         self._link.send_data(stream, data)
 
     def send_end(self, stream: int, trailers: Headers) -> None:
-        self._link.send_end(stream, trailers)
+        self._link.send_end(stream, fields.regular_fields(trailers))
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:
         if stream in self._link.streams:

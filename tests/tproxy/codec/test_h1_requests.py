@@ -190,10 +190,15 @@ ACCEPTED = [
         alone(request(HOST)),
         id="h2c is ignored",
     ),
-    pytest.param(
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: a, b\r\n\r\n",
-        alone(request(HOST)),
-        id="several protocols are ignored",
+    *(
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: "
+            + protocol
+            + b"\r\n\r\n",
+            alone(request(HOST)),
+            id=f"{protocol!r} is ignored",
+        )
+        for protocol in (b"a, b", b"H2C/1", b"h2c/", b"/a", b"a/b/c", b"a b", b"")
     ),
     pytest.param(
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",

@@ -250,6 +250,37 @@ def test_an_upgrade_that_the_peer_does_not_know_is_refused_before_anything_is_se
     assert (refused.value.status, client.outbox(), client.next_stream()) == (502, b"", 1)
 
 
+def test_a_head_larger_than_the_peer_takes_is_refused_before_anything_is_sent() -> None:
+    client, _ = joined(settings={SettingCodes.MAX_HEADER_LIST_SIZE: 500})
+    stream = asked(client)
+    client.outbox()
+    with pytest.raises(UpstreamError, match=r"http2\.headers_too_large") as refused:
+        asked(client, head(b"GET", (b"x", b"y" * 400)))
+    assert (refused.value.status, client.outbox(), client.next_stream()) == (431, b"", 3)
+    assert client.room(stream) == 0
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [pytest.param(500, [], id="too large"), pytest.param(2000, [b"x"], id="small enough")],
+)
+def test_trailers_larger_than_the_peer_takes_are_discarded(
+    most: int, expected: list[bytes]
+) -> None:
+    client, server = joined(settings={SettingCodes.MAX_HEADER_LIST_SIZE: most})
+    stream = asked(client, ended=False)
+    client.send_end(stream, Headers([(b"x", b"y" * 600)]))
+    heard = server.listen()
+    assert isinstance(heard[-1], StreamEnded)
+    named = [
+        bytes(name)
+        for each in heard
+        if isinstance(each, TrailersReceived)
+        for name, _ in each.headers
+    ]
+    assert named == expected
+
+
 def test_a_tunnel_owes_no_length() -> None:
     client, server = joined()
     stream = asked(client, head(b"CONNECT"), ended=False)
