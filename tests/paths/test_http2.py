@@ -10,6 +10,7 @@ from fakes.path import ask, to_app, to_script
 from fakes.talk import Broken, Call, Heard, answer, echo, whole
 from fakes.talk_h2 import Http2Call, Http2Talk
 from tproxy.model.flow import Protocol
+from tproxy.model.limits import Limits
 
 HTTP2 = Protocol.HTTP2
 
@@ -214,6 +215,25 @@ async def test_slow_readers_hold_only_their_own_streams() -> None:
         assert await chat.part() == b"still there"
         assert (await ask(path.talk(), body=b"and for others")).body == b"and for others"
         assert len(path.origin.accepted) == 1
+
+
+async def test_no_downstream_has_the_upstream_see_a_flood_of_resets() -> None:
+    begun, asked = trio.open_memory_channel[None](9)
+
+    async def app(call: Call) -> None:
+        await whole(call)
+        await begun.send(None)
+        await trio.sleep_forever()
+
+    async with to_app(app, HTTP2, Limits(resets=5)) as path:
+        for turn in range(20):
+            call = await path.talk().call()
+            await call.say((b"GET", b"/"), [])
+            await call.end()
+            await asked.receive()
+            await call.give_up()
+            await path.logged(turn + 1)
+        assert len(path.origin.accepted) == 4
 
 
 async def test_a_head_larger_than_the_upstream_takes_costs_nobody_its_connection() -> None:

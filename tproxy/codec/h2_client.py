@@ -48,7 +48,7 @@ class Http2Client:
         link = self._link
         return (
             link.settled  # until then, whatever is opened may be one too many, or an upgrade that is not known
-            and not (self._leaving or link.over)
+            and not (self._leaving or link.over or link.worn)
             and len(link.streams) < min(link.concurrency, self._limits.streams)
             and link.newest < LAST_STREAM
         )

@@ -368,6 +368,7 @@ class Link:
 
     def _give_up(self, number: int, code: ErrorCodes) -> None:
         """Reset a stream; what its peer says on it before it knows is not looked at (RFC 9113, 5.1)."""
+        self._abandoned += self._client
         self._given_up[number] = None
         if len(self._given_up) > CLOSED_STREAMS:
             del self._given_up[next(iter(self._given_up))]
@@ -425,6 +426,11 @@ class Link:
     def takes_upgrades(self) -> bool:
         """Whether the peer understands extended CONNECT."""
         return bool(self._h2.remote_settings.enable_connect_protocol)
+
+    @property
+    def worn(self) -> bool:
+        """Whether we have reset so many streams, less those completed, that the peer may soon call it a flood."""
+        return self._abandoned >= self._limits.resets
 
     def takes(self, block: Sequence[Field]) -> bool:
         """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""

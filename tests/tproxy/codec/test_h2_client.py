@@ -430,6 +430,19 @@ def test_no_more_streams_than_both_sides_allow(
     assert client.reusable
 
 
+def test_a_client_that_has_given_up_many_streams_leaves_before_its_peer_calls_it_a_flood() -> None:
+    client, server = joined(Limits(resets=3))
+    done = asked(client)
+    for _ in range(3):
+        assert client.reusable
+        client.send_reset(asked(client))
+    assert (client.reusable, client.finished) == (False, False)
+    server.pump()
+    server.h2.send_headers(done, OK, end_stream=True)
+    server.pump()
+    assert client.reusable
+
+
 def test_a_client_that_has_run_out_of_numbers_is_used_up() -> None:
     client, _ = joined()
     client.send_head(2**31 - 1, head(), ended=True)
