@@ -112,10 +112,14 @@ class Http2Client:
         stream.informed += 1
         if stream.informed > self._limits.informational_heads:
             raise fields.Malformed(fields.MESSAGING_RULE, ErrorCodes.ENHANCE_YOUR_CALM)
-        events.append(Informed(number, fields.response_head(self._link.fields)))
+        head = fields.response_head(self._link.fields)
+        _refuse_content(head)
+        events.append(Informed(number, head))
 
     def _response(self, number: int, events: list[Event], *, ended: bool) -> None:
         head = fields.response_head(self._link.fields)
+        if head.status == 204:
+            _refuse_content(head)
         stream = self._link.streams[number]
         stream.begun = True
         stream.tunnel = head.status < 300 and (stream.upgrading or stream.method == b"CONNECT")
@@ -182,6 +186,12 @@ class Http2Client:
 
     def outbox(self) -> bytes:
         return self._link.outbox()
+
+
+def _refuse_content(head: ResponseHead) -> None:
+    """Refuse content where there can be none: HTTP/1 would read what follows as the next message (RFC 9110, 8.6)."""
+    if fields.content_length(head.headers):
+        raise fields.Malformed(fields.MESSAGING_RULE)
 
 
 def _without_content(stream: Stream, head: ResponseHead) -> bool:

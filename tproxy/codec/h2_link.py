@@ -36,6 +36,12 @@ MIN_FRAME_BYTES = 16384
 DECODING_MARGIN = 2
 """A block this many times over `head_bytes` is not even decoded, which ends the connection; below, its stream only."""
 
+UPDATES_PER_DATA = 10
+"""WINDOW_UPDATE frames that a part of a body which we send may cause, and that are no flood: Envoy's default."""
+
+UPDATES_DUE = 4096
+"""What they may add up to: a peer may have as much of what we sent to grant again as the kernel holds."""
+
 CLOSED_STREAMS = 4096
 """Streams that are remembered once they are closed: frames of theirs may still be on their way."""
 
@@ -105,6 +111,7 @@ class Link:
         self._limits = limits
         self._client = client
         self._controls = 0
+        self._updates_due = 0
         self._abandoned = 0
         self._written = b""
         self._window = Window(_connection_window(limits, client=client))
@@ -192,21 +199,27 @@ class Link:
     def _content(self, body: Body) -> Iterator[Signal | Body]:
         """Count content against the windows; h2 hears of it when it ends a stream, or should not be there."""
         number = body.stream_id
-        self._window.take(body.credit)
+        if not self._window.take(body.credit):
+            raise _broken(ErrorCodes.FLOW_CONTROL_ERROR)
         stream = self.streams.get(number)
-        if stream is not None and stream.receiving and (stream.begun or not self._client):
-            stream.window.take(body.credit)
+        fault = self._content_fault(stream, body.credit) if stream else None
+        if stream is not None and fault is None:
             if body.ended:
                 self._step(frames.write(frames.DATA, frames.END_STREAM, number))
             yield body
             return
         self.consumed(0, body.credit)
-        if stream is not None:
-            early = stream.receiving
-            code = ErrorCodes.PROTOCOL_ERROR if early else ErrorCodes.STREAM_CLOSED
-            yield from self._fail(number, code)
+        if fault is not None:
+            yield from self._fail(number, fault)
         elif number not in self._given_up:
             yield from self._step(frames.write(frames.DATA, 0, number))
+
+    def _content_fault(self, stream: Stream, credit: int) -> ErrorCodes | None:
+        if not stream.receiving:
+            return ErrorCodes.STREAM_CLOSED
+        if self._client and not stream.begun:
+            return ErrorCodes.PROTOCOL_ERROR
+        return None if stream.window.take(credit) else ErrorCodes.FLOW_CONTROL_ERROR
 
     def _fault(self, number: int, code: ErrorCodes) -> list[Signal]:
         """Judge a frame that no stream can bear: it breaks its own, or the connection where there never was one."""
@@ -227,6 +240,9 @@ class Link:
 
     def _police(self, frame: Frame) -> None:
         if frame.kind == frames.DATA and frame.stream in self.streams:
+            return
+        if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
+            self._updates_due -= 1
             return
         if frame.kind == frames.RST_STREAM and self._idle(frame.stream):
             raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
@@ -317,6 +333,7 @@ class Link:
         if not self.sends(number):
             return
         size = self._h2.max_outbound_frame_size
+        self._updates_due = min(self._updates_due + UPDATES_PER_DATA, UPDATES_DUE)
         if len(data) <= size:
             self._h2.send_data(number, data)
             return

@@ -693,6 +693,15 @@ CLIENT: dict[str, tuple[list[Step], Outcome]] = {
     "8.3.2 no status": ([head([(b"a", b"b")])], STREAM_PROTOCOL),
     "8.3.2 an empty head": ([head([])], STREAM_PROTOCOL),
     "8.3.2 a request's pseudo-header": ([head([*OK, (b":path", b"/")])], STREAM_PROTOCOL),
+    "8.1.1 an informational response of some length": (
+        [head([(b":status", b"103"), LENGTH])],
+        STREAM_PROTOCOL,
+    ),
+    "8.1.1 no content of some length": ([head([(b":status", b"204"), LENGTH])], STREAM_PROTOCOL),
+    "8.1.1 no content, said twice": (
+        [head([(b":status", b"204"), (b"content-length", b"0")], WHOLE | END)],
+        Carried(),
+    ),
     "8.6 a switch of protocols": ([head([(b":status", b"101")])], STREAM_PROTOCOL),
     "8.1 a response in full": (
         [BEGUN, data(b"body"), TRAILERS],

@@ -44,7 +44,7 @@ def test_a_window_is_never_lost_and_never_more_than_it_was(size: int, parts: lis
     window, left = Window(size), size
     for part in parts:
         sent = min(part, left)
-        window.take(sent)
+        assert window.take(sent)
         left += window.give(sent) - sent
         assert size // 2 <= left <= size
     assert left > 0

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from fakes.h2_peer import GET, POST, H2Peer, block, frame
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Failed, Leaving, Refused, RequestStarted, Room
+from tproxy.codec.h2_link import UPDATES_DUE, UPDATES_PER_DATA
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import (
     NO_HEADERS,
@@ -461,18 +462,44 @@ def overrun(limits: Limits, bodies: Iterable[tuple[int, int]]) -> DownstreamErro
     ("limits", "bodies"),
     [
         pytest.param(
-            Limits(stream_window=70000), [(1, 60000), (3, 60000), (1, 10001)], id="a-streams"
-        ),
-        pytest.param(
             Limits(connection_window=100000), [(1, 60000), (3, 40000), (1, 1)], id="the-connections"
         ),
         pytest.param(
-            Limits(stream_window=10), [(1, 60000), (1, 5536)], id="the-default-before-settings"
+            Limits(connection_window=10),
+            [(1, 60000), (3, 5536)],
+            id="the-least-that-it-can-be",
         ),
     ],
 )
-def test_nobody_sends_more_than_a_window(limits: Limits, bodies: list[tuple[int, int]]) -> None:
+def test_nobody_sends_more_than_the_connections_window(
+    limits: Limits, bodies: list[tuple[int, int]]
+) -> None:
     assert overrun(limits, bodies).details == "http2.flow_control_error"
+
+
+@pytest.mark.parametrize(
+    ("window", "first"),
+    [
+        pytest.param(70000, 60000, id="its-own"),
+        pytest.param(10, 55535, id="the-default-before-settings"),
+    ],
+)
+def test_a_stream_that_sends_more_than_its_window_fails_alone(window: int, first: int) -> None:
+    server, client = joined(Limits(stream_window=window))
+    eager, other = client.request(POST, ended=False), client.request(POST, ended=False)
+    client.pump()
+    server.receive(frame(frames.DATA, 0, eager, b"x" * first))
+    assert failures(server.receive(frame(frames.DATA, 0, other, b"x" * 10000))) == []
+    assert failures(server.receive(frame(frames.DATA, 0, eager, b"x" * 10001))) == [
+        (
+            eager,
+            ResponseFlag.DOWNSTREAM_PROTOCOL,
+            "http2.violation.of.messaging.rule",
+            "FLOW_CONTROL_ERROR",
+        )
+    ]
+    assert resets(client.listen()) == [(eager, ErrorCodes.FLOW_CONTROL_ERROR)]
+    assert server.receive(frame(frames.DATA, 1, other, b"on we go"))[-1] == Ended(other, NO_HEADERS)
 
 
 # The end
@@ -708,6 +735,32 @@ def flood(unit: bytes) -> DownstreamError:
 )
 def test_frames_without_a_message_are_bounded_until_our_answers_left(unit: bytes) -> None:
     assert flood(unit).details == "http2.control_frames_flood"
+
+
+def test_updates_for_what_was_sent_are_no_flood() -> None:
+    server, client = joined(Limits(control_frames=50))
+    stream = client.request()
+    client.pump()
+    server.send_head(stream, answer(), ended=False)
+    for _ in range(9):
+        server.send_data(stream, b"x" * 100)
+    server.outbox()
+    server.receive(frame(0x8, 0, 0, b"\0\0\0\1") * 90)
+    server.receive(frame(0x8, 0, 0, b"\0\0\0\1") * 50)
+    with pytest.raises(DownstreamError, match=r"http2\.control_frames_flood"):
+        server.receive(frame(0x8, 0, 0, b"\0\0\0\1"))
+
+
+def test_updates_that_are_due_do_not_add_up_for_ever() -> None:
+    server, client = joined(Limits(control_frames=50))
+    stream = client.request()
+    client.pump()
+    server.send_head(stream, answer(), ended=False)
+    for _ in range(2 * UPDATES_DUE // UPDATES_PER_DATA):
+        server.send_data(stream, b"x")
+    server.outbox()
+    with pytest.raises(DownstreamError, match=r"http2\.control_frames_flood"):
+        server.receive(frame(0x8, 0, 0, b"\0\0\0\1") * (UPDATES_DUE + 51))
 
 
 def test_the_same_frames_spread_over_time_are_no_flood() -> None:
