@@ -17,6 +17,7 @@ from tproxy.codec.headers import (
     end_to_end,
     list_of,
     valid_authority,
+    valid_host,
     valid_method,
     valid_path,
     valid_token,
@@ -198,7 +199,7 @@ def _destination(
 ) -> tuple[bytes, bytes]:
     """Return the authority and the path that are asked for; an absolute target's authority wins (RFC 9112, 3.2.2)."""
     host = headers.get(b"host") or b""
-    if host and not valid_authority(host):
+    if host and not valid_host(host):
         raise Malformed("http.invalid_authority")
     if method == b"CONNECT":
         return target, b""
@@ -227,7 +228,8 @@ def _upgrade(headers: Headers, options: frozenset[bytes], version: HttpVersion) 
     protocol = headers.get(b"upgrade") or b""
     if b"upgrade" not in options or version is HttpVersion.HTTP10:
         return b""
-    if protocol.lower() == b"h2c" or not valid_token(protocol.replace(b"/", b"")):
+    name, _, edition = protocol.partition(b"/")
+    if name.lower() == b"h2c" or not (valid_token(name) and valid_token(edition or name)):
         return b""
     return protocol
 

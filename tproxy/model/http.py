@@ -120,14 +120,17 @@ class ResponseHead:
 class Body(Protocol):
     """A message's content, pulled part by part; whoever pulls sets the pace of whoever sends."""
 
-    size: int
-    """Bytes pulled so far."""
+    @property
+    def size(self) -> int:
+        """Bytes pulled so far."""
 
-    trailers: Headers
-    """Complete when the body has ended."""
+    @property
+    def trailers(self) -> Headers:
+        """Complete when the body has ended."""
 
-    failure: ProxyError | None
-    """Why it will never be whole, once that is so."""
+    @property
+    def failure(self) -> ProxyError | None:
+        """Why it will never be whole, once that is so."""
 
     @property
     def ready(self) -> bool:

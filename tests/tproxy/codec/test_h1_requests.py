@@ -138,6 +138,11 @@ ACCEPTED = [
         id="an absolute target without a path",
     ),
     pytest.param(
+        b"GET / HTTP/1.1\r\nHost: 2001:db8::2:8081\r\n\r\n",
+        alone(request((b"Host", b"2001:db8::2:8081"), authority=b"2001:db8::2:8081")),
+        id="an address without its brackets",
+    ),
+    pytest.param(
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         alone(request(HOST, method=b"OPTIONS", path=b"*")),
         id="asterisk",
@@ -185,10 +190,15 @@ ACCEPTED = [
         alone(request(HOST)),
         id="h2c is ignored",
     ),
-    pytest.param(
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: a, b\r\n\r\n",
-        alone(request(HOST)),
-        id="several protocols are ignored",
+    *(
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: "
+            + protocol
+            + b"\r\n\r\n",
+            alone(request(HOST)),
+            id=f"{protocol!r} is ignored",
+        )
+        for protocol in (b"a, b", b"H2C/1", b"h2c/", b"/a", b"a/b/c", b"a b", b"")
     ),
     pytest.param(
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
@@ -360,6 +370,8 @@ REFUSED = [
             b"a,b",
             b"a:b",
             b"a:123456",
+            b"a:1:2",
+            b"u@2001:db8::2",
             b"[::1",
             b"a?b",
             b"a#b",

@@ -399,6 +399,8 @@ HEADS = {
             b"GET http://u@b/ HTTP/1.1",
             b"GET http:///x HTTP/1.1",
             b"GET https://b/ HTTP/1.1",
+            b"GET http://2001:db8::2/ HTTP/1.1",
+            b"CONNECT 2001:db8::2:80 HTTP/1.1",
             b"GET http://b\\c/ HTTP/1.1",
             b"CONNECT / HTTP/1.1",
         )
@@ -449,6 +451,11 @@ def test_what_two_readers_could_read_differently_reaches_no_origin(wire: bytes, 
 
 ROOT, PLACE = b"/", b"/next"
 FORWARDED = [
+    pytest.param(
+        b"GET / HTTP/1.1\r\nHost: 2001:db8::2:8081\r\n\r\n",
+        [ROOT, PLACE],
+        id="an address without its brackets",
+    ),
     pytest.param(
         b"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         [b"b:1", PLACE],
