@@ -3,15 +3,14 @@
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fakes.mesh import APPS, ROOT, Mesh, quiet_mesh, two_pods
+from fakes.two_ways import both_ways, logged, python, same
 from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
@@ -23,11 +22,7 @@ spec: {}
 """
 PORT = 8080
 ORIGIN = f"http://server:{PORT}"
-DIRECT = f"http://localhost:{PORT}"
 MEBIBYTE = bytes(range(256)) * 4096
-
-Exchange = tuple[str, str, int, int, int, str]
-"""What both access logs say of a request: method, path, status, body bytes received and sent, flags."""
 
 NGINX = """
 daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
@@ -66,11 +61,6 @@ async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
         yield mesh
 
 
-def python(app: str, *words: str) -> list[str]:
-    """One of this directory's programs."""
-    return [sys.executable, str(APPS / app), *words]
-
-
 async def serve_asgi(mesh: Mesh) -> None:
     """Have hypercorn serve `asgi_origin`, in HTTP/1.1 and HTTP/2."""
     hypercorn = [sys.executable, "-m", "hypercorn", "-w0", "-k", "trio", "-b", f"[::]:{PORT}"]
@@ -83,48 +73,6 @@ async def serve_nginx(mesh: Mesh, root: Path) -> None:
     (root / "pages" / "page.txt").write_bytes(TEXT)
     (root / "nginx.conf").write_text(NGINX.format(root=root, port=PORT))
     await mesh.serve(["nginx", "-e", f"{root}/error.log", "-c", f"{root}/nginx.conf"], PORT)
-
-
-async def both_ways(mesh: Mesh, *argv: str) -> subprocess.CompletedProcess[str]:
-    """What a client of `ORIGIN` prints in its pod, which is what it prints beside the server with no sidecar between."""
-    through = await mesh.run(*argv)
-    beside = [word.replace(ORIGIN, DIRECT) for word in argv]
-    direct = await mesh.server.run(beside, user=ROOT)
-    assert (through.returncode, direct.returncode) == (0, 0), through.stderr + direct.stderr
-    assert same(through.stdout) == same(direct.stdout)
-    return through
-
-
-def same(printed: str) -> list[str]:
-    """Printed responses without what no two have in common, or belongs to one connection, or only sidecars add.
-
-    So are reason phrases, which HTTP/2 has not; and lines are in no order, because a framing field may move.
-    """
-    printed = re.sub("(?m)(HTTP/[0-9.]+ [0-9]+).*$", r"\1", printed)
-    lines = re.sub("(boundary=|--)[0-9]{20}", "boundary", printed).splitlines()
-    return sorted(line for line in lines if not DIFFERENT.match(line))
-
-
-DIFFERENT = re.compile("(date|connection|x-envoy-upstream-service-time):", re.IGNORECASE)
-
-
-async def logged(mesh: Mesh, *expected: Exchange) -> None:
-    """Both access logs have these exchanges, and no others."""
-    for pod in (mesh.client, mesh.server):
-        lines = await mesh.lines(pod, len(expected))
-        assert sorted(map(exchange, lines)) == sorted(expected)
-
-
-def exchange(line: dict[str, Any]) -> Exchange:
-    """An access-log line in short."""
-    return (
-        line["method"],
-        line["path"],
-        line["response_code"],
-        line["bytes_received"],
-        line["bytes_sent"],
-        line["response_flags"],
-    )
 
 
 # curl
