@@ -285,3 +285,18 @@ async def test_grpc_carries(mesh: Mesh, call: str, printed: list[str], flags: se
     lines = await mesh.both(len(flags) + 1)
     assert {line["response_flags"] for line in lines} == {"-", *flags}
     assert {line["response_flags"] for line in lines if "/Wait" in line["path"]} == flags
+
+
+async def test_grpc_health_is_asked_and_watched(mesh: Mesh) -> None:
+    await mesh.serve(python("health_grpc.py", "serve", "50051"), 50051)
+    done = await mesh.run(*python("health_grpc.py", "call", "server:50051"))
+    assert done.stdout.splitlines() == [
+        "check SERVING",
+        "unknown NOT_FOUND",
+        "watch SERVING",
+        "watch NOT_SERVING",
+    ], done.stderr
+    lines = await mesh.both(4)
+    paths = {line["path"]: (line["response_code"], line["response_flags"]) for line in lines}
+    assert paths.pop("/grpc.health.v1.Health/Watch") == (200, "DR"), "its watcher left it"
+    assert set(paths.values()) == {(200, "-")}
