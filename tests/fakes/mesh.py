@@ -67,10 +67,11 @@ def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_pod(name: str, lab: Lab, policies: Path) -> Iterator[None]:
+def running_pod(name: str, lab: Lab, policies: Path, *limits: str) -> Iterator[None]:
     """A captured pod for as long as the block lasts."""
     command = [sys.executable, "-m", "tproxy", "pod", "run", name, "--policies", str(policies)]
-    held = subprocess.Popen([*command, "--", "sleep", "600"])
+    limited = [f"--run-arg=--limit={limit}" for limit in limits]
+    held = subprocess.Popen([*command, *limited, "--", "sleep", "600"])
     try:
         trio.run(_ready, lab, name, held)
         yield
@@ -87,8 +88,8 @@ async def _ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def two_pods(policies: str) -> Iterator[Lab]:
-    """A lab of its own with the pods `server` and `client`, both captured and under `policies`."""
+def two_pods(policies: str, *limits: str) -> Iterator[Lab]:
+    """A lab of its own with the pods `server` and `client`, both captured and under `policies` and `limits`."""
     root = Path("/run") / f"tproxy-mesh-{os.getpid()}"
     directory = root / "policies"
     directory.mkdir(parents=True)
@@ -98,7 +99,7 @@ def two_pods(policies: str) -> Iterator[Lab]:
         patch.setenv("TPROXY_LAB_DIR", str(root / "lab"))
         scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
         for name in ("server", "client"):
-            scopes.enter_context(running_pod(name, lab, directory))
+            scopes.enter_context(running_pod(name, lab, directory, *limits))
         yield lab
 
 
