@@ -255,6 +255,27 @@ async def test_a_half_closed_connection_stays_half_open(mesh: Mesh, family: str)
     assert {line["response_flags"] for line in lines} == {"-"}
 
 
+async def test_an_end_without_a_byte_reaches_the_server_and_its_greeting_the_client(
+    mesh: Mesh,
+) -> None:
+    await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "greet:7002"], 7002)
+    done = await mesh.run("socat", "-t10", "-", "TCP:server:7002", stdin=b"")
+    assert done.stdout == "220 ready\r\n250 "
+    lines = await mesh.both()
+    assert detected(lines) == on_both_sides("closed")
+    assert {line["bytes_sent"] for line in lines} == {15}
+
+
+async def test_urgent_data_arrives_in_line(mesh: Mesh) -> None:
+    await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "digest:7003"], 7003)
+    script = (
+        "import socket; s = socket.create_connection(('server', 7003)); s.sendall(b'\\0abc'); "
+        "s.send(b'DE', socket.MSG_OOB); s.sendall(b'fg'); s.shutdown(1); print(s.recv(100).decode())"
+    )
+    done = await mesh.run(sys.executable, "-c", script)
+    assert done.stdout.strip() == hashlib.sha256(b"\0abcDEfg").hexdigest()
+
+
 async def test_a_reset_arrives_as_a_reset_after_what_came_before_it(mesh: Mesh) -> None:
     await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "reset:7001"], 7001)
     script = (

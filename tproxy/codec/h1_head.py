@@ -31,7 +31,7 @@ CODEC_ERROR: Final = "http1.codec_error"
 # hand is not known yet, and is looked at when it comes.
 _SUSPECT = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f](?!(?<=\r)(?:\n|\Z))(?!(?<=\r\n)(?:[^ \t]|\Z))")
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-\xff]+) HTTP/1\.[01]")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?]*)(/[^?]*)?(\?.*)?", re.IGNORECASE)
 
@@ -164,6 +164,7 @@ def parse_request(block: bytes) -> RequestOpening:
         headers=_with_host(end_to_end(headers), authority),
         version=version,
         upgrade=upgrade,
+        absolute=_ABSOLUTE_FORM.fullmatch(request.target) is not None,
     )
     return RequestOpening(head, length, persistent=_persistent(options, version))
 

@@ -98,6 +98,8 @@ class RequestHead:
     version: HttpVersion
     upgrade: bytes = b""
     """The protocol that HTTP/1's Upgrade or HTTP/2's `:protocol` asks for; empty for an ordinary request."""
+    absolute: bool = False
+    """Whether an HTTP/1 request names scheme and authority in its first line, as one to a forward proxy must."""
 
     @property
     def is_grpc(self) -> bool:

@@ -42,8 +42,8 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
             case Protocol.HTTP1 | Protocol.HTTP2:
                 await serve_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
-                if flow.sniffed.detection is not Detection.CLOSED:
-                    await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
+                # Also one that ended without a byte: the upstream may have something to say to it.
+                await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
 
 
 async def turn_away(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:

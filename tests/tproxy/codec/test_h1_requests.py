@@ -29,9 +29,11 @@ def request(
     path: bytes = b"/",
     version: HttpVersion = HttpVersion.HTTP11,
     upgrade: bytes = b"",
+    absolute: bool = False,
 ) -> RequestHead:
     """The head that a request on the wire should become."""
-    return RequestHead(method, b"http", authority, path, Headers(fields), version, upgrade)
+    headers = Headers(fields)
+    return RequestHead(method, b"http", authority, path, headers, version, upgrade, absolute)
 
 
 def alone(head: RequestHead) -> list[Event]:
@@ -128,13 +130,18 @@ ACCEPTED = [
                 (b"X-B", b"2"),
                 authority=b"b:81",
                 path=b"/x?y",
+                absolute=True,
             )
         ),
         id="an absolute target's authority wins",
     ),
     pytest.param(
         b"GET HTTP://[2001:db8::1]?y HTTP/1.1\r\nHost:\r\n\r\n",
-        alone(request((b"Host", b"[2001:db8::1]"), authority=b"[2001:db8::1]", path=b"/?y")),
+        alone(
+            request(
+                (b"Host", b"[2001:db8::1]"), authority=b"[2001:db8::1]", path=b"/?y", absolute=True
+            )
+        ),
         id="an absolute target without a path",
     ),
     pytest.param(
@@ -149,7 +156,7 @@ ACCEPTED = [
     ),
     pytest.param(
         b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
-        alone(request(HOST, method=b"OPTIONS", path=b"*")),
+        alone(request(HOST, method=b"OPTIONS", path=b"*", absolute=True)),
         id="absolute asterisk",
     ),
     pytest.param(
