@@ -67,9 +67,9 @@ def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_pod(name: str, lab: Lab, policies: Path) -> Iterator[None]:
-    """A captured pod for as long as the block lasts."""
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, "--policies", str(policies)]
+def running_pod(name: str, lab: Lab, *options: str) -> Iterator[None]:
+    """A pod for as long as the block lasts, captured unless the options say otherwise."""
+    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
     held = subprocess.Popen([*command, "--", "sleep", "600"])
     try:
         trio.run(_ready, lab, name, held)
@@ -98,7 +98,7 @@ def two_pods(policies: str) -> Iterator[Lab]:
         patch.setenv("TPROXY_LAB_DIR", str(root / "lab"))
         scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
         for name in ("server", "client"):
-            scopes.enter_context(running_pod(name, lab, directory))
+            scopes.enter_context(running_pod(name, lab, "--policies", str(directory)))
         yield lab
 
 
