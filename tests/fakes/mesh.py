@@ -67,11 +67,10 @@ def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_pod(name: str, lab: Lab, policies: Path, *limits: str) -> Iterator[None]:
-    """A captured pod for as long as the block lasts."""
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, "--policies", str(policies)]
-    limited = [f"--run-arg=--limit={limit}" for limit in limits]
-    held = subprocess.Popen([*command, *limited, "--", "sleep", "600"])
+def running_pod(name: str, lab: Lab, *options: str) -> Iterator[None]:
+    """A pod for as long as the block lasts, captured unless the options say otherwise."""
+    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
+    held = subprocess.Popen([*command, "--", "sleep", "600"])
     try:
         trio.run(_ready, lab, name, held)
         yield
@@ -98,8 +97,10 @@ def two_pods(policies: str, *limits: str) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
         patch.setenv("TPROXY_LAB_DIR", str(root / "lab"))
         scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
+        limited = (f"--run-arg=--limit={limit}" for limit in limits)
+        options = ("--policies", str(directory), *limited)
         for name in ("server", "client"):
-            scopes.enter_context(running_pod(name, lab, directory, *limits))
+            scopes.enter_context(running_pod(name, lab, *options))
         yield lab
 
 

@@ -17,6 +17,7 @@ from h2.errors import ErrorCodes
 from h2.events import Event as Signal
 from h2.events import RemoteSettingsChanged, StreamReset, WindowUpdated
 from h2.exceptions import ProtocolError, StreamClosedError
+from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from hpack import HeaderTuple
 
@@ -428,6 +429,8 @@ class Link:
         """End every stream, and say which ones that were."""
         lost = list(self.streams.items())
         self.streams.clear()
+        # h2 refers to itself in a circle: until that is collected, so would stay what it has buffered.
+        self._h2.incoming_buffer = FrameBuffer(server=False)
         self.over = True
         return lost
 

@@ -1,6 +1,7 @@
 """How an exchange or a connection ended, in the words of Envoy's access log."""
 
 from enum import Enum
+from typing import Self
 
 
 class ResponseFlag(Enum):
@@ -46,6 +47,10 @@ class ProxyError(Exception):
         self.status = status or flag.http_status
         self.cause = cause
         """The transport's own words (`Connection refused`), for the log; never sent to a peer."""
+
+    def again(self) -> Self:
+        """Build the same error anew: one that was raised holds the frames that it passed through, and what they hold."""
+        return type(self)(self.flag, self.details, status=self.status, cause=self.cause)
 
 
 class DownstreamError(ProxyError):
