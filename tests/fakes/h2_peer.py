@@ -78,3 +78,11 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return (
         len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
     )
+
+
+def block(fields: Iterable[Field]) -> bytes:
+    """Write a field block in literals only, so that it means the same wherever it stands."""
+    return b"".join(
+        b"\0" + len(name).to_bytes() + name + len(value).to_bytes() + value
+        for name, value in fields
+    )

@@ -67,9 +67,9 @@ def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_pod(name: str, lab: Lab, policies: Path) -> Iterator[None]:
-    """A captured pod for as long as the block lasts."""
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, "--policies", str(policies)]
+def running_pod(name: str, lab: Lab, *options: str) -> Iterator[None]:
+    """A pod for as long as the block lasts, captured unless the options say otherwise."""
+    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
     held = subprocess.Popen([*command, "--", "sleep", "600"])
     try:
         trio.run(_ready, lab, name, held)
@@ -87,8 +87,8 @@ async def _ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def two_pods(policies: str) -> Iterator[Lab]:
-    """A lab of its own with the pods `server` and `client`, both captured and under `policies`."""
+def two_pods(policies: str, *limits: str) -> Iterator[Lab]:
+    """A lab of its own with the pods `server` and `client`, both captured and under `policies` and `limits`."""
     root = Path("/run") / f"tproxy-mesh-{os.getpid()}"
     directory = root / "policies"
     directory.mkdir(parents=True)
@@ -97,8 +97,10 @@ def two_pods(policies: str) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
         patch.setenv("TPROXY_LAB_DIR", str(root / "lab"))
         scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
+        limited = (f"--run-arg=--limit={limit}" for limit in limits)
+        options = ("--policies", str(directory), *limited)
         for name in ("server", "client"):
-            scopes.enter_context(running_pod(name, lab, directory))
+            scopes.enter_context(running_pod(name, lab, *options))
         yield lab
 
 

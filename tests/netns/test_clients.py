@@ -3,15 +3,15 @@
 import hashlib
 import json
 import re
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import trustme
 
 from fakes.mesh import APPS, ROOT, Mesh, quiet_mesh, two_pods
+from fakes.two_ways import both_ways, logged, python, same
 from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
@@ -23,11 +23,7 @@ spec: {}
 """
 PORT = 8080
 ORIGIN = f"http://server:{PORT}"
-DIRECT = f"http://localhost:{PORT}"
 MEBIBYTE = bytes(range(256)) * 4096
-
-Exchange = tuple[str, str, int, int, int, str]
-"""What both access logs say of a request: method, path, status, body bytes received and sent, flags."""
 
 NGINX = """
 daemon off; master_process off; pid {root}/nginx.pid; error_log {root}/error.log;
@@ -41,6 +37,7 @@ http {{
         listen [::]:{port} ipv6only=off;
         root {root}/pages;
         gzip on; gzip_types text/plain; gzip_min_length 100;
+        location /closing/ {{ alias {root}/pages/; keepalive_timeout 0; }}
     }}
 }}
 """
@@ -66,11 +63,6 @@ async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
         yield mesh
 
 
-def python(app: str, *words: str) -> list[str]:
-    """One of this directory's programs."""
-    return [sys.executable, str(APPS / app), *words]
-
-
 async def serve_asgi(mesh: Mesh) -> None:
     """Have hypercorn serve `asgi_origin`, in HTTP/1.1 and HTTP/2."""
     hypercorn = [sys.executable, "-m", "hypercorn", "-w0", "-k", "trio", "-b", f"[::]:{PORT}"]
@@ -83,48 +75,6 @@ async def serve_nginx(mesh: Mesh, root: Path) -> None:
     (root / "pages" / "page.txt").write_bytes(TEXT)
     (root / "nginx.conf").write_text(NGINX.format(root=root, port=PORT))
     await mesh.serve(["nginx", "-e", f"{root}/error.log", "-c", f"{root}/nginx.conf"], PORT)
-
-
-async def both_ways(mesh: Mesh, *argv: str) -> subprocess.CompletedProcess[str]:
-    """What a client of `ORIGIN` prints in its pod, which is what it prints beside the server with no sidecar between."""
-    through = await mesh.run(*argv)
-    beside = [word.replace(ORIGIN, DIRECT) for word in argv]
-    direct = await mesh.server.run(beside, user=ROOT)
-    assert (through.returncode, direct.returncode) == (0, 0), through.stderr + direct.stderr
-    assert same(through.stdout) == same(direct.stdout)
-    return through
-
-
-def same(printed: str) -> list[str]:
-    """Printed responses without what no two have in common, or belongs to one connection, or only sidecars add.
-
-    So are reason phrases, which HTTP/2 has not; and lines are in no order, because a framing field may move.
-    """
-    printed = re.sub("(?m)(HTTP/[0-9.]+ [0-9]+).*$", r"\1", printed)
-    lines = re.sub("(boundary=|--)[0-9]{20}", "boundary", printed).splitlines()
-    return sorted(line for line in lines if not DIFFERENT.match(line))
-
-
-DIFFERENT = re.compile("(date|connection|x-envoy-upstream-service-time):", re.IGNORECASE)
-
-
-async def logged(mesh: Mesh, *expected: Exchange) -> None:
-    """Both access logs have these exchanges, and no others."""
-    for pod in (mesh.client, mesh.server):
-        lines = await mesh.lines(pod, len(expected))
-        assert sorted(map(exchange, lines)) == sorted(expected)
-
-
-def exchange(line: dict[str, Any]) -> Exchange:
-    """An access-log line in short."""
-    return (
-        line["method"],
-        line["path"],
-        line["response_code"],
-        line["bytes_received"],
-        line["bytes_sent"],
-        line["response_flags"],
-    )
 
 
 # curl
@@ -256,6 +206,118 @@ async def test_curl_asks_nginx_for(
     await logged(mesh, *[(method, "/page.txt", status, 0, int(answer[1]), "-")] * 2)
 
 
+async def test_nginx_ends_each_connection_and_curl_keeps_its_own(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    await serve_nginx(mesh, tmp_path)
+    answers = await curls(mesh, f"{ORIGIN}/closing/page.txt?[1-3]")
+    assert answers == ["200 1", "200 0", "200 0"]
+    lines = await mesh.lines(mesh.server, 3)
+    assert len({line["upstream_local_address"] for line in lines}) == 3
+
+
+async def test_curl_ends_each_connection_and_both_sidecars_keep_theirs(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    await serve_nginx(mesh, tmp_path)
+    closing = ["-H", "Connection: close"]
+    assert await curls(mesh, *closing, f"{ORIGIN}/page.txt?[1-3]") == ["200 1"] * 3
+    for line in await mesh.both(3):
+        assert line["response_flags"] == "-"
+    lines = await mesh.lines(mesh.server, 3)
+    assert len({line["upstream_local_address"] for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        pytest.param(["-H", "Connection: Upgrade", "-H", "Upgrade: foo/2"], id="an unknown one"),
+        pytest.param(["--http2"], id="HTTP/2"),
+    ],
+)
+@pytest.mark.parametrize("origin", ["nginx", "hypercorn"])
+async def test_an_upgrade_that_the_origin_ignores_is_an_ordinary_request(
+    mesh: Mesh, tmp_path: Path, origin: str, offered: list[str]
+) -> None:
+    await (serve_nginx(mesh, tmp_path) if origin == "nginx" else serve_asgi(mesh))
+    page = "page.txt" if origin == "nginx" else "stream"
+    assert await curls(mesh, *offered, f"{ORIGIN}/{page}?[1-2]") == ["200 1", "200 0"]
+
+
+async def curls(mesh: Mesh, *words: str) -> list[str]:
+    """Status and connections opened of each of curl's requests."""
+    told = ["-sS", "-o", "/dev/null", "-w", "%{http_code} %{num_connects}\n"]
+    done = await mesh.run("curl", *told, *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+async def test_curl_says_who_it_is_and_where_it_comes_from(mesh: Mesh) -> None:
+    await serve_asgi(mesh)
+    words = ["-u", "user:word", "-e", "http://elsewhere/", "-b", "a=1; b=2", "-A", "some agent"]
+    done = await both_ways(mesh, "curl", "-siS", *words, f"{ORIGIN}/echo?q=%25")
+    headers = json.loads(done.stdout.splitlines()[-1])["headers"]
+    assert ["authorization", "Basic dXNlcjp3b3Jk"] in headers
+    (line,) = await mesh.lines(mesh.client)
+    assert line["user_agent"] == "some agent"
+
+
+async def test_a_mebibyte_of_cookies_is_refused(mesh: Mesh) -> None:
+    await serve_asgi(mesh)
+    head = r"GET / HTTP/1.1\r\nHost: a\r\nCookie: "
+    words = (
+        f"(printf '{head}'; head -c 1048576 /dev/zero | tr '\\0' a) | socat -t5 - TCP:server:{PORT}"
+    )
+    done = await mesh.run("sh", "-c", words)
+    assert done.stdout.startswith("HTTP/1.1 431 ")
+    (line,) = await mesh.lines(mesh.client)
+    assert (line["response_code"], line["response_flags"]) == (431, "DPE")
+
+
+async def test_http10_without_a_host_is_answered_to_its_end(mesh: Mesh, tmp_path: Path) -> None:
+    await serve_nginx(mesh, tmp_path)
+    words = rf"printf 'GET /page.txt HTTP/1.0\r\n\r\n' | socat -t5 - TCP:server:{PORT}"
+    done = await mesh.run("sh", "-c", words)
+    head, _, body = done.stdout.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 ")
+    assert body.encode() == TEXT
+
+
+# An explicit proxy, which applications reach through us
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words", "method"),
+    [
+        pytest.param("http", [], "GET", id="asked for a page"),
+        pytest.param("http", ["-p"], "CONNECT", id="asked for a tunnel"),
+        pytest.param("https", [], "CONNECT", id="asked for a tunnel, for TLS"),
+    ],
+)
+async def test_an_explicit_proxy(
+    mesh: Mesh, tmp_path: Path, scheme: str, words: list[str], method: str
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "key.pem"
+    )
+    (tmp_path / "tinyproxy.conf").write_text("Port 8888\nConnectPort 8080\nConnectPort 8443\n")
+    await mesh.serve(["tinyproxy", "-d", "-c", f"{tmp_path}/tinyproxy.conf"], 8888)
+    await serve_nginx(mesh, tmp_path)
+    origin = f"http://localhost:{PORT}/page.txt"
+    if scheme == "https":
+        serve = f"openssl s_server -quiet -WWW -accept 8443 -cert {tmp_path}/key.pem"
+        await mesh.serve(["sh", "-c", f"cd {tmp_path}/pages && exec {serve}"], 8443)
+        origin = "https://localhost:8443/page.txt"
+    trusting = ["--cacert", f"{tmp_path}/ca.pem"]
+    done = await mesh.run("curl", "-sS", "-x", "http://server:8888", *trusting, *words, origin)
+    assert done.stdout.encode() == TEXT, done.stderr
+    for line in await mesh.both():
+        assert (line["method"], line["response_code"]) == (method, 200)
+        assert line["authority"] == origin.split("/")[2]
+
+
 # Python
 
 
@@ -337,3 +399,18 @@ async def test_grpc_carries(mesh: Mesh, call: str, printed: list[str], flags: se
     lines = await mesh.both(len(flags) + 1)
     assert {line["response_flags"] for line in lines} == {"-", *flags}
     assert {line["response_flags"] for line in lines if "/Wait" in line["path"]} == flags
+
+
+async def test_grpc_health_is_asked_and_watched(mesh: Mesh) -> None:
+    await mesh.serve(python("health_grpc.py", "serve", "50051"), 50051)
+    done = await mesh.run(*python("health_grpc.py", "call", "server:50051"))
+    assert done.stdout.splitlines() == [
+        "check SERVING",
+        "unknown NOT_FOUND",
+        "watch SERVING",
+        "watch NOT_SERVING",
+    ], done.stderr
+    lines = await mesh.both(4)
+    paths = {line["path"]: (line["response_code"], line["response_flags"]) for line in lines}
+    assert paths.pop("/grpc.health.v1.Health/Watch") == (200, "DR"), "its watcher left it"
+    assert set(paths.values()) == {(200, "-")}

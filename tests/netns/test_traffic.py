@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -110,14 +111,14 @@ async def test_curl_and_nghttp_over_http2(mesh: Mesh, family: str) -> None:
 @families
 async def test_h2load_many_streams_on_several_connections(mesh: Mesh, family: str) -> None:
     await mesh.serve(["nghttpd", "--no-tls", "-d", str(APPS), "8081"], 8081)
-    # With an address in the URL, h2load names it without its brackets, which is no authority (RFC 3986, 3.2.2).
-    there = (
-        f"--connect-to=[{mesh.host(family)}]:8081" if family == "-6" else "--connect-to=server:8081"
-    )
-    url = "http://server:8081/grpc_echo.py"
-    done = await mesh.run("h2load", "-n1000", "-c4", "-m16", there, url)
-    assert "1000 succeeded, 0 failed, 0 errored" in done.stdout
-    assert len(await mesh.both(1000)) == 2000
+    # h2load names the address that it has of the URL without its brackets.
+    address = mesh.host(family)
+    url = f"http://{f'[{address}]' if family == '-6' else address}:8081/grpc_echo.py"
+    done = await mesh.run("h2load", "-n1000", "-c4", "-m16", url)
+    assert "1000 succeeded, 0 failed, 0 errored" in done.stdout, done.stdout
+    lines = await mesh.both(1000)
+    assert len(lines) == 2000
+    assert {line["authority"] for line in lines} == {f"{address}:8081"}
 
 
 async def test_a_thousand_requests_on_one_connection(mesh: Mesh) -> None:
@@ -180,6 +181,19 @@ async def test_grpc_in_all_four_kinds(mesh: Mesh, family: str) -> None:
     }
     metrics = await mesh.run("curl", "-s", "http://127.0.0.1:15020/metrics")
     assert 'request_protocol="grpc",response_code="200",grpc_response_status="9"' in metrics.stdout
+    assert grpc_messages(metrics.stdout) == {
+        ("istio_request_messages_total", "0"): 1 + 20 + 1 + 2,
+        ("istio_response_messages_total", "0"): 1 + 1 + 500 + 2,
+        ("istio_request_messages_total", "9"): 1,
+    }
+
+
+def grpc_messages(metrics: str) -> dict[tuple[str, str], int]:
+    """How many gRPC messages went each way, by their calls' status."""
+    found = re.findall(
+        r'^(\w+_messages_total)\{.*grpc_response_status="(\d+)".*\} (\d+)$', metrics, re.MULTILINE
+    )
+    return {(name, status): int(count) for name, status, count in found}
 
 
 async def test_grpc_without_a_server_is_unavailable(mesh: Mesh) -> None:
@@ -239,6 +253,27 @@ async def test_a_half_closed_connection_stays_half_open(mesh: Mesh, family: str)
     lines = await mesh.both()
     assert {(line["bytes_received"], line["bytes_sent"]) for line in lines} == {(3_000_000, 64)}
     assert {line["response_flags"] for line in lines} == {"-"}
+
+
+async def test_an_end_without_a_byte_reaches_the_server_and_its_greeting_the_client(
+    mesh: Mesh,
+) -> None:
+    await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "greet:7002"], 7002)
+    done = await mesh.run("socat", "-t10", "-", "TCP:server:7002", stdin=b"")
+    assert done.stdout == "220 ready\r\n250 "
+    lines = await mesh.both()
+    assert detected(lines) == on_both_sides("closed")
+    assert {line["bytes_sent"] for line in lines} == {15}
+
+
+async def test_urgent_data_arrives_in_line(mesh: Mesh) -> None:
+    await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "digest:7003"], 7003)
+    script = (
+        "import socket; s = socket.create_connection(('server', 7003)); s.sendall(b'\\0abc'); "
+        "s.send(b'DE', socket.MSG_OOB); s.sendall(b'fg'); s.shutdown(1); print(s.recv(100).decode())"
+    )
+    done = await mesh.run(sys.executable, "-c", script)
+    assert done.stdout.strip() == hashlib.sha256(b"\0abcDEfg").hexdigest()
 
 
 async def test_a_reset_arrives_as_a_reset_after_what_came_before_it(mesh: Mesh) -> None:

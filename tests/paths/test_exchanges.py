@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from fakes.path import ask, to_app
+from fakes.path import Path, ask, to_app
 from fakes.talk import Broken, Call, answer, echo, whole
 from tproxy.model.flow import Protocol
 
@@ -270,6 +270,55 @@ async def test_a_grpc_call_ends_with_its_status_in_trailers() -> None:
         await path.logged()
         text, _ = path.metrics.exposition(openmetrics=False)
         assert 'grpc_response_status="5"' in text.decode()
+
+
+def messages(path: Path) -> dict[str, int]:
+    """How many gRPC messages were counted each way."""
+    text, _ = path.metrics.exposition(openmetrics=False)
+    lines = (line for line in text.decode().splitlines() if "_messages_total{" in line)
+    return {line.split("_messages_total{")[0]: int(line.rsplit(" ", 1)[1]) for line in lines}
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP1, Protocol.HTTP2])
+@pytest.mark.parametrize(
+    ("kind", "body", "counts"),
+    [
+        pytest.param(
+            b"application/grpc",
+            b"\0\0\0\0\2hi" * 3 + b"\1\0\0\0\0",
+            {"istio_request": 4, "istio_response": 4},
+            id="whole ones",
+        ),
+        pytest.param(
+            b"application/grpc+proto",
+            b"\0\0\0\0\1x" + b"no prefix at all",
+            {"istio_request": 1, "istio_response": 1},
+            id="a broken framing",
+        ),
+        pytest.param(b"application/octet-stream", b"\0\0\0\0\0", {}, id="no gRPC"),
+        pytest.param(b"application/grpc-web", b"\0\0\0\0\0", {}, id="gRPC-Web"),
+    ],
+)
+async def test_grpc_messages_are_counted_as_they_pass(
+    protocol: Protocol, kind: bytes, body: bytes, counts: dict[str, int]
+) -> None:
+    async with to_app(echo, protocol) as path:
+        heard = await ask(path.talk(), method=b"POST", fields=((b"content-type", kind),), body=body)
+        (line,) = await path.logged()
+        assert heard.body == body
+        assert (line["bytes_received"], line["bytes_sent"]) == (len(body), len(body))
+        assert messages(path) == counts
+
+
+async def test_messages_of_a_call_that_is_given_up_are_counted() -> None:
+    async with to_app(echo, Protocol.HTTP2) as path:
+        call = await path.talk().call()
+        await call.say((b"POST", b"/shop.Cart/Chat"), [GRPC])
+        await call.send(b"\0\0\0\0\1x")
+        assert await call.part() == b"\0\0\0\0\1x"
+        await call.give_up()
+        await path.logged()
+        assert messages(path) == {"istio_request": 1, "istio_response": 1}
 
 
 async def test_a_bidirectional_stream_passes_each_message_as_it_comes() -> None:

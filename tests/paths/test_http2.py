@@ -10,6 +10,7 @@ from fakes.path import ask, to_app, to_script
 from fakes.talk import Broken, Call, Heard, answer, echo, whole
 from fakes.talk_h2 import Http2Call, Http2Talk
 from tproxy.model.flow import Protocol
+from tproxy.model.limits import Limits
 
 HTTP2 = Protocol.HTTP2
 
@@ -188,6 +189,66 @@ async def test_an_upstream_that_takes_one_stream_at_a_time_serves_five_at_once()
             for _ in range(5):
                 nursery.start_soon(ask_once)
         assert [heard.body for heard in answers] == [b"done"] * 5
+
+
+async def test_slow_readers_hold_only_their_own_streams() -> None:
+    async def app(call: Call) -> None:
+        await call.head()
+        if call.heard.start != (b"GET", b"/slow"):
+            await echo(call)
+            return
+        await call.say(200, [])
+        while True:
+            await call.send(b"x" * 65536)
+
+    async with to_app(app, HTTP2) as path:
+        chat = await path.talk().call()
+        await chat.say((b"POST", b"/chat"), [])
+        await chat.head()
+        for _ in range(9):
+            slow = await path.talk().call()
+            await slow.say((b"GET", b"/slow"), [])
+            await slow.end()
+            await slow.head()
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        await chat.send(b"still there")
+        assert await chat.part() == b"still there"
+        assert (await ask(path.talk(), body=b"and for others")).body == b"and for others"
+        assert len(path.origin.accepted) == 1
+
+
+async def test_no_downstream_has_the_upstream_see_a_flood_of_resets() -> None:
+    begun, asked = trio.open_memory_channel[None](9)
+
+    async def app(call: Call) -> None:
+        await whole(call)
+        await begun.send(None)
+        await trio.sleep_forever()
+
+    async with to_app(app, HTTP2, Limits(resets=5)) as path:
+        for turn in range(20):
+            call = await path.talk().call()
+            await call.say((b"GET", b"/"), [])
+            await call.end()
+            await asked.receive()
+            await call.give_up()
+            await path.logged(turn + 1)
+        assert len(path.origin.accepted) == 4
+
+
+async def test_a_head_larger_than_the_upstream_takes_costs_nobody_its_connection() -> None:
+    little = {SettingCodes.MAX_HEADER_LIST_SIZE: 5000}
+    async with to_app(echo, HTTP2, settings=little) as path:
+        chat = await path.talk().call()
+        await chat.say((b"POST", b"/chat"), [])
+        await chat.head()
+        refused = await path.get(fields=((b"x", b"y" * 9000),))
+        assert refused.start == 431
+        await chat.send(b"still there")
+        assert await chat.part() == b"still there"
+        (line,) = await path.logged()
+        assert (line["response_code"], line["response_flags"]) == (431, "UPE")
+        assert line["response_code_details"] == "http2.headers_too_large"
 
 
 async def test_a_malformed_connection_is_told_to_go_and_logged_once() -> None:

@@ -78,6 +78,23 @@ async def test_a_request_head_that_does_not_end_is_refused(
         assert path.origin.accepted == []
 
 
+async def test_a_head_that_trickles_has_fifteen_seconds_by_default(autojump_clock: Clock) -> None:
+    async with to_app(fine, Protocol.HTTP1) as path, trio.open_nursery() as nursery:
+        near = path.dial()
+        began = trio.current_time()
+
+        async def trickle() -> None:
+            await near.send_all(b"GET / HTTP/1.1\r\n")
+            while True:
+                await near.send_all(b"X: 1\r\n")
+                await trio.sleep(1)
+
+        nursery.start_soon(trickle)
+        assert (await to_the_end(near)).startswith(b"HTTP/1.1 408 ")
+        nursery.cancel_scope.cancel()
+    assert 15 <= trio.current_time() - began < 17
+
+
 @pytest.mark.parametrize(
     "said",
     [

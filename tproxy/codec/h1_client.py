@@ -293,7 +293,15 @@ def _request_line(head: RequestHead) -> bytes:
     if head.method == b"CONNECT" and not head.upgrade:
         return b"CONNECT %b HTTP/1.1" % head.authority
     method = b"GET" if head.method == b"CONNECT" else head.method
-    return b"%b %b HTTP/1.1" % (method, head.path)
+    return b"%b %b HTTP/1.1" % (method, _target(head))
+
+
+def _target(head: RequestHead) -> bytes:
+    """Keep the form that was chosen: an origin takes either, a forward proxy only the absolute one (RFC 9112, 3.2)."""
+    if not head.absolute:
+        return head.path
+    path = b"" if head.path == b"*" else head.path
+    return b"http://%b%b" % (head.authority, path)
 
 
 def _with_host(head: RequestHead) -> Headers:

@@ -17,6 +17,7 @@ from tproxy.codec.headers import (
     end_to_end,
     list_of,
     valid_authority,
+    valid_host,
     valid_method,
     valid_path,
     valid_token,
@@ -30,7 +31,7 @@ CODEC_ERROR: Final = "http1.codec_error"
 # hand is not known yet, and is looked at when it comes.
 _SUSPECT = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f](?!(?<=\r)(?:\n|\Z))(?!(?<=\r\n)(?:[^ \t]|\Z))")
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-\xff]+) HTTP/1\.[01]")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?]*)(/[^?]*)?(\?.*)?", re.IGNORECASE)
 
@@ -163,6 +164,7 @@ def parse_request(block: bytes) -> RequestOpening:
         headers=_with_host(end_to_end(headers), authority),
         version=version,
         upgrade=upgrade,
+        absolute=_ABSOLUTE_FORM.fullmatch(request.target) is not None,
     )
     return RequestOpening(head, length, persistent=_persistent(options, version))
 
@@ -198,7 +200,7 @@ def _destination(
 ) -> tuple[bytes, bytes]:
     """Return the authority and the path that are asked for; an absolute target's authority wins (RFC 9112, 3.2.2)."""
     host = headers.get(b"host") or b""
-    if host and not valid_authority(host):
+    if host and not valid_host(host):
         raise Malformed("http.invalid_authority")
     if method == b"CONNECT":
         return target, b""
@@ -227,7 +229,8 @@ def _upgrade(headers: Headers, options: frozenset[bytes], version: HttpVersion) 
     protocol = headers.get(b"upgrade") or b""
     if b"upgrade" not in options or version is HttpVersion.HTTP10:
         return b""
-    if protocol.lower() == b"h2c" or not valid_token(protocol.replace(b"/", b"")):
+    name, _, edition = protocol.partition(b"/")
+    if name.lower() == b"h2c" or not (valid_token(name) and valid_token(edition or name)):
         return b""
     return protocol
 

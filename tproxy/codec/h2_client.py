@@ -48,7 +48,7 @@ class Http2Client:
         link = self._link
         return (
             link.settled  # until then, whatever is opened may be one too many, or an upgrade that is not known
-            and not (self._leaving or link.over)
+            and not (self._leaving or link.over or link.worn)
             and len(link.streams) < min(link.concurrency, self._limits.streams)
             and link.newest < LAST_STREAM
         )
@@ -100,17 +100,29 @@ class Http2Client:
                 case TrailersReceived():
                     self._link.trailers(number, events)
                 case InformationalResponseReceived():
-                    events.append(Informed(number, fields.response_head(self._link.fields)))
+                    self._inform(number, events)
                 case _:
                     assert_never(signal)
         except fields.Malformed as malformed:
             self._link.reset(number, malformed.code)
             events.append(Failed(number, _protocol_error(malformed.details)))
 
+    def _inform(self, number: int, events: list[Event]) -> None:
+        stream = self._link.streams[number]
+        stream.informed += 1
+        if stream.informed > self._limits.informational_heads:
+            raise fields.Malformed(fields.MESSAGING_RULE, ErrorCodes.ENHANCE_YOUR_CALM)
+        head = fields.response_head(self._link.fields)
+        _refuse_content(head)
+        events.append(Informed(number, head))
+
     def _response(self, number: int, events: list[Event], *, ended: bool) -> None:
         head = fields.response_head(self._link.fields)
+        if head.status == 204:
+            _refuse_content(head)
         stream = self._link.streams[number]
         stream.begun = True
+        stream.tunnel = head.status < 300 and (stream.upgrading or stream.method == b"CONNECT")
         stream.owed = _owed(stream, head)
         if ended and stream.owed:
             raise fields.Malformed(fields.MESSAGING_RULE)
@@ -135,15 +147,20 @@ class Http2Client:
         assert isinstance(head, RequestHead), "a client asks"
         if head.upgrade and not self._link.takes_upgrades:
             raise UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, "upgrade_failed")
+        block = fields.request_fields(head)
+        if not self._link.takes(block):
+            raise UpstreamError(ResponseFlag.UPSTREAM_PROTOCOL, fields.TOO_LARGE, status=431)
         upgrading = bool(head.upgrade) and head.method != b"CONNECT"
         self._link.open(stream, head.method, upgrading=upgrading)
-        self._link.send_fields(stream, fields.request_fields(head), ended=ended)
+        self._link.send_fields(stream, block, ended=ended)
 
     def send_data(self, stream: int, data: bytes) -> None:
         self._link.send_data(stream, data)
 
     def send_end(self, stream: int, trailers: Headers) -> None:
-        self._link.send_end(stream, trailers)
+        block = fields.regular_fields(trailers)
+        # Trailers may be discarded (RFC 9110, 6.5.1).
+        self._link.send_end(stream, block if self._link.takes(block) else [])
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:
         if stream in self._link.streams:
@@ -171,6 +188,12 @@ class Http2Client:
         return self._link.outbox()
 
 
+def _refuse_content(head: ResponseHead) -> None:
+    """Refuse content where there can be none: HTTP/1 would read what follows as the next message (RFC 9110, 8.6)."""
+    if fields.content_length(head.headers):
+        raise fields.Malformed(fields.MESSAGING_RULE)
+
+
 def _without_content(stream: Stream, head: ResponseHead) -> bool:
     return stream.method == b"HEAD" or head.status in _WITHOUT_CONTENT
 
@@ -178,7 +201,7 @@ def _without_content(stream: Stream, head: ResponseHead) -> bool:
 def _owed(stream: Stream, head: ResponseHead) -> int | None:
     if _without_content(stream, head):
         return 0
-    if head.status < 300 and (stream.upgrading or stream.method == b"CONNECT"):
+    if stream.tunnel:
         return None
     return fields.content_length(head.headers)
 

@@ -1,35 +1,30 @@
-"""HPACK as h2 may use it: field blocks that it does not see, and a table that no peer can make us fill."""
+"""HPACK with a table that no peer can make us fill, and with errors that end the connection."""
 
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
 from hpack import Decoder, Encoder, HeaderTuple, HPACKError, OversizedHeaderListError
+
+from tproxy.codec.h2_frames import Broken
 
 TABLE_BYTES = 4096
 """The compression table we use even if the peer offers a larger one: it is our memory that it fills."""
 
 
-class FieldDecoder(Decoder):
-    """Keeps the block that it decoded last, and shows h2 a response's `:status` only."""
+class FieldDecoder:
+    """What changes: the table that every block of the connection adds to."""
 
-    def __init__(self, max_header_list_size: int, *, client: bool) -> None:
-        super().__init__(max_header_list_size)
-        self.fields: list[HeaderTuple] = []
-        self._shown = b":status" if client else b""
+    def __init__(self, list_bytes: int) -> None:
+        self._hpack = Decoder(list_bytes)
 
-    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:  # noqa: FBT001, FBT002  (hpack's signature)
+    def decode(self, block: bytes) -> list[HeaderTuple]:
+        """Decompress a block; one that can not be has spoilt the table for all that follow (RFC 9113, 4.3)."""
         try:
-            self.fields = list(super().decode(data, raw))
-        except OversizedHeaderListError:
-            raise
+            return list(self._hpack.decode(block, raw=True))
+        except OversizedHeaderListError as error:
+            raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large") from error
         except HPACKError as error:
-            raise _CompressionError(str(error)) from error
-        return [field for field in self.fields[:1] if field[0] == self._shown]
-
-
-class _CompressionError(ProtocolError):
-    """The code that RFC 9113, 4.3 asks for, where h2 has PROTOCOL_ERROR."""
-
-    error_code = ErrorCodes.COMPRESSION_ERROR
+            raise Broken(
+                ErrorCodes.COMPRESSION_ERROR, "http2.compression_error", cause=str(error)
+            ) from error
 
 
 class FieldEncoder(Encoder):

@@ -55,9 +55,14 @@ def check_size(fields: Sequence[Field], limits: Limits) -> None:
     """Refuse a block that is larger than we said we would take."""
     if len(fields) > limits.header_fields:
         raise Malformed(TOO_MANY_FIELDS, ErrorCodes.ENHANCE_YOUR_CALM)
-    size = sum(len(name) + len(value) for name, value in fields)
-    if size + _FIELD_OVERHEAD * len(fields) > limits.head_bytes:
+    if list_size(fields) > limits.head_bytes:
         raise Malformed(TOO_LARGE, ErrorCodes.ENHANCE_YOUR_CALM)
+
+
+def list_size(fields: Sequence[Field]) -> int:
+    """Measure a block as MAX_HEADER_LIST_SIZE does."""
+    size = sum(len(name) + len(value) for name, value in fields)
+    return size + _FIELD_OVERHEAD * len(fields)
 
 
 def request_head(fields: Iterable[Field]) -> RequestHead:
@@ -179,7 +184,8 @@ def _target(method: bytes, pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes]:
         if method != b"CONNECT" or not rules.valid_token(pseudo[b":protocol"]):
             raise Malformed(MESSAGING_RULE)
     elif method == b"CONNECT":
-        if pseudo.keys() != {b":method", b":authority"}:
+        whole = pseudo.keys() == {b":method", b":authority"}
+        if not whole or not rules.valid_authority(pseudo[b":authority"]):
             raise Malformed(MESSAGING_RULE)
         return b"", b""
     scheme, path = pseudo.get(b":scheme", b""), pseudo.get(b":path", b"")
@@ -196,6 +202,6 @@ def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
     if authority is None:
         return b""
     differs = host is not None and host.lower() != authority.lower()
-    if differs or not rules.valid_authority(authority):
+    if differs or not rules.valid_host(authority):
         raise Malformed(MESSAGING_RULE)
     return authority

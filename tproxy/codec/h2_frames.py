@@ -1,7 +1,7 @@
 """HTTP/2's frame boundaries: what must be judged before h2 buffers it, decodes it or believes it.
 
 A frame's announced length is checked before its bytes are waited for, and a header block's growing length before it
-is decoded; h2 does either only when all of it is there. Two kinds are read here and not by h2: GOAWAY, which it takes
+is decoded; h2 does either only when all of it is there. What else is read here and not by h2: GOAWAY, which it takes
 for the end of the connection, while the streams that are open then still have their messages to finish (RFC 9113,
 6.8); and the content of DATA, which it would copy four times and write out in hexadecimal for a log that nobody reads.
 """
@@ -14,6 +14,7 @@ from h2.errors import ErrorCodes
 
 DATA = 0x0
 HEADERS = 0x1
+PRIORITY = 0x2
 RST_STREAM = 0x3
 SETTINGS = 0x4
 PUSH_PROMISE = 0x5
@@ -143,7 +144,7 @@ class FrameReader:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large")
 
     def _count_block(self, length: int, kind: int, flags: int) -> None:
-        if kind in (HEADERS, PUSH_PROMISE, CONTINUATION):
+        if kind in (HEADERS, CONTINUATION):
             self.in_block = not flags & END_HEADERS
             self._block = self._block + length if self.in_block else 0
 
@@ -176,19 +177,34 @@ def read_goaway(frame: Frame) -> GoAway:
 
 def read_data(frame: Frame) -> Body:
     """Take a DATA frame out of its padding."""
-    data, credit = frame.payload, len(frame.payload)
     if frame.stream == 0:
         raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error")
-    if frame.flags & PADDED:
-        if not data or data[0] >= credit:
-            raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error")
-        data = data[1 : credit - data[0]]
-    return Body(frame.stream, data, credit, bool(frame.flags & END_STREAM))
+    ended = bool(frame.flags & END_STREAM)
+    return Body(frame.stream, unpadded(frame), len(frame.payload), ended)
+
+
+def unpadded(frame: Frame) -> bytes:
+    """Take what a frame says out of its padding, if it has any."""
+    payload = frame.payload
+    if not frame.flags & PADDED:
+        return payload
+    if not payload:
+        raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
+    if payload[0] >= len(payload):
+        raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def grants_nothing(frame: Frame) -> bool:
+    """Whether a WINDOW_UPDATE frame is one in vain."""
+    return len(frame.payload) == _INCREMENT.size and not int.from_bytes(frame.payload) & LAST_STREAM
 
 
 def known_settings(frame: Frame) -> bytes:
     """Leave out settings that nobody here reads: h2 keeps a queue for each of the 65536 that there could be."""
     payload = frame.payload
+    if payload and frame.flags & ACK:
+        raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
     if len(payload) % _SETTING_BYTES:
         return frame.octets
     parts = (payload[at : at + _SETTING_BYTES] for at in range(0, len(payload), _SETTING_BYTES))

@@ -2,30 +2,32 @@
 
 The rule that must not be broken: h2 and `streams` agree on which streams are open, and no stream's fault reaches h2.
 h2 answers every malformed message with the end of the connection, where RFC 9113, 8.1.1 wants that of its stream. So
-it is fed one frame at a time and sees nothing of a field block but a response's `:status`, by which it knows the
-informational ones, and of DATA nothing but its end. The fields, the length of body that they promise and the windows
-of what we receive are kept here.
+it is fed one frame at a time, and only those that their stream is ready for; of a field block it sees nothing but
+whether it is an informational response's, and of DATA nothing but its end. The fields, the length of body that they
+promise and the windows of what we receive are kept here.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import Event as Signal
-from h2.events import RemoteSettingsChanged, WindowUpdated
+from h2.events import RemoteSettingsChanged, StreamReset, WindowUpdated
 from h2.exceptions import ProtocolError, StreamClosedError
+from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from hpack import HeaderTuple
 
 from tproxy.codec import h2_fields as fields
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Room
+from tproxy.codec.h2_blocks import Block, BlockReader, priority_fault
 from tproxy.codec.h2_compression import FieldDecoder, FieldEncoder
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
-from tproxy.codec.h2_window import DEFAULT_WINDOW, Window
+from tproxy.codec.h2_window import DEFAULT_WINDOW, LARGEST_WINDOW, Window
 from tproxy.model.http import NO_HEADERS, Field, Headers
 from tproxy.model.limits import Limits
 
@@ -34,6 +36,21 @@ MIN_FRAME_BYTES = 16384
 
 DECODING_MARGIN = 2
 """A block this many times over `head_bytes` is not even decoded, which ends the connection; below, its stream only."""
+
+UPDATES_PER_DATA = 10
+"""WINDOW_UPDATE frames that a part of a body which we send may cause, and that are no flood: Envoy's default."""
+
+UPDATES_DUE = 4096
+"""What they may add up to: a peer may have as much of what we sent to grant again as the kernel holds."""
+
+CLOSED_STREAMS = 4096
+"""Streams that are remembered once they are closed: frames of theirs may still be on their way."""
+
+SWEEP_STREAMS = 64
+"""Streams that are opened before those that are closed are looked for."""
+
+_INFORMATIONAL = b"\x08\x03100"
+"""A field block by which h2 knows an informational response."""
 
 
 @dataclass(slots=True)
@@ -46,6 +63,8 @@ class Stream:
     sending: bool = True
     begun: bool = False
     """Whether the final response has begun."""
+    informed: int = 0
+    """Informational responses that came before it."""
     told: bool = False
     """Whether the response's end has been told with its head, though it may be still to come."""
     tunnel: bool = False
@@ -57,9 +76,28 @@ class Stream:
 
 
 class _Connection(H2Connection):
-    """h2 with a shorter memory of closed streams: only frames that crossed their closing ask for it."""
+    """h2 with a shorter memory of closed streams: only frames that crossed their closing ask for it.
 
-    MAX_CLOSED_STREAMS = 4096
+    At each stream that is opened it would go through all that there are, to hold them against a bound that is ours to
+    keep, and to sweep out the closed ones. What changes: how many were opened since it last did.
+    """
+
+    MAX_CLOSED_STREAMS = CLOSED_STREAMS
+    _unswept = 0
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """Count what the peer opened (server side)."""
+        return super().open_inbound_streams if self._sweeps() else 0
+
+    @property
+    def open_outbound_streams(self) -> int:
+        """Count what we opened (client side)."""
+        return super().open_outbound_streams if self._sweeps() else 0
+
+    def _sweeps(self) -> bool:
+        self._unswept = (self._unswept + 1) % SWEEP_STREAMS
+        return not self._unswept
 
 
 class Link:
@@ -74,12 +112,17 @@ class Link:
         self._limits = limits
         self._client = client
         self._controls = 0
+        self._updates_due = 0
         self._abandoned = 0
         self._written = b""
-        self._window = Window(max(DEFAULT_WINDOW, limits.connection_window))
-        self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN, client=client)
+        self._window = Window(_connection_window(limits, client=client))
+        self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
+        self._fields: list[HeaderTuple] = []
+        self._self_dependent = False
+        self._given_up: dict[int, None] = {}
+        """The last streams that we have reset, oldest first."""
         self._h2 = _opened(limits, client=client)
-        self._h2.decoder = self._decoder
+        self._blocks = BlockReader()
         self._frames = FrameReader(
             preface=b"" if client else frames.PREFACE,
             frame_bytes=self._h2.max_inbound_frame_size,
@@ -91,20 +134,37 @@ class Link:
     def receive(self, data: bytes) -> Iterator[Signal | Body | GoAway]:
         """Give what each frame means, before the next one is looked at; raise `Broken` for the whole connection."""
         for frame in self._frames.feed(data):
-            self._police(frame)
-            if self._frames.in_block:
-                yield from self._step(frame.octets)
+            if self._blocks.wants(frame):
+                if (block := self._blocks.take(frame)) is not None:
+                    yield from self._block(block)
                 continue
+            self._police(frame)
             match frame.kind:
                 case frames.DATA:
                     yield from self._content(frames.read_data(frame))
                 case frames.GOAWAY:
                     yield frames.read_goaway(frame)
-                case frames.SETTINGS:
-                    yield from self._step(frames.known_settings(frame))
-                    self.settled = True
-                case kind if kind <= frames.CONTINUATION:
-                    yield from self._step(frame.octets)
+                case _:
+                    yield from self._control(frame)
+
+    def _control(self, frame: Frame) -> list[Signal]:
+        """Take a frame that is no part of a message."""
+        match frame.kind:
+            case frames.SETTINGS:
+                signals = self._step(frames.known_settings(frame))
+                self.settled = True
+                return signals
+            case frames.PRIORITY:
+                fault = priority_fault(frame)
+                return [] if fault is None else self._fault(frame.stream, fault)
+            case frames.WINDOW_UPDATE if frames.grants_nothing(frame):
+                return self._fault(frame.stream, ErrorCodes.PROTOCOL_ERROR)
+            case frames.PUSH_PROMISE:
+                raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="a push")
+            case kind if kind < frames.CONTINUATION:
+                return self._step(frame.octets)
+            case _:
+                return []
 
     def _step(self, octets: bytes) -> list[Signal]:
         try:
@@ -114,27 +174,79 @@ class Link:
             details = f"http2.{code.name.lower()}"
             raise Broken(code, details, cause=str(error), announced=True) from error
 
+    def _block(self, block: Block) -> list[Signal]:
+        """Take a field block where it is due; it is decoded wherever it is, or later ones could not be."""
+        number = block.stream_id
+        self._fields = self._decoder.decode(block.data)
+        self._self_dependent = block.self_dependent
+        stream = self.streams.get(number)
+        if stream is None:
+            return self._block_elsewhere(block)
+        if not stream.receiving:
+            return self._fail(number, ErrorCodes.STREAM_CLOSED)
+        trailing = stream.begun or not self._client
+        informational = not trailing and _is_informational(self._fields)
+        if block.ended if informational else trailing and not block.ended:
+            return self._fail(number, ErrorCodes.PROTOCOL_ERROR)
+        return self._step(_headers(block, _INFORMATIONAL if informational else b""))
+
+    def _block_elsewhere(self, block: Block) -> list[Signal]:
+        """Take a field block on no open stream: it opens one, or h2 knows how wrong it is."""
+        if block.stream_id in self._given_up:
+            self._count_control()
+            return []
+        return self._step(_headers(block, b""))
+
     def _content(self, body: Body) -> Iterator[Signal | Body]:
         """Count content against the windows; h2 hears of it when it ends a stream, or should not be there."""
-        self._window.take(body.credit)
-        stream = self.streams.get(body.stream_id)
-        expected = stream is not None and stream.receiving and (stream.begun or not self._client)
-        if stream is not None and expected:
-            stream.window.take(body.credit)
+        number = body.stream_id
+        if not self._window.take(body.credit):
+            raise _broken(ErrorCodes.FLOW_CONTROL_ERROR)
+        stream = self.streams.get(number)
+        fault = self._content_fault(stream, body.credit) if stream else None
+        if stream is not None and fault is None:
             if body.ended:
-                self._step(frames.write(frames.DATA, frames.END_STREAM, body.stream_id))
+                self._step(frames.write(frames.DATA, frames.END_STREAM, number))
             yield body
             return
-        self.consumed(body.stream_id, body.credit)
-        yield from self._step(frames.write(frames.DATA, 0, body.stream_id))
+        self.consumed(0, body.credit)
+        if fault is not None:
+            yield from self._fail(number, fault)
+        elif number not in self._given_up:
+            yield from self._step(frames.write(frames.DATA, 0, number))
+
+    def _content_fault(self, stream: Stream, credit: int) -> ErrorCodes | None:
+        if not stream.receiving:
+            return ErrorCodes.STREAM_CLOSED
+        if self._client and not stream.begun:
+            return ErrorCodes.PROTOCOL_ERROR
+        return None if stream.window.take(credit) else ErrorCodes.FLOW_CONTROL_ERROR
+
+    def _fault(self, number: int, code: ErrorCodes) -> list[Signal]:
+        """Judge a frame that no stream can bear: it breaks its own, or the connection where there never was one."""
+        if number in self.streams:
+            return self._fail(number, code)
+        if self._idle(number):
+            raise _broken(code)
+        return []
+
+    def _fail(self, number: int, code: ErrorCodes) -> list[Signal]:
+        """Break a stream, and say so as h2 does."""
+        self._give_up(number, code)
+        return [StreamReset(stream_id=number, error_code=code, remote_reset=False)]
+
+    def _idle(self, number: int) -> bool:
+        """Whether a stream was never opened; those of the server's numbers never are."""
+        return number % 2 == 0 or number > self.newest
 
     def _police(self, frame: Frame) -> None:
-        if frame.kind in (frames.HEADERS, frames.CONTINUATION):
-            return
         if frame.kind == frames.DATA and frame.stream in self.streams:
             return
-        if frame.kind == frames.RST_STREAM and frame.stream > self.newest:
-            raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error", cause="reset when idle")
+        if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
+            self._updates_due -= 1
+            return
+        if frame.kind == frames.RST_STREAM and self._idle(frame.stream):
+            raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
         self._count_control()
 
     def _count_control(self) -> None:
@@ -158,8 +270,10 @@ class Link:
     @property
     def fields(self) -> list[HeaderTuple]:
         """The field block of the signal at hand, in bounds."""
-        fields.check_size(self._decoder.fields, self._limits)
-        return self._decoder.fields
+        if self._self_dependent:
+            raise fields.Malformed(fields.MESSAGING_RULE)
+        fields.check_size(self._fields, self._limits)
+        return self._fields
 
     def open(self, number: int, method: bytes, *, upgrading: bool) -> Stream:
         """Note a stream as open."""
@@ -189,7 +303,8 @@ class Link:
 
     def trailers(self, number: int, events: list[Event]) -> None:
         """Tell the trailers, and with them the end."""
-        if self.streams[number].owed:
+        stream = self.streams[number]
+        if stream.owed or stream.tunnel:  # a tunnel carries DATA only (RFC 9113, 8.5)
             raise fields.Malformed(fields.MESSAGING_RULE)
         self._end(number, fields.trailers(self.fields), events)
 
@@ -219,18 +334,19 @@ class Link:
         if not self.sends(number):
             return
         size = self._h2.max_outbound_frame_size
+        self._updates_due = min(self._updates_due + UPDATES_PER_DATA, UPDATES_DUE)
         if len(data) <= size:
             self._h2.send_data(number, data)
             return
         for start in range(0, len(data), size):
             self._h2.send_data(number, data[start : start + size])
 
-    def send_end(self, number: int, trailers: Headers) -> None:
+    def send_end(self, number: int, trailers: Sequence[Field]) -> None:
         """Complete our message; nothing once the stream is over."""
         if not self.sends(number):
             return
-        if block := fields.regular_fields(trailers):
-            self.send_fields(number, block, ended=True)
+        if trailers:
+            self.send_fields(number, trailers, ended=True)
             return
         self._h2.end_stream(number)
         self._sent_all(number)
@@ -266,6 +382,14 @@ class Link:
     def reset(self, number: int, code: ErrorCodes) -> None:
         """End a stream with RST_STREAM."""
         self.streams.pop(number, None)
+        self._give_up(number, code)
+
+    def _give_up(self, number: int, code: ErrorCodes) -> None:
+        """Reset a stream; what its peer says on it before it knows is not looked at (RFC 9113, 5.1)."""
+        self._abandoned += self._client
+        self._given_up[number] = None
+        if len(self._given_up) > CLOSED_STREAMS:
+            del self._given_up[next(iter(self._given_up))]
         with contextlib.suppress(StreamClosedError):  # both messages were complete
             self._h2.reset_stream(number, code)
 
@@ -305,6 +429,8 @@ class Link:
         """End every stream, and say which ones that were."""
         lost = list(self.streams.items())
         self.streams.clear()
+        # h2 refers to itself in a circle: until that is collected, so would stay what it has buffered.
+        self._h2.incoming_buffer = FrameBuffer(server=False)
         self.over = True
         return lost
 
@@ -322,6 +448,16 @@ class Link:
         return bool(self._h2.remote_settings.enable_connect_protocol)
 
     @property
+    def worn(self) -> bool:
+        """Whether we have reset so many streams, less those completed, that the peer may soon call it a flood."""
+        return self._abandoned >= self._limits.resets
+
+    def takes(self, block: Sequence[Field]) -> bool:
+        """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""
+        most = self._h2.remote_settings.max_header_list_size
+        return most is None or fields.list_size(block) <= most
+
+    @property
     def concurrency(self) -> int:
         """How many streams the peer lets us have open."""
         return self._h2.remote_settings.max_concurrent_streams
@@ -336,6 +472,20 @@ def room_told(signal: Signal | Body) -> list[Event]:
             return [Room(0)]
         case _:
             return []
+
+
+def _is_informational(block: list[HeaderTuple]) -> bool:
+    return bool(block) and block[0][0] == b":status" and block[0][1].startswith(b"1")
+
+
+def _headers(block: Block, shown: bytes) -> bytes:
+    """Write what h2 is to see of a field block."""
+    flags = frames.END_HEADERS | (frames.END_STREAM if block.ended else 0)
+    return frames.write(frames.HEADERS, flags, block.stream_id, shown)
+
+
+def _broken(code: ErrorCodes, cause: str = "") -> Broken:
+    return Broken(code, f"http2.{code.name.lower()}", cause=cause)
 
 
 def code_name(code: ErrorCodes | int) -> str:
@@ -365,9 +515,19 @@ def _opened(limits: Limits, *, client: bool) -> H2Connection:
     # h2 would end the connection over one stream too many; refusing that stream is left to us.
     connection.local_settings.pop(SettingCodes.MAX_CONCURRENT_STREAMS, None)
     connection.max_inbound_frame_size = connection.local_settings.max_frame_size
-    if limits.connection_window > DEFAULT_WINDOW:
-        connection.increment_flow_control_window(limits.connection_window - DEFAULT_WINDOW)
+    if (more := _connection_window(limits, client=client) - DEFAULT_WINDOW) > 0:
+        connection.increment_flow_control_window(more)
     return connection
+
+
+def _connection_window(limits: Limits, *, client: bool) -> int:
+    """Say how much all streams together may send us.
+
+    An upstream's connection is shared by downstreams that know nothing of each other: one whose reader is slow must not
+    take the others' share. It can not hold more than it could with a connection of its own.
+    """
+    shared = limits.streams * limits.stream_window if client else limits.connection_window
+    return min(max(DEFAULT_WINDOW, shared), LARGEST_WINDOW)
 
 
 def _settings(limits: Limits, *, client: bool) -> dict[SettingCodes, int]:

@@ -107,10 +107,13 @@ class Http2Server:
             return
         head = fields.request_head(self._link.fields)
         owed = fields.content_length(head.headers)
-        if ended and owed:
+        connecting = (
+            head.method == b"CONNECT"
+        )  # what follows is the tunnel's, and no body that HTTP/1 would wait for
+        if owed and (ended or connecting):
             raise fields.Malformed(fields.MESSAGING_RULE)
         stream = self._link.open(number, head.method, upgrading=bool(head.upgrade))
-        stream.receiving, stream.owed = not ended, owed
+        stream.receiving, stream.owed = not ended, None if connecting else owed
         events.append(RequestStarted(number, head, ended))
 
     def _reset(self, signal: StreamReset, events: list[Event]) -> None:
@@ -144,7 +147,7 @@ class Http2Server:
         self._link.send_data(stream, data)
 
     def send_end(self, stream: int, trailers: Headers) -> None:
-        self._link.send_end(stream, trailers)
+        self._link.send_end(stream, fields.regular_fields(trailers))
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:
         if stream in self._link.streams:

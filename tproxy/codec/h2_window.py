@@ -1,11 +1,9 @@
 """HTTP/2's flow control for what we receive."""
 
-from h2.errors import ErrorCodes
-
-from tproxy.codec.h2_frames import Broken
-
 DEFAULT_WINDOW = 65535
 """What every window has until somebody says otherwise (RFC 9113, 6.9.2)."""
+
+LARGEST_WINDOW = 2**31 - 1
 
 
 class Window:
@@ -22,11 +20,10 @@ class Window:
         self._least = min(0, size - DEFAULT_WINDOW)
         """Below zero for as much as a peer may send that has not read our settings yet."""
 
-    def take(self, length: int) -> None:
-        """Count what came."""
+    def take(self, length: int) -> bool:
+        """Count what came; False when it was more than the peer may send."""
         self._left -= length
-        if self._left < self._least:
-            raise Broken(ErrorCodes.FLOW_CONTROL_ERROR, "http2.flow_control_error")
+        return self._left >= self._least
 
     def give(self, credit: int) -> int:
         """Return the increment to announce for all that was consumed, or 0 while that can wait."""

@@ -5,6 +5,7 @@ message: hop-by-hop fields end here, and a nomination in `Connection` cannot tak
 """
 
 import re
+from ipaddress import IPv6Address
 
 from tproxy.model.http import NO_HEADERS, Field, Headers
 
@@ -108,6 +109,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _AUTHORITY = re.compile(
     rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?"
 )
+# What could be an address as clients write it that forget the brackets: h2load does, and other proxies let it pass.
+_BARE_ADDRESS = re.compile(rb"[0-9A-Fa-f:.]+")
 # Visible ASCII without `#`, which ends a path for some readers, and `\`, which is `/` for some.
 _ORIGIN_FORM = re.compile(rb"/[!\"$-\[\]-~]*")
 # As many digits as surely fit a signed 64-bit integer, whatever the next reader counts with.
@@ -143,6 +146,30 @@ def valid_method(method: bytes) -> bool:
 def valid_authority(authority: bytes) -> bool:
     """Whether `authority` is a host and at most a port: no userinfo, path, space or list."""
     return _AUTHORITY.fullmatch(authority) is not None
+
+
+def valid_host(host: bytes) -> bool:
+    """Whether `host`, as a field of a request, is an authority, or an IPv6 address whose brackets were left out.
+
+    Where the address ends and the port begins, only its writer knows; it goes on as it is, and nobody here dials it.
+    """
+    return valid_authority(host) or (host.count(b":") > 1 and _is_bare_address(host))
+
+
+def _is_bare_address(host: bytes) -> bool:
+    if not _BARE_ADDRESS.fullmatch(host):
+        return False
+    text = host.decode()
+    address, _, port = text.rpartition(":")
+    return _is_ipv6(text) or (port.isdigit() and len(port) <= 5 and _is_ipv6(address))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def valid_path(path: bytes) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 
 import trio
 
+from tproxy.filters.grpc_messages import MessageCounts
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import ProxyError, downstream_gone
@@ -30,6 +31,9 @@ class AccessLog:
         """Give the request an id and a trace, and record the exchange when its scope ends."""
         headers, trace = traced(request.head.headers, NEW_ID)
         request = replace(request, head=replace(request.head, headers=headers))
+        messages = MessageCounts() if request.head.is_grpc else None
+        if messages is not None:
+            request = messages.asked(request)
         began = trio.current_time()
         answered: float | None = None
         response: Response | None = None
@@ -37,7 +41,7 @@ class AccessLog:
         try:
             async with forward(exchange, request) as response:
                 answered = trio.current_time()
-                yield response
+                yield response if messages is None else messages.answered(response)
         except ProxyError as error:
             failure = error
             raise
@@ -48,5 +52,14 @@ class AccessLog:
             seconds = trio.current_time() - began
             upstream_seconds = None if answered is None else answered - began
             self._journal.exchange(
-                Told(exchange, request, response, failure, trace, seconds, upstream_seconds)
+                Told(
+                    exchange,
+                    request,
+                    response,
+                    failure,
+                    trace,
+                    seconds,
+                    upstream_seconds,
+                    messages=None if messages is None else messages.so_far,
+                )
             )

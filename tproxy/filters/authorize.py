@@ -37,11 +37,15 @@ class Authorize:
 
     async def _end_when_denied(self, exchange: Exchange, head: RequestHead) -> None:
         """Raise once later policies deny what opened a tunnel."""
+        judged_by = exchange.generation
         while True:
+            current = self._policies.current
+            if current.generation != judged_by:
+                judged_by = current.generation
+                decision, _ = current.judge(exchange.flow, head)
+                if not decision.allowed:
+                    raise refusal(decision)
             await self._policies.superseded()
-            decision, _ = self._policies.current.judge(exchange.flow, head)
-            if not decision.allowed:
-                raise refusal(decision)
 
 
 def refusal(decision: Decision) -> ProxyError:

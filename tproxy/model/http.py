@@ -98,6 +98,8 @@ class RequestHead:
     version: HttpVersion
     upgrade: bytes = b""
     """The protocol that HTTP/1's Upgrade or HTTP/2's `:protocol` asks for; empty for an ordinary request."""
+    absolute: bool = False
+    """Whether an HTTP/1 request names scheme and authority in its first line, as one to a forward proxy must."""
 
     @property
     def is_grpc(self) -> bool:
@@ -120,14 +122,17 @@ class ResponseHead:
 class Body(Protocol):
     """A message's content, pulled part by part; whoever pulls sets the pace of whoever sends."""
 
-    size: int
-    """Bytes pulled so far."""
+    @property
+    def size(self) -> int:
+        """Bytes pulled so far."""
 
-    trailers: Headers
-    """Complete when the body has ended."""
+    @property
+    def trailers(self) -> Headers:
+        """Complete when the body has ended."""
 
-    failure: ProxyError | None
-    """Why it will never be whole, once that is so."""
+    @property
+    def failure(self) -> ProxyError | None:
+        """Why it will never be whole, once that is so."""
 
     @property
     def ready(self) -> bool:

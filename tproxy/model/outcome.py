@@ -1,6 +1,7 @@
 """How an exchange or a connection ended, in the words of Envoy's access log."""
 
 from enum import Enum
+from typing import Self
 
 
 class ResponseFlag(Enum):
@@ -47,6 +48,10 @@ class ProxyError(Exception):
         self.cause = cause
         """The transport's own words (`Connection refused`), for the log; never sent to a peer."""
 
+    def again(self) -> Self:
+        """Build the same error anew: one that was raised holds the frames that it passed through, and what they hold."""
+        return type(self)(self.flag, self.details, status=self.status, cause=self.cause)
+
 
 class DownstreamError(ProxyError):
     """The peer that dialled us broke its protocol or left."""
@@ -62,6 +67,12 @@ class Unprocessed(UpstreamError):
 
 class Denied(ProxyError):
     """A policy refused the exchange or the connection."""
+
+
+UNPROVEN = ProxyError(
+    ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
+)
+"""A peer that does not prove who it is where PeerAuthentication is STRICT, in Envoy's words and in ours."""
 
 
 def downstream_gone() -> DownstreamError:

@@ -34,4 +34,7 @@ async def alongside(work: Callable[[], Awaitable[None]]) -> AsyncIterator[trio.E
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            failure = None  # it holds this frame, which must not hold it

@@ -12,6 +12,7 @@ them, and a task that is cancelled while the socket is full leaves the rest for 
 import contextlib
 from collections import deque
 from collections.abc import Callable, Collection
+from time import perf_counter
 
 import trio
 
@@ -36,6 +37,13 @@ from tproxy.net.stream import EagerStream
 
 EAGER_READS = 16
 """Reads in a row that found bytes waiting before other tasks get a turn: a busy peer must not starve the rest."""
+
+FIRST_READ_BYTES = 4096
+"""Reads begin with so much: a head fits, and of what is costly to read not too much."""
+
+LEAST_READ_BYTES = 512
+LONG_TURN = 0.002
+"""Seconds that one read may keep the others waiting; after one that took longer, less is read."""
 
 
 class HttpConnection:
@@ -62,6 +70,7 @@ class HttpConnection:
         self._awaits_socket = False
         self._awaits_writer = trio.lowlevel.ParkingLot()
         self._eager = 0
+        self._read_bytes = min(FIRST_READ_BYTES, limits.part_bytes)
 
     @property
     def reusable(self) -> bool:
@@ -95,24 +104,38 @@ class HttpConnection:
         only to find it taken again. A ProxyError is what the peer did wrong; the parting words are already written.
         """
         self._reading = self.codec.multiplexed
-        while not self._opened:
+        while (stream := self._next_opened()) is None:
             self.resume()
             if self._opened:
-                break
+                continue
             if self._error is not None:
-                raise self._error
+                raise self._error.again()
             if self._ended or self.codec.finished:
                 return None
             await self._receive()
-        return self._opened.popleft()
+        return stream
+
+    def _next_opened(self) -> HttpStream | None:
+        """Take the next request that still wants an answer: one taken back at once must not cost more than it did."""
+        while self._opened:
+            stream = self._opened.popleft()
+            if stream.failure is None:
+                return stream
+            self.on_refused(stream.failure)
+            stream.release()
+        return None
 
     async def greeted(self) -> None:
         """Wait until the peer has said what it takes, if its version has that: no request before (client side)."""
         await self.flush()
         while not self.codec.reusable:
             if self.ended:
-                raise self._error or upstream_gone(response_begun=False)
+                raise self._parting()
             await self._receive()
+
+    def _parting(self) -> ProxyError:
+        """Build the error for whom the connection's end leaves without a stream (client side)."""
+        return self._error.again() if self._error else upstream_gone(response_begun=False)
 
     def open(self) -> HttpStream:
         """Open a stream for one more request (client side)."""
@@ -237,10 +260,10 @@ class HttpConnection:
 
     async def _receive(self) -> None:
         try:
-            data = self.transport.try_receive(self._limits.part_bytes)
+            data = self.transport.try_receive(self._read_bytes)
             if data is None:
                 self._eager = 0
-                data = await self.transport.receive_some(self._limits.part_bytes)
+                data = await self.transport.receive_some(self._read_bytes)
         except trio.BrokenResourceError:
             self._lose()
             return
@@ -249,13 +272,27 @@ class HttpConnection:
                 self._lose()
             self._interrupted = False
             return
+        began = perf_counter()
         with contextlib.suppress(
             ProxyError
         ):  # every stream has been told; the parting words remain to be written
             self.take(bytes(data))
+        took = perf_counter() - began
         await self.flush()
+        await self._take_turns(len(data), took)
+
+    async def _take_turns(self, received: int, seconds: float) -> None:
+        """Let others have a turn after a long one or many short ones, and choose how much to read in the next.
+
+        What a byte costs differs by a thousand: content is passed on as it is, small HTTP/2 frames are not.
+        """
         self._eager += 1
-        if self._eager % EAGER_READS == 0:
+        long = seconds > LONG_TURN
+        if long:
+            self._read_bytes = max(LEAST_READ_BYTES, self._read_bytes // 2)
+        elif received == self._read_bytes:
+            self._read_bytes = min(self._limits.part_bytes, self._read_bytes * 2)
+        if long or self._eager % EAGER_READS == 0:
             await trio.lowlevel.checkpoint()
 
     def take(self, data: bytes) -> None:
@@ -264,7 +301,7 @@ class HttpConnection:
         try:
             events = self.codec.receive(data)
         except ProxyError as error:
-            self._fail(error)
+            self._fail(error.again())
             raise
         self._deliver(events)
 

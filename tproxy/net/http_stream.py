@@ -286,7 +286,7 @@ class HttpStream:
     def _raise_if_failed(self) -> None:
         error = self.failure or self._connection.error
         if error is not None:
-            raise error
+            raise error.again()
 
     def _raise_if_over(self) -> None:
         self._raise_if_failed()

@@ -267,21 +267,24 @@ async def _splice(source: EagerStream, sink: EagerStream, meter: Meter, pipes: P
             except OSError:
                 pipes.refuse()
                 return False
+            if moved is None:
+                return False
             await _drain(pipe, sink, moved, meter)
             if moved < SMALL_MOVE:
                 return moved == 0
             await trio.lowlevel.checkpoint()
 
 
-async def _fill(pipe: Pipe, source: TcpStream) -> int:
+async def _fill(pipe: Pipe, source: TcpStream) -> int | None:
+    """Move what has arrived, or arrives next; None where only a read goes on: splice(2) stops at urgent data for ever."""
     try:
-        while True:
-            moved = source.try_splice_to(pipe.write_end, pipe.size)
-            if moved is not None:
-                return moved
+        moved = source.try_splice_to(pipe.write_end, pipe.size)
+        if moved is None:
             await source.wait_readable()
+            moved = source.try_splice_to(pipe.write_end, pipe.size)
     except trio.BrokenResourceError as error:
         raise _SourceBroke from error
+    return moved
 
 
 async def _drain(pipe: Pipe, sink: TcpStream, held: int, meter: Meter) -> None:

@@ -44,6 +44,8 @@ class TcpStream(EagerStream):
     def __init__(self, connected: socket.socket, peer: Address) -> None:
         connected.settimeout(0)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Urgent data stays where it stands among the rest (RFC 6093); the kernel would take it out, and drop it.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         self.socket = connected
         self.peer = peer
         self._local: Address | None = None

@@ -9,7 +9,7 @@ from tproxy.codec.h2_server import Http2Server
 from tproxy.model.exchange import Exchange, Scope
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import Denied, ProxyError, ResponseFlag, overloaded
+from tproxy.model.outcome import UNPROVEN, Denied, ProxyError, ResponseFlag, overloaded
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.peek import detect
@@ -19,11 +19,6 @@ from tproxy.proxy.http_server import HttpServer
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.tcp import relay_opaque
 from tproxy.sniff.server_first import SERVER_FIRST_PORTS
-
-UNPROVEN = ProxyError(
-    ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
-)
-"""A peer that does not prove who it is where PeerAuthentication is STRICT, in Envoy's words and in ours."""
 
 TURN_AWAY_SECONDS = 2.0
 """How long a connection that is turned away may take to be told so."""
@@ -39,7 +34,7 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
     snapshot = runtime.policies.current
     flow = await _sniffed(downstream, flow, snapshot)
     with runtime.journal.connection(flow):
-        if snapshot.must_prove_itself(flow):
+        if runtime.policies.current.must_prove_itself(flow):
             runtime.journal.refused(flow, UNPROVEN)
             downstream.reset()
             return
@@ -47,14 +42,13 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
             case Protocol.HTTP1 | Protocol.HTTP2:
                 await serve_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
-                if flow.sniffed.detection is not Detection.CLOSED:
-                    await _carry_bytes(downstream, flow, snapshot, runtime)
+                # Also one that ended without a byte: the upstream may have something to say to it.
+                await _carry_bytes(downstream, flow, runtime)
 
 
-async def _carry_bytes(
-    downstream: TcpStream, flow: Flow, snapshot: Snapshot, runtime: Runtime
-) -> None:
+async def _carry_bytes(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
     """Carry a connection that is no HTTP, if policies admit it; requests are judged one by one instead."""
+    snapshot = runtime.policies.current
     decision = snapshot.admit(flow)
     if not decision.allowed:
         runtime.journal.refused(flow, Denied(ResponseFlag.DENIED, decision.details), decision)

@@ -52,12 +52,12 @@ class HttpServer:
                 try:
                     await self._serve_all(exchanges)
                 except ProxyError as error:
-                    failure = error
+                    failure = error.again()
             exchanges.cancel_scope.deadline = trio.current_time() + self._grace()
         await self._close()
         failure = failure or self.connection.error
         if failure is not None and not self._told:
-            raise failure
+            raise failure.again()
 
     def leave(self) -> None:
         """Take no more requests than may be on their way: an idle peer goes soon, a busy one after its last exchange."""

@@ -1,6 +1,6 @@
 """Ask later policies about connections that earlier ones admitted, and end those that are denied; no others."""
 
-from tproxy.model.outcome import Denied, ResponseFlag
+from tproxy.model.outcome import UNPROVEN, Denied, ResponseFlag
 from tproxy.proxy.register import Register
 from tproxy.stores.policy_store import PolicyStore
 
@@ -12,7 +12,10 @@ async def rejudge(policies: PolicyStore, register: Register) -> None:
     """
     while True:
         await policies.superseded()
+        current = policies.current
         for relay in list(register.relays):
-            decision = policies.current.admit(relay.flow)
-            if not decision.allowed:
+            decision = current.admit(relay.flow)
+            if current.must_prove_itself(relay.flow):
+                relay.end(UNPROVEN)
+            elif not decision.allowed:
                 relay.end(Denied(ResponseFlag.DENIED, decision.details))

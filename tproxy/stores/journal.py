@@ -35,6 +35,8 @@ class Told:
     trace: Trace
     seconds: float
     upstream_seconds: float | None
+    messages: tuple[int, int] | None = None
+    """Of a gRPC call: how many messages its request and its response had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,16 @@ class Journal:
         self._metrics.own.decided(told.exchange.decision)
         status, flag, details, cause = _ending(response, told.failure)
         received, sent = request.body.size, response.body.size if response else 0
-        self._metrics.request_series(
+        series = self._metrics.request_series(
             told.exchange.flow,
             request.head.authority,
             status=status,
             flag=flag,
             grpc_status=_grpc_status(request, response),
-        ).observe(told.seconds, received, sent)
+        )
+        series.observe(told.seconds, received, sent)
+        if told.messages is not None:
+            series.count_messages(*told.messages)
         self._line(
             Record(
                 flow=self._fields[id(told.exchange.flow)],

@@ -10,8 +10,9 @@ import trio
 
 BATCH_SECONDS = 0.05
 """How long lines gather before they are written: one write serves many requests."""
-HELD_BYTES = 4194304
-"""What may wait for a reader that does not read: some ten thousand lines. More is dropped, and counted."""
+HELD_BYTES = 16777216
+"""What may wait for a reader that does not read: a line of 1 KiB from each of 16,384 connections, which may all end
+before the writer gets its turn. More is dropped, and counted."""
 
 
 class LineWriter:

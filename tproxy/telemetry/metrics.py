@@ -19,6 +19,7 @@ from tproxy.model.outcome import ResponseFlag
 from tproxy.telemetry.labels import (
     OVERFLOW,
     OVERFLOWING,
+    PASSTHROUGH,
     Destination,
     called_service,
     own_service,
@@ -38,6 +39,9 @@ DETECT_BUCKETS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 3, 5, 10)
 
 REMEMBERED_NAMES = 4096
 """Authorities whose service is remembered; they come from the network, so they cannot all be kept."""
+
+LONGEST_NAME = 260
+"""A DNS name with a port; what is longer names no service, and is not worth remembering."""
 
 
 class Metrics:
@@ -110,6 +114,8 @@ class Metrics:
     def _destination(self, flow: Flow, authority: bytes | str) -> Destination:
         if flow.direction is Direction.INBOUND:
             return self._own_service
+        if len(authority) > LONGEST_NAME:
+            return PASSTHROUGH
         return self._called_service(authority, flow.original_dst.host, self._workload.namespace)
 
     def _labels(

@@ -53,8 +53,9 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         "sha256": hashlib.sha256(body).hexdigest(),
     }
     answer = json.dumps(asked).encode()
-    headers = [(b"content-length", b"%d" % len(answer)), (b"set-cookie", b"a=1")]
-    await start(send, [*headers, (b"set-cookie", b"b=2; Path=/")])
+    # curl counts and leaves before hypercorn's frame that says it was all, which HTTP/2 takes for a cut.
+    length = [] if scope["http_version"] == "2" else [(b"content-length", b"%d" % len(answer))]
+    await start(send, [*length, (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/")])
     await part(send, b"" if scope["method"] == "HEAD" else answer)
 
 

@@ -29,9 +29,11 @@ def request(
     path: bytes = b"/",
     version: HttpVersion = HttpVersion.HTTP11,
     upgrade: bytes = b"",
+    absolute: bool = False,
 ) -> RequestHead:
     """The head that a request on the wire should become."""
-    return RequestHead(method, b"http", authority, path, Headers(fields), version, upgrade)
+    headers = Headers(fields)
+    return RequestHead(method, b"http", authority, path, headers, version, upgrade, absolute)
 
 
 def alone(head: RequestHead) -> list[Event]:
@@ -128,14 +130,24 @@ ACCEPTED = [
                 (b"X-B", b"2"),
                 authority=b"b:81",
                 path=b"/x?y",
+                absolute=True,
             )
         ),
         id="an absolute target's authority wins",
     ),
     pytest.param(
         b"GET HTTP://[2001:db8::1]?y HTTP/1.1\r\nHost:\r\n\r\n",
-        alone(request((b"Host", b"[2001:db8::1]"), authority=b"[2001:db8::1]", path=b"/?y")),
+        alone(
+            request(
+                (b"Host", b"[2001:db8::1]"), authority=b"[2001:db8::1]", path=b"/?y", absolute=True
+            )
+        ),
         id="an absolute target without a path",
+    ),
+    pytest.param(
+        b"GET / HTTP/1.1\r\nHost: 2001:db8::2:8081\r\n\r\n",
+        alone(request((b"Host", b"2001:db8::2:8081"), authority=b"2001:db8::2:8081")),
+        id="an address without its brackets",
     ),
     pytest.param(
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -144,7 +156,7 @@ ACCEPTED = [
     ),
     pytest.param(
         b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n",
-        alone(request(HOST, method=b"OPTIONS", path=b"*")),
+        alone(request(HOST, method=b"OPTIONS", path=b"*", absolute=True)),
         id="absolute asterisk",
     ),
     pytest.param(
@@ -185,10 +197,15 @@ ACCEPTED = [
         alone(request(HOST)),
         id="h2c is ignored",
     ),
-    pytest.param(
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: a, b\r\n\r\n",
-        alone(request(HOST)),
-        id="several protocols are ignored",
+    *(
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: "
+            + protocol
+            + b"\r\n\r\n",
+            alone(request(HOST)),
+            id=f"{protocol!r} is ignored",
+        )
+        for protocol in (b"a, b", b"H2C/1", b"h2c/", b"/a", b"a/b/c", b"a b", b"")
     ),
     pytest.param(
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
@@ -360,6 +377,8 @@ REFUSED = [
             b"a,b",
             b"a:b",
             b"a:123456",
+            b"a:1:2",
+            b"u@2001:db8::2",
             b"[::1",
             b"a?b",
             b"a#b",

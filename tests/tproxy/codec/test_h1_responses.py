@@ -1,6 +1,7 @@
 """What an upstream's HTTP/1 bytes mean: one table for every engine, read whole, byte by byte and with more behind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,13 @@ ACCEPTED = [
         alone(response(200, (b"Content-Length", b"0"))),
         True,
         id="declared empty",
+    ),
+    pytest.param(
+        b"GET",
+        b"HTTP/1.1 999 Request denied\r\nContent-Length: 0\r\n\r\n",
+        alone(response(999, (b"Content-Length", b"0"), reason=b"Request denied")),
+        True,
+        id="a status of the upstream's own",
     ),
     pytest.param(
         b"GET",
@@ -203,7 +211,7 @@ REFUSED = [
     pytest.param(b"GET", b"SSH-2.0-OpenSSH_9.2\r\n", CODEC, id="another protocol"),
     pytest.param(b"GET", b"HTTP/2.0 200 OK\r\n\r\n", CODEC, id="another version"),
     pytest.param(b"GET", b"HTTP/1.1 099 No\r\n\r\n", CODEC, id="status below"),
-    pytest.param(b"GET", b"HTTP/1.1 600 No\r\n\r\n", CODEC, id="status above"),
+    pytest.param(b"GET", b"HTTP/1.1 1000 No\r\n\r\n", CODEC, id="status above"),
     pytest.param(b"GET", b"HTTP/1.1 200 OK\n\n", CODEC, id="bare LFs"),
     pytest.param(b"GET", OK + b"X: a\r\n b\r\n\r\n", CODEC, id="folded line"),
     pytest.param(b"GET", OK + b"X: \x00\r\n\r\n", CODEC, id="NUL"),
@@ -515,6 +523,20 @@ def asking(method: bytes, *fields: tuple[bytes, bytes], upgrade: bytes = b"") ->
             False,
             b"GET /x HTTP/1.1\r\nHost: a:1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
             id="extended CONNECT",
+        ),
+        pytest.param(
+            replace(asking(b"GET"), absolute=True),
+            [],
+            True,
+            b"GET http://a:1/x HTTP/1.1\r\nHost: a:1\r\n\r\n",
+            id="to a forward proxy",
+        ),
+        pytest.param(
+            replace(asking(b"OPTIONS"), path=b"*", absolute=True),
+            [],
+            True,
+            b"OPTIONS http://a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+            id="to a forward proxy about a whole server",
         ),
         pytest.param(
             asking(b"CONNECT"),

@@ -61,7 +61,7 @@ def resets(peer: H2Peer) -> list[tuple[int, ErrorCodes | int]]:
 
 
 def test_the_opening_wants_no_pushes_and_says_how_much_we_take() -> None:
-    limits = Limits(stream_window=100000, connection_window=200000, head_bytes=5000)
+    limits = Limits(stream_window=100000, streams=9, head_bytes=5000)
     _, server = joined(limits)
     told = server.h2.remote_settings
     assert (
@@ -70,7 +70,21 @@ def test_the_opening_wants_no_pushes_and_says_how_much_we_take() -> None:
         told.max_header_list_size,
         told.max_frame_size,
         server.h2.outbound_flow_control_window,
-    ) == (0, 100000, 5000, limits.part_bytes, 200000)
+    ) == (0, 100000, 5000, limits.part_bytes, 900000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "window"),
+    [
+        pytest.param(Limits(streams=2, stream_window=1000), 65535, id="the protocol's least"),
+        pytest.param(Limits(streams=2**16, stream_window=2**20), 2**31 - 1, id="its most"),
+    ],
+)
+def test_all_streams_have_their_windows_at_once_as_far_as_there_can_be(
+    limits: Limits, window: int
+) -> None:
+    _, server = joined(limits)
+    assert server.h2.outbound_flow_control_window == window
 
 
 def test_a_request_goes_out_as_http2_wants_it() -> None:
@@ -236,6 +250,37 @@ def test_an_upgrade_that_the_peer_does_not_know_is_refused_before_anything_is_se
     assert (refused.value.status, client.outbox(), client.next_stream()) == (502, b"", 1)
 
 
+def test_a_head_larger_than_the_peer_takes_is_refused_before_anything_is_sent() -> None:
+    client, _ = joined(settings={SettingCodes.MAX_HEADER_LIST_SIZE: 500})
+    stream = asked(client)
+    client.outbox()
+    with pytest.raises(UpstreamError, match=r"http2\.headers_too_large") as refused:
+        asked(client, head(b"GET", (b"x", b"y" * 400)))
+    assert (refused.value.status, client.outbox(), client.next_stream()) == (431, b"", 3)
+    assert client.room(stream) == 0
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [pytest.param(500, [], id="too large"), pytest.param(2000, [b"x"], id="small enough")],
+)
+def test_trailers_larger_than_the_peer_takes_are_discarded(
+    most: int, expected: list[bytes]
+) -> None:
+    client, server = joined(settings={SettingCodes.MAX_HEADER_LIST_SIZE: most})
+    stream = asked(client, ended=False)
+    client.send_end(stream, Headers([(b"x", b"y" * 600)]))
+    heard = server.listen()
+    assert isinstance(heard[-1], StreamEnded)
+    named = [
+        bytes(name)
+        for each in heard
+        if isinstance(each, TrailersReceived)
+        for name, _ in each.headers
+    ]
+    assert named == expected
+
+
 def test_a_tunnel_owes_no_length() -> None:
     client, server = joined()
     stream = asked(client, head(b"CONNECT"), ended=False)
@@ -338,7 +383,7 @@ def test_a_window_beyond_the_largest_fails_its_stream_only() -> None:
 
 
 def test_data_for_streams_that_we_gave_up_costs_no_window() -> None:
-    client, server = joined(Limits(stream_window=70000, connection_window=70000))
+    client, server = joined(Limits(stream_window=70000, streams=1))
     for turn in range(40):
         stream = asked(client)
         server.pump()
@@ -381,6 +426,19 @@ def test_no_more_streams_than_both_sides_allow(
     assert streams == list(range(1, 2 * expected, 2))
     server.pump()
     server.h2.send_headers(1, OK, end_stream=True)
+    server.pump()
+    assert client.reusable
+
+
+def test_a_client_that_has_given_up_many_streams_leaves_before_its_peer_calls_it_a_flood() -> None:
+    client, server = joined(Limits(resets=3))
+    done = asked(client)
+    for _ in range(3):
+        assert client.reusable
+        client.send_reset(asked(client))
+    assert (client.reusable, client.finished) == (False, False)
+    server.pump()
+    server.h2.send_headers(done, OK, end_stream=True)
     server.pump()
     assert client.reusable
 
@@ -474,9 +532,6 @@ def test_a_server_that_is_gone_fails_what_is_open(begun: bool, when: str) -> Non
 
 WRONG = [
     pytest.param(frame(0x1, 5, 2, Encoder().encode(GET)), id="a-request"),
-    pytest.param(frame(0x1, 5, 9, Encoder().encode(OK)), id="an-answer-to-nothing"),
-    pytest.param(frame(0x5, 4, 1, b"\0\0\0\2" + Encoder().encode(GET)), id="a-push"),
-    pytest.param(frame(0x0, 0, 1, b"x"), id="data-before-the-head"),
     pytest.param(frame(0x6, 0, 3, b"12345678"), id="ping-on-a-stream"),
 ]
 

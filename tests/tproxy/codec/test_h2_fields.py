@@ -76,6 +76,13 @@ def test_the_authority_is_told_once(block: list[Field]) -> None:
     assert (read.authority, read.headers) == (b"shop.example", Headers())
 
 
+def test_an_address_without_its_brackets_goes_on_as_it_is() -> None:
+    block = request(authority=b"2001:db8::2:8081")
+    read = fields.request_head(block)
+    assert read.authority == b"2001:db8::2:8081"
+    assert sorted(fields.request_fields(read)) == sorted(block)
+
+
 def test_a_request_without_authority_is_told_as_such_and_written_without() -> None:
     block = request(authority=None)
     read = fields.request_head(block)
@@ -109,6 +116,10 @@ MALFORMED_REQUESTS = [
     pytest.param(request(method=b"CONNECT"), id="connect-with-path"),
     pytest.param(
         request(method=b"CONNECT", scheme=None, path=None, authority=None), id="connect-nowhere"
+    ),
+    pytest.param(
+        request(method=b"CONNECT", scheme=None, path=None, authority=b"::1:80"),
+        id="connect-to-an-address-or-another",
     ),
     pytest.param([*GET, (b"A", b"1")], id="upper-case-name"),
     pytest.param([*GET, (b"a b", b"1")], id="name-with-space"),

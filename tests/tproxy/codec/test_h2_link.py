@@ -5,7 +5,7 @@ from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.h2_peer import GET, OK, POST, H2Peer, frame
+from fakes.h2_peer import GET, OK, POST, H2Peer, block, frame
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Event, RequestStarted
 from tproxy.codec.h2_client import Http2Client
@@ -44,7 +44,7 @@ def test_a_window_is_never_lost_and_never_more_than_it_was(size: int, parts: lis
     window, left = Window(size), size
     for part in parts:
         sent = min(part, left)
-        window.take(sent)
+        assert window.take(sent)
         left += window.give(sent) - sent
         assert size // 2 <= left <= size
     assert left > 0
@@ -58,14 +58,6 @@ FRAMES = st.builds(
     st.sampled_from([0, 1, 3, 5]),
     st.sampled_from([b"", b"\0\0\0\1", b"\0\0\0\0\0", b"12345678"]),
 )
-
-
-def block(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """A field block in literals only, so that it means the same wherever it stands."""
-    return b"".join(
-        b"\0" + len(name).to_bytes() + name + len(value).to_bytes() + value
-        for name, value in fields
-    )
 
 
 HEADS = st.builds(

@@ -9,6 +9,7 @@ from tproxy.codec.headers import (
     end_to_end_trailers,
     list_of,
     valid_authority,
+    valid_host,
     valid_method,
     valid_path,
     valid_token,
@@ -31,6 +32,7 @@ from tproxy.model.http import NO_HEADERS, Headers
 )
 def test_a_host_with_at_most_a_port_is_an_authority(authority: bytes) -> None:
     assert valid_authority(authority)
+    assert valid_host(authority)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,54 @@ def test_a_host_with_at_most_a_port_is_an_authority(authority: bytes) -> None:
 )
 def test_nothing_else_is_an_authority(authority: bytes) -> None:
     assert not valid_authority(authority)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"::",
+        b"::1",
+        b"2001:db8::2",
+        b"2001:DB8::2:8081",
+        b"2001:db8::2:18081",
+        b"2001:db8:0:0:0:0:0:2:8081",
+        b"::ffff:192.0.2.1",
+        b"::ffff:192.0.2.1:80",
+    ],
+)
+def test_an_address_passes_as_a_host_without_its_brackets(host: bytes) -> None:
+    assert valid_host(host)
+    assert not valid_authority(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"",
+        b":",
+        b"a:1:2",
+        b"1:2:3",
+        b":::",
+        b"::1::",
+        b"::1:",
+        b"::1:123456",
+        b"::1:beef5",
+        b"2001:db8::2/",
+        b"2001:db8::2,::1",
+        b"2001:db8::2 ",
+        b"u@2001:db8::2",
+        b"2001:db8::2@a",
+        b"fe80::1%eth0",
+        b"fe80::1%25eth0",
+        b"[2001:db8::2",
+        b"2001:db8::2]",
+        b"192.0.2.1:80:80",
+        b"2001:db8::2\n",
+        b"\xef\xbc\x91::1",
+    ],
+)
+def test_nothing_passes_as_a_host_that_only_looks_like_an_address(host: bytes) -> None:
+    assert not valid_host(host)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The driver's laws: whoever waits reads for all, writing is shared, and an end reaches every stream."""
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -147,10 +149,23 @@ async def test_a_cancelled_reader_hands_its_seat_on() -> None:
         await trio.testing.wait_all_tasks_blocked()
         impatient.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        await accepted(server)
         await (await accepted(server)).transmit(OK, Content())
         await trio.testing.wait_all_tasks_blocked()
         assert statuses == [200]
+
+
+async def test_a_request_taken_back_in_the_same_breath_is_told_and_not_served() -> None:
+    async with http2_pair() as (client, server):
+        refused: list[ProxyError] = []
+        server.on_refused = refused.append
+        await ask(client, b"/first")
+        second = client.open()
+        second.send_head(request(b"/taken-back"), ended=False)
+        second.release()
+        await ask(client, b"/third")
+        assert (await accepted(server)).request.path == b"/first"
+        assert (await accepted(server)).request.path == b"/third"
+        assert [error.flag for error in refused] == [ResponseFlag.DOWNSTREAM_RESET]
 
 
 async def test_a_slow_consumer_holds_only_its_own_stream() -> None:
@@ -195,6 +210,28 @@ async def test_a_task_cancelled_in_mid_write_leaves_the_rest_to_the_next() -> No
     assert received == 12 << 20
     await client.aclose()
     await server.aclose()
+
+
+@pytest.mark.parametrize(
+    "server_codec",
+    [pytest.param(Http1Server, id="http1"), pytest.param(Http2Server, id="http2")],
+)
+async def test_what_a_refused_peer_sent_is_gone_with_its_connection(server_codec: type) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        near, far = tcp_pair()
+        server = HttpConnection(far, server_codec(LIMITS), LIMITS)
+        await near.send_all(b"nonsense\r\n\r\n" * 10)
+        with pytest.raises(ProxyError):
+            await server.accept()
+        await server.aclose()
+        left = weakref.ref(server)
+        del server
+        assert left() is None
+        near.close()
+    finally:
+        gc.enable()
 
 
 @both_versions

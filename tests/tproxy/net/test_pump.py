@@ -3,9 +3,11 @@ import hashlib
 import os
 import random
 from dataclasses import replace
+from socket import MSG_OOB
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from fakes.sockets import open_descriptors, tcp_pair
 from fakes.streams import memory_pair
@@ -93,6 +95,34 @@ async def test_sizes_of_every_kind_arrive_in_order(most: int) -> None:
         nursery.start_soon(receive)
         assert await pump(source, sink, meter=Meter(), pipes=pipes(most)) is Ending.ENDED
     assert got == [b"".join(pieces)]
+
+
+async def test_urgent_data_arrives_in_line_also_where_splicing_meets_it() -> None:
+    sender, source = tcp_pair()
+    sink, receiver = tcp_pair()
+    pool = pipes(1)
+    arrived = bytearray()
+
+    async def receive() -> None:
+        while part := await receiver.receive_some(1 << 20):
+            arrived.extend(part)
+
+    async def send() -> None:
+        while pool._left or pool._ready:  # until whoever splices waits for more
+            await sender.send_all(bytes(4 << 20))
+            await wait_all_tasks_blocked()
+        sender.socket.send(b"!", MSG_OOB)
+        await wait_all_tasks_blocked()  # never, if it were spinning
+        await sender.send_all(b"and after")
+        await sender.send_eof()
+
+    async with sender, source, sink, receiver, trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        nursery.start_soon(send)
+        with trio.fail_after(10):
+            await pump(source, sink, meter=Meter(), pipes=pool)
+    pool.close()
+    assert bytes(arrived).strip(bytes(1)) == b"!and after"
 
 
 async def test_cancelled_in_mid_splice_it_leaks_nothing() -> None:

@@ -126,6 +126,8 @@ def test_an_unnamed_workload_is_no_service() -> None:
         pytest.param(b"192.0.2.9:80", "192.0.2.9", None, id="an address"),
         pytest.param(b"3232235521", "192.0.2.9", None, id="an address in one number"),
         pytest.param(b"[2001:db8::1]:80", "2001:db8::1", None, id="an IPv6 address"),
+        pytest.param(b"2001:db8::1:80", "2001:db8::1", None, id="one without its brackets"),
+        pytest.param(b"reviews." + b"a" * 60000, "192.0.2.9", None, id="one too long"),
         pytest.param(b"", "192.0.2.9", None, id="none"),
         pytest.param(b"\xff\n", "192.0.2.9", None, id="junk"),
     ],

