@@ -7,6 +7,7 @@ from fakes.path import Path, ask, reset, to_app, to_script
 from fakes.talk import Broken, Call, answer, echo, whole
 from fakes.talk_h1 import head_of, rest_of
 from tproxy.model.flow import Protocol
+from tproxy.model.http import Field
 from tproxy.net.tcp_stream import TcpStream
 
 
@@ -300,3 +301,34 @@ async def test_a_request_without_an_authority_names_the_upstream() -> None:
         _, data = await said(path, b"GET / HTTP/1.0\r\n\r\n")
         assert data.startswith(b"HTTP/1.1 204 ")
         assert b"\r\nHost: " + str(path.origin.address).encode() in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "kept"),
+    [
+        pytest.param((), (b"WWW-Authenticate", b"NTLM"), False, id="challenge"),
+        pytest.param(
+            (), (b"www-authenticate", b"Basic realm=x, negotiate"), False, id="one of two"
+        ),
+        pytest.param((), (b"Proxy-Authenticate", b"Negotiate oRQw"), False, id="a proxy's"),
+        pytest.param(
+            ((b"Authorization", b"Negotiate YII"),), (b"X", b"y"), False, id="credentials"
+        ),
+        pytest.param(
+            ((b"Proxy-Authorization", b"NTLM TlR"),), (b"X", b"y"), False, id="to a proxy"
+        ),
+        pytest.param(((b"Authorization", b"Basic bnRsbTo="),), (b"X", b"y"), True, id="Basic"),
+        pytest.param((), (b"WWW-Authenticate", b"Negotiated"), True, id="another scheme"),
+    ],
+)
+async def test_a_connection_that_is_one_users_own_goes_to_nobody_else(
+    asked: tuple[Field, ...], answered: Field, kept: bool
+) -> None:
+    async def app(call: Call) -> None:
+        await whole(call)
+        await answer(call, b"hello", fields=[answered])
+
+    async with to_app(app, Protocol.HTTP1) as path:
+        assert (await path.get(fields=asked)).body == b"hello"
+        assert (await path.get()).body == b"hello"
+        assert len(path.origin.accepted) == (1 if kept else 2)
