@@ -215,6 +215,17 @@ async def test_what_stands_unsent_is_written_while_an_answer_is_awaited() -> Non
             await answered.wait()
 
 
+async def test_an_answer_is_pulled_from_a_peer_that_does_not_read_meanwhile() -> None:
+    async with overfull() as (client, stream, far):
+        part = frame(DATA, 0, stream.number, b"x" * 16000)
+        await far.send_all(frame(HEADERS, 4, stream.number, b"\x88") + part * 16)
+        with trio.fail_after(5):
+            await stream.response(heard)
+            while stream.size < 16 * 16000:
+                await anext(stream)
+        assert client.blocked
+
+
 async def test_a_peer_that_resets_while_much_stands_unsent_ends_the_wait_for_its_answer() -> None:
     async with overfull() as (_, stream, far), trio.open_nursery() as nursery:
 
