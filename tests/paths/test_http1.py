@@ -61,6 +61,7 @@ async def test_fields_keep_their_case_order_and_repetitions() -> None:
     ]
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_reads_only_once_it_has_answered_is_heard_out() -> None:
     size = 16 << 20
     body = b"x" * size
