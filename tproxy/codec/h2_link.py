@@ -239,7 +239,7 @@ class Link:
         return number % 2 == 0 or number > self.newest
 
     def _police(self, frame: Frame) -> None:
-        if frame.kind == frames.DATA and frame.stream in self.streams:
+        if frame.kind == frames.DATA and self._bears_content(frame):
             return
         if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
             self._updates_due -= 1
@@ -247,6 +247,12 @@ class Link:
         if frame.kind == frames.RST_STREAM and self._idle(frame.stream):
             raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
         self._count_control()
+
+    def _bears_content(self, frame: Frame) -> bool:
+        """Whether DATA is a message's, or still on its way to a stream that we have reset: then it is not answered."""
+        return frame.stream in self.streams or (
+            bool(frame.payload) and frame.stream in self._given_up
+        )
 
     def _count_control(self) -> None:
         """Count what carries no message until the outbox is taken: each may have added an answer to it."""
