@@ -118,6 +118,8 @@ class Link:
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
         self._fields: list[HeaderTuple] = []
         self._self_dependent = False
+        self._most: int | None = None
+        """How large a field block the peer takes, if it has said so."""
         self._given_up: dict[int, None] = {}
         """The last streams that we have reset, oldest first."""
         self._h2 = _opened(limits, client=client)
@@ -151,6 +153,7 @@ class Link:
         match frame.kind:
             case frames.SETTINGS:
                 signals = self._step(frames.known_settings(frame))
+                self._most = self._h2.remote_settings.max_header_list_size
                 self.settled = True
                 return signals
             case frames.PRIORITY:
@@ -239,20 +242,16 @@ class Link:
         return number % 2 == 0 or number > self.newest
 
     def _police(self, frame: Frame) -> None:
-        if frame.kind == frames.DATA and self._bears_content(frame):
+        if frame.kind == frames.DATA and frame.stream in self.streams:
             return
+        if frame.kind == frames.DATA and frame.payload and frame.stream in self._given_up:
+            return  # on its way when we reset the stream, and not answered
         if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
             self._updates_due -= 1
             return
         if frame.kind == frames.RST_STREAM and self._idle(frame.stream):
             raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
         self._count_control()
-
-    def _bears_content(self, frame: Frame) -> bool:
-        """Whether DATA is a message's, or still on its way to a stream that we have reset: then it is not answered."""
-        return frame.stream in self.streams or (
-            bool(frame.payload) and frame.stream in self._given_up
-        )
 
     def _count_control(self) -> None:
         """Count what carries no message until the outbox is taken: each may have added an answer to it."""
@@ -457,8 +456,7 @@ class Link:
 
     def takes(self, block: Sequence[Field]) -> bool:
         """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""
-        most = self._h2.remote_settings.max_header_list_size
-        return most is None or fields.list_size(block) <= most
+        return self._most is None or fields.list_size(block) <= self._most
 
     @property
     def concurrency(self) -> int:
