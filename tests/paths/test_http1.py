@@ -62,6 +62,31 @@ async def test_fields_keep_their_case_order_and_repetitions() -> None:
     ]
 
 
+@pytest.mark.slow
+async def test_an_upstream_that_reads_only_once_it_has_answered_is_heard_out() -> None:
+    size = 16 << 20
+    body = b"x" * size
+
+    async def script(stream: trio.SocketStream) -> None:
+        got = await head_of(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body[1:])
+        left = size - len(got.partition(b"\r\n\r\n")[2])
+        while left:
+            left -= len(await stream.receive_some(65536))
+        await stream.send_all(b"x")
+
+    async with to_script(script) as path, trio.open_nursery() as nursery:
+        call = await path.talk().call()
+
+        async def upload() -> None:
+            await call.say((b"POST", b"/"), [(b"content-length", b"%d" % size)])
+            await call.send(body)
+            await call.end()
+
+        nursery.start_soon(upload)
+        assert (await whole(call)).body == body
+
+
 async def test_a_body_that_ends_with_its_connection_passes_whole() -> None:
     async def script(stream: trio.SocketStream) -> None:
         await head_of(stream)

@@ -119,6 +119,8 @@ class Link:
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
         self._fields: list[HeaderTuple] = []
         self._self_dependent = False
+        self._most: int | None = None
+        """How large a field block the peer takes, if it has said so."""
         self._given_up: dict[int, None] = {}
         """The last streams that we have reset, oldest first."""
         self._h2 = _opened(limits, client=client)
@@ -152,6 +154,7 @@ class Link:
         match frame.kind:
             case frames.SETTINGS:
                 signals = self._step(frames.known_settings(frame))
+                self._most = self._h2.remote_settings.max_header_list_size
                 self.settled = True
                 return signals
             case frames.PRIORITY:
@@ -242,6 +245,8 @@ class Link:
     def _police(self, frame: Frame) -> None:
         if frame.kind == frames.DATA and frame.stream in self.streams:
             return
+        if frame.kind == frames.DATA and frame.payload and frame.stream in self._given_up:
+            return  # on its way when we reset the stream, and not answered
         if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
             self._updates_due -= 1
             return
@@ -454,8 +459,7 @@ class Link:
 
     def takes(self, block: Sequence[Field]) -> bool:
         """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""
-        most = self._h2.remote_settings.max_header_list_size
-        return most is None or fields.list_size(block) <= most
+        return self._most is None or fields.list_size(block) <= self._most
 
     @property
     def concurrency(self) -> int:

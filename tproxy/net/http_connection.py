@@ -6,7 +6,8 @@ task from its first byte to its last; and a reader never waits for another strea
 has not pulled is bounded by the window that the codec granted.
 
 Writing is shared likewise: bytes leave in the order in which the codec gave them, whichever task happens to write
-them, and a task that is cancelled while the socket is full leaves the rest for the next one.
+them, and a task that is cancelled while the socket is full leaves the rest for the next one. Whoever reads an answer
+does not wait for room to write: the peer may not read before it has written, and both would wait for ever.
 """
 
 import contextlib
@@ -113,6 +114,8 @@ class HttpConnection:
             if self._ended or self.codec.finished:
                 return None
             await self._receive()
+            # A peer that does not read its answers is not asked for more requests.
+            await self.flush()
         return stream
 
     def _next_opened(self) -> HttpStream | None:
@@ -263,7 +266,7 @@ class HttpConnection:
             data = self.transport.try_receive(self._read_bytes)
             if data is None:
                 self._eager = 0
-                data = await self.transport.receive_some(self._read_bytes)
+                data = await self._receive_some()
         except trio.BrokenResourceError:
             self._lose()
             return
@@ -278,7 +281,7 @@ class HttpConnection:
         ):  # every stream has been told; the parting words remain to be written
             self.take(bytes(data))
         took = perf_counter() - began
-        await self.flush()
+        self.try_flush()
         await self._take_turns(len(data), took)
 
     async def _take_turns(self, received: int, seconds: float) -> None:
@@ -294,6 +297,22 @@ class HttpConnection:
             self._read_bytes = min(self._limits.part_bytes, self._read_bytes * 2)
         if long or self._eager % EAGER_READS == 0:
             await trio.lowlevel.checkpoint()
+
+    async def _receive_some(self) -> bytes:
+        """Wait for bytes; what could not be written, and nobody waits to write, goes on meanwhile."""
+        if not self._unsent or self._awaits_socket:
+            return await self.transport.receive_some(self._read_bytes)
+        data, failure = b"", None
+        async with trio.open_nursery() as writing:
+            writing.start_soon(self.flush)
+            try:
+                data = await self.transport.receive_some(self._read_bytes)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                failure = error
+            writing.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return data
 
     def take(self, data: bytes) -> None:
         """Feed the codec what was read; an error ends every stream and is raised."""

@@ -154,7 +154,7 @@ class HttpStream:
         self._moved += len(part.data)
         if self._codec.multiplexed:
             self._codec.consumed(self.number, part.credit)
-            await self._connection.flush()
+            self._connection.try_flush()
         return part.data
 
     # Our message

@@ -399,6 +399,19 @@ def test_data_for_streams_that_we_gave_up_costs_no_window() -> None:
     assert server.h2.outbound_flow_control_window > 35000
 
 
+def test_small_messages_on_their_way_to_a_stream_that_we_gave_up_are_no_flood() -> None:
+    client, server = joined(Limits(control_frames=50))
+    stream, other = asked(client), asked(client)
+    server.pump()
+    server.h2.send_headers(stream, OK)
+    server.pump()
+    client.send_reset(stream)
+    client.outbox()
+    assert client.receive(frame(frames.DATA, 0, stream, b"tick") * 1000) == []
+    server.h2.send_headers(other, OK, end_stream=True)
+    assert [type(event) for event in server.pump()] == [ResponseStarted]
+
+
 # How many
 
 
