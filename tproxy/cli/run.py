@@ -15,6 +15,7 @@ from tproxy.app import App
 from tproxy.cli.limit_option import BadLimit, limits_of
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
+from tproxy.net.descriptors import take_all_descriptors
 from tproxy.settings import Ports, Settings, User
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
 
@@ -140,6 +141,7 @@ def run(**options: Any) -> None:  # noqa: ANN401 - click has checked them
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     _refuse_equal_ports(options)
+    take_all_descriptors()
     sys.exit(trio.run(_run, _settings(options)))
 
 
