@@ -29,9 +29,9 @@ PER_CONNECTION = 64 << 10
 
 @pytest.fixture(scope="module")
 def pods() -> Iterator[Lab]:
-    """Two pods that live as long as the tests of this file, with as many descriptors as there may be."""
+    """Two pods that live as long as the tests of this file, started with as few descriptors as programs mostly are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
         with two_pods(POLICIES) as lab:
             yield lab
