@@ -406,7 +406,9 @@ async def test_grpc_carries(mesh: Mesh, call: str, printed: list[str], flags: se
     assert done.stdout.splitlines() == printed, done.stderr
     lines = await mesh.both(len(flags) + 1)
     assert {line["response_flags"] for line in lines} == {"-", *flags}
-    assert {line["response_flags"] for line in lines if "/Wait" in line["path"]} == flags
+    waits = {line["response_flags"] for line in lines if "/Wait" in line["path"]}
+    # A server knows of the deadline too, and may be the first to end the call.
+    assert flags <= waits <= {*flags, "-"}
 
 
 async def test_grpc_health_is_asked_and_watched(mesh: Mesh) -> None:
