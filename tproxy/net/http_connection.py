@@ -42,7 +42,7 @@ FIRST_READ_BYTES = 4096
 """Reads begin with so much: a head fits, and of what is costly to read not too much."""
 
 LEAST_READ_BYTES = 512
-SHED_BYTES = 16384
+SHED_BYTES = 4096
 """Less is not worth a copy of what is left."""
 
 LONG_TURN = 0.002

@@ -21,6 +21,8 @@ from tproxy.sniff.server_first import SERVER_FIRST_PORTS
 
 async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
     """Carry one captured connection from accept to close."""
+    if downstream.reset_by_peer:
+        return  # while it waited to be accepted: a flood of those must not be worth more than this
     flow = _captured(downstream, direction, runtime)
     if flow is None:
         downstream.reset()
