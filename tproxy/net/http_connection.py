@@ -43,6 +43,9 @@ FIRST_READ_BYTES = 4096
 """Reads begin with so much: a head fits, and of what is costly to read not too much."""
 
 LEAST_READ_BYTES = 512
+SHED_BYTES = 4096
+"""Less is not worth a copy of what is left."""
+
 LONG_TURN = 0.002
 """Seconds that one read may keep the others waiting; after one that took longer, less is read."""
 
@@ -67,7 +70,9 @@ class HttpConnection:
         self._reading = False
         self._interrupted = False
         self._parked: dict[Bell, None] = {}
-        self._unsent = memoryview(b"")
+        self._written = b""
+        self._unsent = memoryview(self._written)
+        """The end of that which the socket has not taken yet."""
         self._awaits_socket = False
         self._awaits_writer = trio.lowlevel.ParkingLot()
         self._eager = 0
@@ -76,7 +81,10 @@ class HttpConnection:
     @property
     def reusable(self) -> bool:
         """Whether one more request can be carried."""
-        return self._error is None and not self._ended and self.codec.reusable
+        open_ones = len(
+            self._streams
+        )  # to the codec, those whose content nobody has pulled yet are over
+        return not self.ended and open_ones < self._limits.streams and self.codec.reusable
 
     @property
     def streams(self) -> Collection[HttpStream]:
@@ -196,10 +204,17 @@ class HttpConnection:
         while self._fill():
             sent = self._try_send()
             if not sent:
+                self._shed()
                 return False
             self.progress += sent
-            self._unsent = self._unsent[sent:] if sent < len(self._unsent) else memoryview(b"")
+            self._unsent = self._unsent[sent:]
         return True
+
+    def _shed(self) -> None:
+        """Let go of what is sent, which the rest would hold: whoever does not read may leave it so for long."""
+        if len(self._written) > len(self._unsent) + SHED_BYTES:
+            self._written = bytes(self._unsent)
+            self._unsent = memoryview(self._written)
 
     def leave(self) -> None:
         """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""
@@ -361,8 +376,9 @@ class HttpConnection:
 
     def _fill(self) -> bool:
         if not self._unsent:
-            self._unsent = memoryview(self.codec.outbox())
-        return bool(self._unsent)
+            self._written = self.codec.outbox()
+            self._unsent = memoryview(self._written)
+        return bool(self._written)
 
     def _try_send(self) -> int:
         try:
