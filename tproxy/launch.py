@@ -2,7 +2,6 @@
 
 import logging
 import os
-import resource
 import signal
 from functools import partial
 
@@ -10,6 +9,7 @@ import trio
 
 from tproxy.app import App, Place
 from tproxy.model.limits import Limits
+from tproxy.net.descriptors import take_all_descriptors
 from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_desks
 from tproxy.settings import Settings, User
 from tproxy.siblings import Siblings
@@ -17,9 +17,6 @@ from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.supervisor import FOLLOW, Slot, Supervisor
 
 LOG = logging.getLogger(__name__)
-
-MOST_DESCRIPTORS = 1 << 20
-"""What is asked for where there is no bound: the kernel's own default for one (fs.nr_open)."""
 
 
 def launch(settings: Settings, policies: PolicyLoader) -> int:
@@ -76,9 +73,7 @@ def _supervise(
 
 def _affordable(limits: Limits) -> Limits:
     """Ask for all descriptors that this process may have, and keep to limits that those allow."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    most = take_all_descriptors()
     affordable = limits.within(most)
     if affordable.connections < limits.connections:
         LOG.info(

@@ -4,13 +4,14 @@ import json
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from fakes.mesh import Mesh, quiet_mesh, two_pods
+from fakes.mesh import ROOT, Mesh, quiet_mesh, two_pods
 from fakes.sidecars import Memory, memory, open_connections
 from fakes.two_ways import python
 from tproxy.lab import Lab, Process, attach
@@ -23,15 +24,17 @@ kind: ProxyConfig
 spec: {}
 """
 COUNT = 5000
+PATIENCE = 180
+"""Seconds until a busy machine must have carried them all."""
 PER_CONNECTION = 64 << 10
 """Bytes of a sidecar's memory that a connection with an exchange in flight may take at most."""
 
 
 @pytest.fixture(scope="module")
 def pods() -> Iterator[Lab]:
-    """Two pods that live as long as the tests of this file, with as many descriptors as there may be."""
+    """Two pods that live as long as the tests of this file, started with as few descriptors as programs mostly are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
         with two_pods(POLICIES) as lab:
             yield lab
@@ -79,7 +82,9 @@ async def test_five_thousand_connections_are_open_and_each_is_answered_twice(
 
     async def call() -> None:
         words = ("call", kind, "server", "8080", str(COUNT))
-        outcome.update(json.loads((await mesh.run(*python("many_connections.py", *words))).stdout))
+        with trio.fail_after(PATIENCE):
+            done = await mesh.client.run(python("many_connections.py", *words), user=ROOT)
+        outcome.update(json.loads(done.stdout))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
@@ -93,4 +98,4 @@ async def test_five_thousand_connections_are_open_and_each_is_answered_twice(
         )
     assert max(memory.rss for memory in each) < PER_CONNECTION
     logged = await mesh.both(lines)
-    assert [line["response_flags"] for line in logged] == ["-"] * 2 * lines
+    assert Counter(line["response_flags"] for line in logged) == {"-": 2 * lines}

@@ -266,6 +266,23 @@ async def test_an_end_without_a_byte_reaches_the_server_and_its_greeting_the_cli
     assert {line["bytes_sent"] for line in lines} == {15}
 
 
+@families
+async def test_the_client_sees_whom_it_dialled_and_the_server_the_sidecar(
+    mesh: Mesh, family: str
+) -> None:
+    await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "tell:7004"], 7004)
+    host = mesh.host(family)
+    script = (
+        f"import socket; s = socket.create_connection(('{host}', 7004)); s.shutdown(socket.SHUT_WR); "
+        "print(s.getpeername()[0], s.getsockname()[0], s.recv(100).decode())"
+    )
+    done = await mesh.run(sys.executable, "-c", script)
+    addresses = mesh.client.addresses
+    own, caller = (addresses.v4, "127.0.0.6") if family == "-4" else (addresses.v6, "::6")
+    mapped = "::ffff:" if family == "-4" else ""  # the server's socket is for both families
+    assert done.stdout.split() == [host, own, mapped + caller, mapped + host]
+
+
 async def test_urgent_data_arrives_in_line(mesh: Mesh) -> None:
     await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), "digest:7003"], 7003)
     script = (

@@ -7,6 +7,7 @@ from fakes.path import Path, ask, reset, to_app, to_script
 from fakes.talk import Broken, Call, answer, echo, whole
 from fakes.talk_h1 import head_of, rest_of
 from tproxy.model.flow import Protocol
+from tproxy.model.http import Field
 from tproxy.net.tcp_stream import TcpStream
 
 
@@ -59,6 +60,31 @@ async def test_fields_keep_their_case_order_and_repetitions() -> None:
         b"Set-Cookie: b=2",
         b"Content-Length: 0",
     ]
+
+
+@pytest.mark.slow
+async def test_an_upstream_that_reads_only_once_it_has_answered_is_heard_out() -> None:
+    size = 16 << 20
+    body = b"x" * size
+
+    async def script(stream: trio.SocketStream) -> None:
+        got = await head_of(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body[1:])
+        left = size - len(got.partition(b"\r\n\r\n")[2])
+        while left:
+            left -= len(await stream.receive_some(65536))
+        await stream.send_all(b"x")
+
+    async with to_script(script) as path, trio.open_nursery() as nursery:
+        call = await path.talk().call()
+
+        async def upload() -> None:
+            await call.say((b"POST", b"/"), [(b"content-length", b"%d" % size)])
+            await call.send(body)
+            await call.end()
+
+        nursery.start_soon(upload)
+        assert (await whole(call)).body == body
 
 
 async def test_a_body_that_ends_with_its_connection_passes_whole() -> None:
@@ -300,3 +326,34 @@ async def test_a_request_without_an_authority_names_the_upstream() -> None:
         _, data = await said(path, b"GET / HTTP/1.0\r\n\r\n")
         assert data.startswith(b"HTTP/1.1 204 ")
         assert b"\r\nHost: " + str(path.origin.address).encode() in heard[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "kept"),
+    [
+        pytest.param((), (b"WWW-Authenticate", b"NTLM"), False, id="challenge"),
+        pytest.param(
+            (), (b"www-authenticate", b"Basic realm=x, negotiate"), False, id="one of two"
+        ),
+        pytest.param((), (b"Proxy-Authenticate", b"Negotiate oRQw"), False, id="a proxy's"),
+        pytest.param(
+            ((b"Authorization", b"Negotiate YII"),), (b"X", b"y"), False, id="credentials"
+        ),
+        pytest.param(
+            ((b"Proxy-Authorization", b"NTLM TlR"),), (b"X", b"y"), False, id="to a proxy"
+        ),
+        pytest.param(((b"Authorization", b"Basic bnRsbTo="),), (b"X", b"y"), True, id="Basic"),
+        pytest.param((), (b"WWW-Authenticate", b"Negotiated"), True, id="another scheme"),
+    ],
+)
+async def test_a_connection_that_is_one_users_own_goes_to_nobody_else(
+    asked: tuple[Field, ...], answered: Field, kept: bool
+) -> None:
+    async def app(call: Call) -> None:
+        await whole(call)
+        await answer(call, b"hello", fields=[answered])
+
+    async with to_app(app, Protocol.HTTP1) as path:
+        assert (await path.get(fields=asked)).body == b"hello"
+        assert (await path.get()).body == b"hello"
+        assert len(path.origin.accepted) == (1 if kept else 2)

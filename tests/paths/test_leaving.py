@@ -81,7 +81,10 @@ async def test_a_request_that_takes_long_is_not_idle(
 
 
 @both
-async def test_a_drain_ends_an_idle_connection_soon(protocol: Protocol) -> None:
+async def test_a_drain_ends_an_idle_connection_soon(
+    protocol: Protocol,
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
     async with to_app(app, protocol) as path:
         talk = path.talk()
         await ask(talk)

@@ -27,7 +27,13 @@ from tproxy.codec.events import Data, Ended, Event, Room
 from tproxy.codec.h2_blocks import Block, BlockReader, priority_fault
 from tproxy.codec.h2_compression import FieldDecoder, FieldEncoder
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
-from tproxy.codec.h2_window import DEFAULT_WINDOW, LARGEST_WINDOW, Window
+from tproxy.codec.h2_window import (
+    DEFAULT_WINDOW,
+    LARGEST_WINDOW,
+    OPENING_WINDOW,
+    Allowance,
+    Window,
+)
 from tproxy.model.http import NO_HEADERS, Field, Headers
 from tproxy.model.limits import Limits
 
@@ -116,9 +122,13 @@ class Link:
         self._abandoned = 0
         self._written = b""
         self._window = Window(_connection_window(limits, client=client))
+        self._opening_window = _opening_window(limits, client=client)
+        self._allowance = Allowance(limits.connection_window)
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
         self._fields: list[HeaderTuple] = []
         self._self_dependent = False
+        self._most: int | None = None
+        """How large a field block the peer takes, if it has said so."""
         self._given_up: dict[int, None] = {}
         """The last streams that we have reset, oldest first."""
         self._h2 = _opened(limits, client=client)
@@ -152,6 +162,7 @@ class Link:
         match frame.kind:
             case frames.SETTINGS:
                 signals = self._step(frames.known_settings(frame))
+                self._most = self._h2.remote_settings.max_header_list_size
                 self.settled = True
                 return signals
             case frames.PRIORITY:
@@ -242,6 +253,8 @@ class Link:
     def _police(self, frame: Frame) -> None:
         if frame.kind == frames.DATA and frame.stream in self.streams:
             return
+        if frame.kind == frames.DATA and frame.payload and frame.stream in self._given_up:
+            return  # on its way when we reset the stream, and not answered
         if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
             self._updates_due -= 1
             return
@@ -277,7 +290,7 @@ class Link:
 
     def open(self, number: int, method: bytes, *, upgrading: bool) -> Stream:
         """Note a stream as open."""
-        stream = Stream(method, Window(self._limits.stream_window), upgrading=upgrading)
+        stream = Stream(method, Window(self._opening_window), upgrading=upgrading)
         self.streams[number] = stream
         return stream
 
@@ -404,7 +417,11 @@ class Link:
         if increment := self._window.give(credit):
             self._write(frames.window_update(0, increment))
         stream = self.streams.get(number)
-        if stream is not None and stream.receiving and (increment := stream.window.give(credit)):
+        if stream is None or not stream.receiving:
+            self._allowance.consumed(number, credit)
+        elif increment := stream.window.give(credit):
+            most = self._limits.stream_window
+            increment += self._allowance.grow(number, stream.window, most, self.streams)
             self._write(frames.window_update(number, increment))
 
     def ping(self, payload: bytes) -> None:
@@ -454,8 +471,7 @@ class Link:
 
     def takes(self, block: Sequence[Field]) -> bool:
         """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""
-        most = self._h2.remote_settings.max_header_list_size
-        return most is None or fields.list_size(block) <= most
+        return self._most is None or fields.list_size(block) <= self._most
 
     @property
     def concurrency(self) -> int:
@@ -524,15 +540,20 @@ def _connection_window(limits: Limits, *, client: bool) -> int:
     """Say how much all streams together may send us.
 
     An upstream's connection is shared by downstreams that know nothing of each other: one whose reader is slow must not
-    take the others' share. It can not hold more than it could with a connection of its own.
+    take the others' share. What all of them together can hold is bounded by what their windows open with and may grow.
     """
     shared = limits.streams * limits.stream_window if client else limits.connection_window
     return min(max(DEFAULT_WINDOW, shared), LARGEST_WINDOW)
 
 
+def _opening_window(limits: Limits, *, client: bool) -> int:
+    """Say how much a stream may send us to begin with."""
+    return min(limits.stream_window, OPENING_WINDOW) if client else limits.stream_window
+
+
 def _settings(limits: Limits, *, client: bool) -> dict[SettingCodes, int]:
     common = {
-        SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
+        SettingCodes.INITIAL_WINDOW_SIZE: _opening_window(limits, client=client),
         SettingCodes.MAX_FRAME_SIZE: max(MIN_FRAME_BYTES, limits.part_bytes),
         SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes,
     }

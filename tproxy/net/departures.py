@@ -11,6 +11,7 @@ from typing import Protocol
 
 import trio
 
+from tproxy.net.standstill import LOOK_SECONDS
 from tproxy.net.tcp_stream import TcpStream
 
 LEAVING = select.EPOLLRDHUP | select.EPOLLET
@@ -29,6 +30,8 @@ class Departures:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[TcpStream, Tell]] = {}
+        self._unread: set[int] = set()
+        """Those that have ended behind bytes that nobody has read yet: the end itself is not told again."""
 
     @contextmanager
     def watched(self, stream: TcpStream, tell: Tell) -> Iterator[None]:
@@ -47,19 +50,34 @@ class Departures:
                 self._epoll.unregister(descriptor)
             if self._watched.get(descriptor) is entry:
                 del self._watched[descriptor]
+                self._unread.discard(descriptor)
 
     async def run(self) -> None:
         """Tell of departures until cancelled."""
-        while True:
-            await trio.lowlevel.wait_readable(self._epoll)
-            for descriptor, _ in self._epoll.poll(0):
-                self._look(*self._watched[descriptor])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_again)
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll)
+                for descriptor, _ in self._epoll.poll(0):
+                    self._look(descriptor)
 
-    def _look(self, stream: TcpStream, tell: Tell) -> None:
+    async def _look_again(self) -> None:
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            for descriptor in list(self._unread):
+                self._look(descriptor)
+
+    def _look(self, descriptor: int) -> None:
+        stream, tell = self._watched[descriptor]
+        self._unread.discard(descriptor)
         try:
             ended = stream.try_peek(1) == b""
         except trio.BrokenResourceError:
             tell(reset=True)
+        except trio.ClosedResourceError:
             return
-        if ended:
-            tell(reset=False)
+        else:
+            if ended:
+                tell(reset=False)
+            else:
+                self._unread.add(descriptor)

@@ -6,7 +6,8 @@ task from its first byte to its last; and a reader never waits for another strea
 has not pulled is bounded by the window that the codec granted.
 
 Writing is shared likewise: bytes leave in the order in which the codec gave them, whichever task happens to write
-them, and a task that is cancelled while the socket is full leaves the rest for the next one.
+them, and a task that is cancelled while the socket is full leaves the rest for the next one. Whoever reads an answer
+does not wait for room to write: the peer may not read before it has written, and both would wait for ever.
 """
 
 import contextlib
@@ -42,6 +43,9 @@ FIRST_READ_BYTES = 4096
 """Reads begin with so much: a head fits, and of what is costly to read not too much."""
 
 LEAST_READ_BYTES = 512
+SHED_BYTES = 4096
+"""Less is not worth a copy of what is left."""
+
 LONG_TURN = 0.002
 """Seconds that one read may keep the others waiting; after one that took longer, less is read."""
 
@@ -66,7 +70,9 @@ class HttpConnection:
         self._reading = False
         self._interrupted = False
         self._parked: dict[Bell, None] = {}
-        self._unsent = memoryview(b"")
+        self._written = b""
+        self._unsent = memoryview(self._written)
+        """The end of that which the socket has not taken yet."""
         self._awaits_socket = False
         self._awaits_writer = trio.lowlevel.ParkingLot()
         self._eager = 0
@@ -75,7 +81,10 @@ class HttpConnection:
     @property
     def reusable(self) -> bool:
         """Whether one more request can be carried."""
-        return self._error is None and not self._ended and self.codec.reusable
+        open_ones = len(
+            self._streams
+        )  # to the codec, those whose content nobody has pulled yet are over
+        return not self.ended and open_ones < self._limits.streams and self.codec.reusable
 
     @property
     def streams(self) -> Collection[HttpStream]:
@@ -113,6 +122,8 @@ class HttpConnection:
             if self._ended or self.codec.finished:
                 return None
             await self._receive()
+            # A peer that does not read its answers is not asked for more requests.
+            await self.flush()
         return stream
 
     def _next_opened(self) -> HttpStream | None:
@@ -193,10 +204,17 @@ class HttpConnection:
         while self._fill():
             sent = self._try_send()
             if not sent:
+                self._shed()
                 return False
             self.progress += sent
-            self._unsent = self._unsent[sent:] if sent < len(self._unsent) else memoryview(b"")
+            self._unsent = self._unsent[sent:]
         return True
+
+    def _shed(self) -> None:
+        """Let go of what is sent, which the rest would hold: whoever does not read may leave it so for long."""
+        if len(self._written) > len(self._unsent) + SHED_BYTES:
+            self._written = bytes(self._unsent)
+            self._unsent = memoryview(self._written)
 
     def leave(self) -> None:
         """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""
@@ -263,7 +281,7 @@ class HttpConnection:
             data = self.transport.try_receive(self._read_bytes)
             if data is None:
                 self._eager = 0
-                data = await self.transport.receive_some(self._read_bytes)
+                data = await self._receive_some()
         except trio.BrokenResourceError:
             self._lose()
             return
@@ -278,7 +296,7 @@ class HttpConnection:
         ):  # every stream has been told; the parting words remain to be written
             self.take(bytes(data))
         took = perf_counter() - began
-        await self.flush()
+        self.try_flush()
         await self._take_turns(len(data), took)
 
     async def _take_turns(self, received: int, seconds: float) -> None:
@@ -294,6 +312,22 @@ class HttpConnection:
             self._read_bytes = min(self._limits.part_bytes, self._read_bytes * 2)
         if long or self._eager % EAGER_READS == 0:
             await trio.lowlevel.checkpoint()
+
+    async def _receive_some(self) -> bytes:
+        """Wait for bytes; what could not be written, and nobody waits to write, goes on meanwhile."""
+        if not self._unsent or self._awaits_socket:
+            return await self.transport.receive_some(self._read_bytes)
+        data, failure = b"", None
+        async with trio.open_nursery() as writing:
+            writing.start_soon(self.flush)
+            try:
+                data = await self.transport.receive_some(self._read_bytes)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                failure = error
+            writing.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return data
 
     def take(self, data: bytes) -> None:
         """Feed the codec what was read; an error ends every stream and is raised."""
@@ -342,8 +376,9 @@ class HttpConnection:
 
     def _fill(self) -> bool:
         if not self._unsent:
-            self._unsent = memoryview(self.codec.outbox())
-        return bool(self._unsent)
+            self._written = self.codec.outbox()
+            self._unsent = memoryview(self._written)
+        return bool(self._written)
 
     def _try_send(self) -> int:
         try:

@@ -60,6 +60,8 @@ class HttpStream:
         """Whether our message has."""
         self._sent_end = False
         self._moved = 0
+        self._pulled = 0
+        """Credit for the part that was pulled last."""
         self.failure: ProxyError | None = None
         """What ended it before both messages were whole; what has arrived by then can still be pulled."""
         self.on_failure: Callable[[], None] = _nobody_cares
@@ -140,7 +142,11 @@ class HttpStream:
         return self
 
     async def __anext__(self) -> bytes:
-        """Pull the next part, and let the peer send as much again."""
+        """Pull the next part, and let the peer send as much as the one before it: whoever asks is done with that."""
+        if self._pulled:
+            self._codec.consumed(self.number, self._pulled)
+            self._pulled = 0
+            self._connection.try_flush()
         while not self._parts:
             if self._ended:
                 raise StopAsyncIteration
@@ -153,8 +159,7 @@ class HttpStream:
         self.size += len(part.data)
         self._moved += len(part.data)
         if self._codec.multiplexed:
-            self._codec.consumed(self.number, part.credit)
-            await self._connection.flush()
+            self._pulled = part.credit
         return part.data
 
     # Our message
@@ -198,6 +203,7 @@ class HttpStream:
             await self._connection.flush()
         async for part in body:
             await self._send_part(part)
+            del part  # the socket may be full for long
             if not body.ready:
                 await self._connection.flush()
         self._raise_if_unheard()
@@ -228,12 +234,14 @@ class HttpStream:
         The peer hears of it now, if the socket has room: there may be nobody else who writes.
         """
         self._connection.forget(self)
-        if self.complete and not self._parts:
+        credit = self._pulled + sum(part.credit for part in self._parts)
+        self._pulled = 0
+        self._parts.clear()
+        if self.complete and not credit:
             return
         if not self.complete:
             self._codec.send_reset(self.number)
-        while self._parts:
-            self._codec.consumed(self.number, self._parts.popleft().credit)
+        self._codec.consumed(self.number, credit)
         self._connection.try_flush()
 
     def fail(self, error: ProxyError) -> None:

@@ -24,6 +24,9 @@ SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 SPLICE_REFUSED = frozenset((errno.EINVAL, errno.ENOSYS, errno.EPERM))
 """What kernels and seccomp profiles without splice(2) for sockets say."""
 
+_TCP_CLOSE = 7
+"""<net/tcp_states.h>"""
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -61,6 +64,11 @@ class TcpStream(EagerStream):
         if self._local is None:
             self._local = Address.of(*self.socket.getsockname()[:2])
         return self._local
+
+    @property
+    def reset_by_peer(self) -> bool:
+        """Whether the peer has reset the connection, though something that it said before may still be there to read."""
+        return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
 
     def keep_alive(self, seconds: int) -> None:
         """Have the kernel ask a silent peer whether it is still there, and break the stream when nobody answers."""

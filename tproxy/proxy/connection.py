@@ -26,6 +26,8 @@ TURN_AWAY_SECONDS = 2.0
 
 async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
     """Carry one captured connection from accept to close."""
+    if downstream.reset_by_peer:
+        return  # while it waited to be accepted: a flood of those must not be worth more than this
     flow = _captured(downstream, direction, runtime)
     if flow is None:
         downstream.reset()

@@ -1,6 +1,7 @@
 """The innermost handler: ask the upstream, and give back what it answers."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import trio
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
-from tproxy.model.http import Body, Request, RequestHead, Response
+from tproxy.model.http import Body, Headers, Request, RequestHead, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, Unprocessed, UpstreamError
 from tproxy.net.alongside import alongside
@@ -25,6 +26,12 @@ INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110, 9.2.2)."""
+
+_OWN = re.compile(rb"(?:\A|,)\s*(?:ntlm|negotiate)\b", re.IGNORECASE)
+"""Authentication schemes with which a server may take all that follows on a connection for the same user's."""
+
+CREDENTIALS = (b"authorization", b"proxy-authorization")
+CHALLENGES = (b"www-authenticate", b"proxy-authenticate")
 
 
 def source_of(flow: Flow) -> Address | None:
@@ -111,8 +118,22 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
             raise
         raise _Stale(error.flag, error.details, cause=error.cause) from error
     took = b"%d" % ((trio.current_time() - asked) * 1000)
+    # HTTP/2 carries no such scheme but request by request.
+    if not pooled.connection.codec.multiplexed and _authenticates(
+        request.head.headers, head.headers
+    ):
+        pooled.shareable = False
     head = replace(head, headers=head.headers.with_value(b"x-envoy-upstream-service-time", took))
     return Response(head, stream, upstream=pooled.stream.peer, upstream_local=pooled.stream.local)
+
+
+def _authenticates(asked: Headers, answered: Headers) -> bool:
+    """Whether the upstream may know the connection as one user's now: the next request could be another's."""
+    values = (
+        *(asked.get(name) for name in CREDENTIALS),
+        *(answered.get(name) for name in CHALLENGES),
+    )
+    return any(value is not None and _OWN.search(value) for value in values)
 
 
 async def _upload(stream: HttpStream, body: Body) -> None:

@@ -33,7 +33,7 @@ Dial = Callable[[Target], Awaitable[TcpStream]]
 
 @dataclass(slots=True, eq=False)
 class Pooled:
-    """A connection of the pool's. What changes: who uses it, and since when nobody does."""
+    """A connection of the pool's. What changes: who uses it, since when nobody does, and whether it may go to others."""
 
     target: Target
     connection: HttpConnection
@@ -42,6 +42,8 @@ class Pooled:
     idle_since: float = 0.0
     fresh: bool = True
     """It has not carried an exchange: a failure is no sign that the upstream merely closed an idle connection."""
+    shareable: bool = True
+    """Whether the upstream takes it for nobody's own."""
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class Pool:
         pooled.idle_since = trio.current_time()
         self._idle[pooled] = None
         self._shelf(pooled.target).free[pooled] = None
-        if not pooled.connection.reusable:
+        if not (pooled.shareable and pooled.connection.reusable):
             await self._close(pooled)
         elif len(self._idle) > self._limits.pool_connections:
             await self._close(next(iter(self._idle)))

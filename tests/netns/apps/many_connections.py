@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import selectors
 import signal
 import socket
@@ -152,6 +153,8 @@ def call(kind: str, host: str, port: str, count: str) -> None:
     print(json.dumps({"first": first, "second": len(crowd.heard), "failures": crowd.failures}))
 
 
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 if sys.argv[1] == "serve":
     serve(*sys.argv[2:])
 else:

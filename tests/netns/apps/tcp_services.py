@@ -1,4 +1,4 @@
-"""TCP services of a few lines each: greet first, reset, count until the end."""
+"""TCP services of a few lines each: greet first, reset, count until the end, tell addresses."""
 
 import hashlib
 import socket
@@ -29,6 +29,11 @@ def digest(caller: socket.socket) -> None:
     caller.sendall(seen.hexdigest().encode())
 
 
+def tell(caller: socket.socket) -> None:
+    """Say who is calling, and where."""
+    caller.sendall(f"{caller.getpeername()[0]} {caller.getsockname()[0]}".encode())
+
+
 def serve(port: int, service: Callable[[socket.socket], None]) -> None:
     def answer(caller: socket.socket) -> None:
         with caller:
@@ -42,7 +47,7 @@ def serve(port: int, service: Callable[[socket.socket], None]) -> None:
             threading.Thread(target=answer, args=(caller,), daemon=True).start()
 
 
-SERVICES = {"greet": greet, "reset": reset, "digest": digest}
+SERVICES = {"greet": greet, "reset": reset, "digest": digest, "tell": tell}
 threads = []
 for word in sys.argv[1:]:
     name, _, number = word.partition(":")

@@ -14,6 +14,7 @@ from fakes.h2_peer import GET, OK, H2Peer, frame
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Failed, Informed, Leaving, ResponseStarted, Room
 from tproxy.codec.h2_client import Http2Client
+from tproxy.codec.h2_window import OPENING_WINDOW
 from tproxy.model.http import NO_HEADERS, Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError
@@ -70,7 +71,7 @@ def test_the_opening_wants_no_pushes_and_says_how_much_we_take() -> None:
         told.max_header_list_size,
         told.max_frame_size,
         server.h2.outbound_flow_control_window,
-    ) == (0, 100000, 5000, limits.part_bytes, 900000)
+    ) == (0, OPENING_WINDOW, 5000, limits.part_bytes, 900000)
 
 
 @pytest.mark.parametrize(
@@ -397,6 +398,19 @@ def test_data_for_streams_that_we_gave_up_costs_no_window() -> None:
         client.send_reset(stream)
         server.pump()
     assert server.h2.outbound_flow_control_window > 35000
+
+
+def test_small_messages_on_their_way_to_a_stream_that_we_gave_up_are_no_flood() -> None:
+    client, server = joined(Limits(control_frames=50))
+    stream, other = asked(client), asked(client)
+    server.pump()
+    server.h2.send_headers(stream, OK)
+    server.pump()
+    client.send_reset(stream)
+    client.outbox()
+    assert client.receive(frame(frames.DATA, 0, stream, b"tick") * 1000) == []
+    server.h2.send_headers(other, OK, end_stream=True)
+    assert [type(event) for event in server.pump()] == [ResponseStarted]
 
 
 # How many

@@ -470,6 +470,24 @@ SERVER: dict[str, tuple[list[Step], Outcome]] = {
         [frame(HEADERS, 5, BAD, b"\x3f\xe2\x1f" + block(POST))],
         COMPRESSION,
     ),
+    # Attacks that have a name
+    "CVE-2019-9516 fields without a name": ([head([*POST, *[(b"", b"")] * 200])], STREAM_PROTOCOL),
+    "CVE-2019-9516 more of them than are taken": (
+        [head([*POST, *[(b"", b"")] * 300])],
+        StreamBroken(ErrorCodes.ENHANCE_YOUR_CALM),
+    ),
+    "HPACK bomb": (
+        [
+            frame(
+                HEADERS, 5, BAD, block(POST) + b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000 + b"\xbe" * 60
+            )
+        ],
+        CALM,
+    ),
+    "HPACK resizings without end": (
+        [frame(HEADERS, 5, BAD, b"\x20\x3f\xe1\x1f" * 4000 + block(GET))],
+        Carried(),
+    ),
     # What is odd and legal
     "generic/2/1 PRIORITY when idle": ([priority(0), GET_WHOLE], Carried()),
     "generic/2/2 WINDOW_UPDATE when half closed": ([GET_WHOLE, window(1, BAD)], Carried()),
@@ -734,6 +752,7 @@ def test_no_block_is_too_late_to_be_decoded() -> None:
     assert started.head.headers == Headers([(b"a", b"b")])
 
 
+@pytest.mark.slow
 def test_streams_that_were_given_up_are_remembered_within_bounds() -> None:
     server = Http2Server(Limits(resets=10**6))
     server.receive(frames.PREFACE + frame(SETTINGS, 0, 0))

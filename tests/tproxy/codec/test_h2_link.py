@@ -56,7 +56,12 @@ FRAMES = st.builds(
     st.sampled_from([0x0, 0x0, 0x2, 0x3, 0x4, 0x6, 0x7, 0x8]),
     st.sampled_from([0, 1]),
     st.sampled_from([0, 1, 3, 5]),
-    st.sampled_from([b"", b"\0\0\0\1", b"\0\0\0\0\0", b"12345678"]),
+    st.sampled_from(
+        [
+            *(b"", b"\0\0\0\0", b"\0\0\0\1", b"\x7f\xff\xff\xff"),
+            *(b"\0\0\0\0\0", b"\0\0\0\3\0", b"12345678"),
+        ]
+    ),
 )
 
 

@@ -728,7 +728,7 @@ def flood(unit: bytes) -> DownstreamError:
         pytest.param(frame(0xBB, 0, 0), id="unknown"),
         pytest.param(frame(0x6, frames.ACK, 0, b"12345678"), id="ping-acknowledged"),
         pytest.param(frame(0x4, frames.ACK, 0), id="settings-acknowledged"),
-        pytest.param(frame(0x0, 0, 5, b"x"), id="data-of-a-stream-that-was-reset"),
+        pytest.param(frame(0x0, 0, 5), id="empty-data-of-a-stream-that-was-reset"),
         pytest.param(frame(0x1, 4, 5, block(POST)), id="heads-of-a-stream-that-was-reset"),
         pytest.param(frame(0x3, 0, 5, b"\0" * 4), id="resets-of-a-stream-that-was-reset"),
     ],

@@ -34,7 +34,9 @@ async def test_an_end_and_a_reset_are_told_apart_and_once() -> None:
         stream.close()
 
 
-async def test_an_end_behind_bytes_that_nobody_has_read_is_not_told() -> None:
+async def test_an_end_behind_bytes_is_told_once_they_have_been_read(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
     departures, told = Departures(), Told()
     near, far = tcp_pair()
     async with near, far, trio.open_nursery() as nursery:
@@ -42,7 +44,27 @@ async def test_an_end_behind_bytes_that_nobody_has_read_is_not_told() -> None:
         with departures.watched(far, told):
             await near.send_all(b"wait, there is more")
             await near.send_eof()
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.sleep(5)
+            assert told.resets == []
+            await far.receive_some(100)
+            await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert told.resets == [False]
+
+
+async def test_a_stream_that_is_closed_with_bytes_unread_is_not_told_of(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    departures, told = Departures(), Told()
+    near, far = tcp_pair()
+    async with near, trio.open_nursery() as nursery:
+        nursery.start_soon(departures.run)
+        with departures.watched(far, told):
+            await near.send_all(b"wait, there is more")
+            await near.send_eof()
+            await trio.sleep(5)
+            far.close()
+            await trio.sleep(5)
         nursery.cancel_scope.cancel()
     assert told.resets == []
 

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from fakes.h2_peer import frame
 from fakes.sockets import tcp_pair
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
+from tproxy.codec.h2_frames import DATA, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, FrameReader
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Content, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -185,16 +187,84 @@ async def test_a_slow_consumer_holds_only_its_own_stream() -> None:
         nursery.cancel_scope.cancel()
 
 
+UPLOAD = 8 << 20
+
+
+@asynccontextmanager
+async def overfull() -> AsyncIterator[tuple[HttpConnection, HttpStream, TcpStream]]:
+    """A client whose upload has filled the socket, so that the rest stands unsent and nobody waits to write it."""
+    near, far = tcp_pair()
+    client = HttpConnection(near, Http2Client(LIMITS), LIMITS)
+    most = (2**31 - 1 - 65535).to_bytes(4, "big")
+    await far.send_all(frame(SETTINGS, 0, 0, b"\0\4" + most) + frame(WINDOW_UPDATE, 0, 0, most))
+    await client.greeted()
+    stream = client.open()
+    stream.send_head(request(method=b"POST"), ended=False)
+    client.codec.send_data(stream.number, b"x" * UPLOAD)
+    assert not client.try_flush()
+    try:
+        yield client, stream, far
+    finally:
+        await client.aclose()
+        far.close()
+
+
+async def test_what_stands_unsent_is_written_while_an_answer_is_awaited() -> None:
+    async with overfull() as (client, stream, far), trio.open_nursery() as nursery:
+        answered = trio.Event()
+
+        async def await_answer() -> None:
+            assert (await stream.response(heard)).status == 200
+            answered.set()
+
+        nursery.start_soon(await_answer)
+        await trio.testing.wait_all_tasks_blocked()
+        reader = FrameReader(preface=PREFACE, frame_bytes=1 << 24, block_bytes=0)
+        uploaded = 0
+        with trio.fail_after(5):
+            while uploaded < UPLOAD:
+                said = reader.feed(await far.receive_some(65536))
+                uploaded += sum(len(each.payload) for each in said if each.kind == DATA)
+            assert not client.blocked
+            await far.send_all(frame(HEADERS, 5, stream.number, b"\x88"))
+            await answered.wait()
+
+
+async def test_an_answer_is_pulled_from_a_peer_that_does_not_read_meanwhile() -> None:
+    async with overfull() as (client, stream, far):
+        part = frame(DATA, 0, stream.number, b"x" * 16000)
+        await far.send_all(frame(HEADERS, 4, stream.number, b"\x88") + part * 16)
+        with trio.fail_after(5):
+            await stream.response(heard)
+            while stream.size < 16 * 16000:
+                await anext(stream)
+        assert client.blocked
+
+
+async def test_a_peer_that_resets_while_much_stands_unsent_ends_the_wait_for_its_answer() -> None:
+    async with overfull() as (_, stream, far), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            far.reset()
+
+        nursery.start_soon(leave)
+        with trio.fail_after(5), pytest.raises(ProxyError) as gone:
+            await stream.response(heard)
+        assert gone.value.flag is ResponseFlag.UPSTREAM_CLOSED
+
+
 async def test_a_task_cancelled_in_mid_write_leaves_the_rest_to_the_next() -> None:
     near, far = tcp_pair()
     limits = Limits(stream_window=16 << 20, connection_window=16 << 20)
     client = HttpConnection(near, Http2Client(limits), limits)
     server = HttpConnection(far, Http2Server(limits), limits)
-    stream = await ask(client)
-    answer = await accepted(server)
+    await server.flush()
+    await client.greeted()
+    upload = client.open()
     with trio.move_on_after(0.05):
-        await answer.transmit(OK, Content(b"x" * (12 << 20)))
-    assert await stream.response(heard) == ResponseHead(200, OK.headers, HttpVersion.HTTP2)
+        await upload.transmit(request(method=b"PUT"), Content(b"x" * (12 << 20)))
+    stream = await accepted(server)
     received = 0
 
     async def count() -> None:
@@ -203,8 +273,9 @@ async def test_a_task_cancelled_in_mid_write_leaves_the_rest_to_the_next() -> No
             received += len(part)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.accept)
         nursery.start_soon(count)
-        await server.flush()
+        await client.flush()
         await trio.testing.wait_all_tasks_blocked(0.05)
         nursery.cancel_scope.cancel()
     assert received == 12 << 20
@@ -217,7 +288,6 @@ async def test_a_task_cancelled_in_mid_write_leaves_the_rest_to_the_next() -> No
     [pytest.param(Http1Server, id="http1"), pytest.param(Http2Server, id="http2")],
 )
 async def test_what_a_refused_peer_sent_is_gone_with_its_connection(server_codec: type) -> None:
-    gc.collect()
     gc.disable()
     try:
         near, far = tcp_pair()

@@ -196,3 +196,16 @@ async def test_a_raised_mark_lets_a_reset_wake() -> None:
             await stream.wait_readable()
         with pytest.raises(trio.BrokenResourceError):
             stream.try_peek(1)
+
+
+async def test_a_reset_is_known_before_what_was_said_before_it_is_read() -> None:
+    dialled, accepted = socket_pair()
+    stream = TcpStream(accepted, Address("127.0.0.1", dialled.getsockname()[1]))
+    async with stream:
+        dialled.sendall(b"last words")
+        await stream.wait_readable()
+        assert not stream.reset_by_peer
+        send_reset(dialled)
+        with trio.fail_after(5):
+            while not stream.reset_by_peer:  # noqa: ASYNC110
+                await trio.sleep(0.01)

@@ -28,7 +28,9 @@ async def serve(register: Register, direction: Direction, far: TcpStream) -> Non
         await server.run()
 
 
-async def test_only_inbound_peers_are_told_to_leave() -> None:
+async def test_only_inbound_peers_are_told_to_leave(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
     register = Register()
     pairs = {direction: tcp_pair() for direction in Direction}
     async with trio.open_nursery() as nursery:
