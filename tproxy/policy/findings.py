@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
+import msgspec
+
 MAX_LENGTH = 600
 """Characters of a finding: a message and a long path."""
 
@@ -64,8 +66,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in a file; both count from 1, as editors do."""
 
     line: int = 1

@@ -7,10 +7,11 @@ make a small file unfold into gigabytes.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import yaml
 
 from tproxy.policy.findings import Code, Finding, Mark, Path
@@ -44,13 +45,15 @@ class SourceFile:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A value and its place."""
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A value and its place.
+
+    Nodes form a tree and there may be a million: the garbage collector need not walk them while they are built.
+    """
 
     mark: Mark
     value: "Scalar | tuple[Node, ...] | dict[str, Node]"
-    keys: Mapping[str, Mark] = field(default_factory=lambda: _NO_KEYS)
+    keys: Mapping[str, Mark] = _NO_KEYS
     """Where a mapping's keys stand."""
 
     def plain(self) -> Any:  # noqa: ANN401 - whatever YAML can hold
@@ -133,7 +136,7 @@ class _Composer:
 
     def _node(self, event: yaml.NodeEvent, events: _Events, path: Path) -> Node:
         mark = _mark(event)
-        self._refuse_features(event, mark, path)
+        self._refuse_features(event, path)
         if isinstance(event, yaml.ScalarEvent):
             return Node(mark, _scalar(event))
         if isinstance(event, yaml.SequenceStartEvent):
@@ -152,36 +155,36 @@ class _Composer:
         values: dict[str, Node] = {}
         keys: dict[str, Mark] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
-            key = self._key(event, path)
+            key, place = self._key(event, path), _mark(event)
             value = self._node(next(events), events, (*path, key))
             if key in values:
                 first = keys[key]
                 self._find(
-                    _mark(event),
+                    place,
                     Code.DUPLICATE_KEY,
                     (*path, key),
                     f"stands already in line {first.line}, keep one of them",
                 )
                 continue
-            values[key], keys[key] = value, _mark(event)
+            values[key], keys[key] = value, place
         return Node(mark, values, keys)
 
     def _key(self, event: yaml.NodeEvent, path: Path) -> str:
         """Take a key as it is written, for what Kubernetes calls a port is text too; no key may hold other values."""
         if not isinstance(event, yaml.ScalarEvent):
             raise Refused(_mark(event), Code.YAML_FEATURE, "a key must be text")
-        self._refuse_features(event, _mark(event), path)
+        self._refuse_features(event, path)
         return str(event.value)
 
-    def _refuse_features(self, event: yaml.NodeEvent, mark: Mark, path: Path) -> None:
+    def _refuse_features(self, event: yaml.NodeEvent, path: Path) -> None:
         if len(path) > MAX_DEPTH:
-            raise Refused(mark, Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
+            raise Refused(_mark(event), Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
         if event.anchor is not None:
-            self._find(
-                mark, Code.YAML_FEATURE, path, "anchors and aliases are refused, write it out"
-            )
+            message = "anchors and aliases are refused, write it out"
+            self._find(_mark(event), Code.YAML_FEATURE, path, message)
         elif tag := getattr(event, "tag", None):
-            self._find(mark, Code.YAML_FEATURE, path, f"the tag {tag!r} is refused, leave it out")
+            message = f"the tag {tag!r} is refused, leave it out"
+            self._find(_mark(event), Code.YAML_FEATURE, path, message)
 
     def _find(self, mark: Mark, code: Code, path: Path, message: str) -> None:
         self._findings.append(Finding(self._source.name, mark, code, path, message))

@@ -327,6 +327,29 @@ NOT_IMPLEMENTED: dict[str, str] = {
 }
 """Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
 
+NOT_IMPLEMENTED_VALUES: dict[str, str] = {
+    "CUSTOM": "no external authorizer is asked: what it decides must be written as ALLOW or DENY rules",
+}
+"""Values of Istio's that exist and are not built here."""
+
+OTHER_KINDS: dict[str, str] = {
+    "RequestAuthentication": "tokens are not verified: write principals, or verify them in the application",
+    "EnvoyFilter": "there is no Envoy to patch: what it does must be written as a supported kind",
+    "WasmPlugin": "no plug-ins are run",
+    "Gateway": "this is a sidecar and terminates nothing for others: keep it out of the sidecar's directory",
+    "Telemetry": "write spec.telemetry in ProxyConfig",
+    "Sidecar": "write what is captured as options of the init step",
+    "WorkloadEntry": "write spec.workload in ProxyConfig",
+    "WorkloadGroup": "write spec.workload in ProxyConfig",
+    "ProxyConfig": "write apiVersion: tproxy.io/v1alpha1, whose fields are others",
+    "VirtualService": "requests go where they were going",
+    "DestinationRule": "connections go where they were going, as they are",
+    "ServiceEntry": "every destination may be reached as it is",
+    "HTTPRoute": "requests go where they were going",
+    "GRPCRoute": "requests go where they were going",
+}
+"""Kinds that are meant for a proxy like this one and not built here: what to do instead."""
+
 FOREIGN_GROUPS = (
     "security.istio.io/",
     "networking.istio.io/",

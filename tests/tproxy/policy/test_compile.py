@@ -152,7 +152,8 @@ kind: RequestAuthentication
         "a.yaml:8:15 TPX0103 error $.spec.detection.timeOut: unknown field 'timeOut', did you mean 'timeout'?",
         "a.yaml:8:38 TPX0106 error $.spec.detection.maxBytes: expected `int | str | null`, got `array`",
         "a.yaml:9:36 TPX0106 error $.spec.telemetry.accessLog.enabled: expected `bool`, got `str`",
-        "a.yaml:12:1 TPX0107 error $.kind: RequestAuthentication is not supported by this version;"
+        "a.yaml:12:1 TPX0107 error $.kind: RequestAuthentication is not supported by this version"
+        " (tokens are not verified: write principals, or verify them in the application);"
         " refusing to start rather than ignore it",
         "b.yaml:2:1 TPX0102 error $: did not find expected node content, while parsing a flow node",
     ]
@@ -254,14 +255,14 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
     [
         pytest.param(
             "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig",
-            "2:1 TPX0107 error $.kind: ProxyConfig is not supported by this version;"
-            " refusing to start rather than ignore it",
+            "2:1 TPX0107 error $.kind: ProxyConfig is not supported by this version"
+            " (write apiVersion: tproxy.io/v1alpha1, whose fields are others); refusing to start rather than ignore it",
             id="istio's kind of our name",
         ),
         pytest.param(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute",
-            "2:1 TPX0107 error $.kind: HTTPRoute is not supported by this version;"
-            " refusing to start rather than ignore it",
+            "2:1 TPX0107 error $.kind: HTTPRoute is not supported by this version"
+            " (requests go where they were going); refusing to start rather than ignore it",
             id="gateway api",
         ),
         pytest.param(
