@@ -1,11 +1,11 @@
 """Hold a document against the schema and report all that is wrong, where msgspec would stop at the first mistake."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import lru_cache
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, assert_never, get_args, get_origin
 
 import msgspec
 
@@ -22,7 +22,7 @@ Expected = Any
 def check(file: str, node: Node, expected: Expected) -> list[Finding]:
     """Compare `node` with `expected`, and all that it holds."""
     checker = _Checker(file)
-    checker.check(node, expected, ())
+    checker.check(node, shape(expected), ())
     return checker.findings
 
 
@@ -72,10 +72,22 @@ def _is_struct(expected: Expected) -> bool:
     return isinstance(expected, type) and issubclass(expected, msgspec.Struct)
 
 
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A Struct's fields by the names that files give them."""
+
+    shapes: Mapping[str, Shape]
+    required: tuple[str, ...]
+
+
 @lru_cache(maxsize=1024)
-def fields_of(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
-    """Return a Struct's fields by the names that files give them."""
-    return {each.encode_name: each for each in msgspec.structs.fields(struct)}
+def fields_of(struct: type[msgspec.Struct]) -> Fields:
+    """Take a Struct apart."""
+    fields = msgspec.structs.fields(struct)
+    return Fields(
+        {each.encode_name: shape(each.type) for each in fields},
+        tuple(each.encode_name for each in fields if each.required),
+    )
 
 
 class _Checker:
@@ -85,19 +97,19 @@ class _Checker:
         self._file = file
         self.findings: list[Finding] = []
 
-    def check(self, node: Node, expected: Expected, path: Path) -> None:
-        if type(node.value) is expected:
-            return
-        found = shape(expected)
+    def check(self, node: Node, found: Shape, path: Path) -> None:
         match found.form:
+            case Form.ONE:
+                if type(node.value) is not found.inner:
+                    self._one(node, found.inner, path)
             case Form.FIELDS:
                 self._fields(node, found.inner, path)
-            case Form.ENTRIES:
-                self._entries(node, found.inner, path)
             case Form.ITEMS:
                 self._items(node, found, path)
-            case Form.ONE:
-                self._one(node, found.inner, path)
+            case Form.ENTRIES:
+                self._entries(node, shape(found.inner), path)
+            case _:
+                assert_never(found.form)
 
     def _fields(self, node: Node, struct: type[msgspec.Struct], path: Path) -> None:
         if not isinstance(node.value, dict):
@@ -105,16 +117,16 @@ class _Checker:
             return
         fields = fields_of(struct)
         for key, value in node.value.items():
-            if key in fields:
-                self.check(value, fields[key].type, (*path, key))
+            if key in fields.shapes:
+                self.check(value, fields.shapes[key], (*path, key))
             elif key != struct.__struct_config__.tag_field:
-                message = _unknown(key, fields)
+                message = _unknown(key, fields.shapes)
                 self._find(node.keys[key], (*path, key), message, Code.UNKNOWN_FIELD)
-        for key, field in fields.items():
-            if field.required and key not in node.value:
+        for key in fields.required:
+            if key not in node.value:
                 self._find(node.mark, path, f"needs a field {key!r}")
 
-    def _entries(self, node: Node, value: Expected, path: Path) -> None:
+    def _entries(self, node: Node, value: Shape, path: Path) -> None:
         if not isinstance(node.value, dict):
             self._find(node.mark, path, f"must be a mapping, not {_kind(node)}")
             return
@@ -125,8 +137,9 @@ class _Checker:
         if not isinstance(node.value, tuple):
             self._find(node.mark, path, f"must be a list, not {_kind(node)}")
             return
+        item = shape(found.inner)
         for index, value in enumerate(node.value):
-            self.check(value, found.inner, (*path, index))
+            self.check(value, item, (*path, index))
         if len(node.value) < found.least:
             self._find(node.mark, path, EMPTY)
 

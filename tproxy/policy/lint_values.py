@@ -15,6 +15,8 @@ Found = tuple[Code, int, str]
 """What it is, at which of the values, and what is to be said of it."""
 
 _TWO_SPELLINGS = re.compile(r"%(?:[0-9][A-Fa-f]|[A-Fa-f][0-9A-Fa-f])")
+_CLEAR = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+(?:/\*?)?")
+"""Most paths: nothing in them has a second form."""
 _NOT_IN_PATHS = re.compile(r"[^!-~]|[?#\\]")
 
 
@@ -105,6 +107,8 @@ def _loose(value: str, other: str, instead: str) -> tuple[Code, str]:
 
 
 def _path(value: str, mode: PathNormalization) -> tuple[Code, str] | None:
+    if _CLEAR.fullmatch(value):
+        return None
     return _impossible(value) or _other_form(value, mode) or _ambiguous(value)
 
 

@@ -113,7 +113,7 @@ def readings(rules: Sequence[Rule]) -> Iterator[Reading]:
 
 
 @lru_cache
-def _names(kind: type[Source] | type[Operation]) -> tuple[tuple[str, str, str, bool], ...]:
+def written_fields(kind: type[Source] | type[Operation]) -> tuple[tuple[str, str, str, bool], ...]:
     """Return each field's attribute, its name in files, the value that it is about, and whether it excludes."""
     return tuple(
         (each.name, each.encode_name, each.name.removeprefix("not_"), each.name.startswith("not_"))
@@ -124,7 +124,7 @@ def _names(kind: type[Source] | type[Operation]) -> tuple[tuple[str, str, str, b
 def _fields(path: Path, said: Source | Operation) -> tuple[Said, ...]:
     return tuple(
         Said((*path, written), name, negative, values)
-        for attribute, written, name, negative in _names(type(said))
+        for attribute, written, name, negative in written_fields(type(said))
         if (values := getattr(said, attribute)) is not None
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 from tproxy.model.decision import RuleName
 from tproxy.model.flow import Flow
 from tproxy.model.http import RequestHead
-from tproxy.model.identity import Peer
 from tproxy.policy.authorize import AllOf, CompiledRule, Field, Read
 from tproxy.policy.findings import Code, Finding, Path, did_you_mean
 from tproxy.policy.load import Document
@@ -25,11 +24,13 @@ from tproxy.policy.match import (
     words,
 )
 from tproxy.policy.paths import decoded_unreserved
+from tproxy.policy.reading import written_fields
 from tproxy.policy.schema import Action, AuthorizationPolicy, Condition, Operation, Rule, Source
 
 HEADER_KEY = re.compile(r"request\.headers\[([!#$%&'*+.^_`|~0-9A-Za-z-]+)\]")
 PORT = re.compile(r"[1-9][0-9]{0,4}")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_PRINCIPAL = re.compile(r"[^/]+/ns/[^/]+/sa/[^/]+")
 _METHOD = re.compile(r"\*?[!#$%&'+.^_`|~0-9A-Z-]*\*?")
 _HOST = re.compile(r"\*?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()+,;=-]*)(:[0-9]*)?\*?")
 ONE_HOP = frozenset(
@@ -178,16 +179,9 @@ def _principals(values: Sequence[str]) -> Words[str]:
             message = f"{value!r} never matches: write it without `spiffe://`"
             raise BadValue(message, Code.PRINCIPAL_WITH_SCHEME)
         _check_wildcard(value)
-        if not is_open(value):
-            _check_principal(value)
+        if not (is_open(value) or _PRINCIPAL.fullmatch(value)):
+            raise BadValue(f"{value!r} is no principal, write TRUST_DOMAIN/ns/NAMESPACE/sa/NAME")
     return words(values)
-
-
-def _check_principal(value: str) -> None:
-    try:
-        Peer.parse(value)
-    except ValueError as error:
-        raise BadValue(str(error)) from error
 
 
 def _namespaces(values: Sequence[str]) -> Words[str]:
@@ -244,47 +238,39 @@ def _paths(values: Sequence[str]) -> Matcher[bytes]:
     return paths(values)
 
 
-def _header(values: Sequence[str]) -> Words[bytes]:
-    return _octets(values)
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How a field of the format is read and written."""
 
+    name: str
     read: Read
     matcher: Callable[[Sequence[str]], Matcher[Any]]
     http: bool = False
 
 
 SOURCES = {
-    "principals": Kind(_principal, _principals),
-    "namespaces": Kind(_namespace, _namespaces),
-    "service_accounts": Kind(_service_account, _service_accounts),
-    "ip_blocks": Kind(_source_ip, _blocks),
-    "remote_ip_blocks": Kind(_remote_ip, _blocks),
+    "principals": Kind("principals", _principal, _principals),
+    "namespaces": Kind("namespaces", _namespace, _namespaces),
+    "service_accounts": Kind("service_accounts", _service_account, _service_accounts),
+    "ip_blocks": Kind("ip_blocks", _source_ip, _blocks),
+    "remote_ip_blocks": Kind("remote_ip_blocks", _remote_ip, _blocks),
 }
 OPERATIONS = {
-    "hosts": Kind(_host, _octets, http=True),
-    "ports": Kind(_port, _ports),
-    "methods": Kind(_method, _methods, http=True),
-    "paths": Kind(_path, _paths, http=True),
+    "hosts": Kind("hosts", _host, _octets, http=True),
+    "ports": Kind("ports", _port, _ports),
+    "methods": Kind("methods", _method, _methods, http=True),
+    "paths": Kind("paths", _path, _paths, http=True),
 }
 CONDITIONS = {
-    "source.ip": Kind(_source_ip, _blocks),
-    "remote.ip": Kind(_remote_ip, _blocks),
-    "source.namespace": Kind(_namespace, _namespaces),
-    "source.principal": Kind(_principal, _principals),
-    "source.serviceAccount": Kind(_service_account, _service_accounts),
-    "destination.ip": Kind(_destination_ip, _blocks),
-    "destination.port": Kind(_port, _ports),
-    "connection.sni": Kind(_server_name, _text),
+    "source.ip": Kind("source.ip", _source_ip, _blocks),
+    "remote.ip": Kind("remote.ip", _remote_ip, _blocks),
+    "source.namespace": Kind("source.namespace", _namespace, _namespaces),
+    "source.principal": Kind("source.principal", _principal, _principals),
+    "source.serviceAccount": Kind("source.serviceAccount", _service_account, _service_accounts),
+    "destination.ip": Kind("destination.ip", _destination_ip, _blocks),
+    "destination.port": Kind("destination.port", _port, _ports),
+    "connection.sni": Kind("connection.sni", _server_name, _text),
 }
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
 
 
 class RuleCompiler:
@@ -335,35 +321,38 @@ class RuleCompiler:
 
     def _all_of(self, path: Path, said: Source | Operation, kinds: dict[str, Kind]) -> AllOf:
         fields: list[Field] = []
-        for name, kind in kinds.items():
-            for negative in (False, True):
-                attribute = f"not_{name}" if negative else name
-                values: tuple[str, ...] | None = getattr(said, attribute)
-                if values is not None:
-                    field = self._field((*path, _camel(attribute)), name, kind, values)
-                    fields.extend(_signed(field, negative=negative))
-        if said == type(said)():
+        empty = True
+        for attribute, written, name, negative in written_fields(type(said)):
+            values: tuple[str, ...] | None = getattr(said, attribute)
+            if values is None:
+                continue
+            empty = False
+            field = self._field((*path, written), kinds[name], values, negative=negative)
+            if field is not None:
+                fields.append(field)
+        if empty:
             self._find(path, "is empty, which would mean anything at all: say what is meant")
         return AllOf(tuple(fields))
 
-    def _field(self, path: Path, name: str, kind: Kind, values: tuple[str, ...]) -> Field | None:
+    def _field(
+        self, path: Path, kind: Kind, values: tuple[str, ...], *, negative: bool
+    ) -> Field | None:
         try:
-            return self._compiled(name, kind, values)
+            return self._compiled(kind, values, negative=negative)
         except BadValue:
-            self._find_bad(path, name, kind, values)
+            self._find_bad(path, kind, values)
             return None
 
-    def _compiled(self, name: str, kind: Kind, values: tuple[str, ...]) -> Field:
+    def _compiled(self, kind: Kind, values: tuple[str, ...], *, negative: bool = False) -> Field:
         if kind.read is _service_account:
             values = tuple(self._qualified(value) for value in values)
-        if name == "hosts":
-            return _host_field(values)
-        return Field(name, kind.read, kind.matcher(values), http=kind.http)
+        read, matcher = _hosts(values) if kind.read is _host else (kind.read, kind.matcher(values))
+        return Field(kind.name, read, matcher, negative, kind.http)
 
-    def _find_bad(self, path: Path, name: str, kind: Kind, values: tuple[str, ...]) -> None:
+    def _find_bad(self, path: Path, kind: Kind, values: tuple[str, ...]) -> None:
         for index, value in enumerate(values):
             try:
-                self._compiled(name, kind, (value,))
+                self._compiled(kind, (value,))
             except BadValue as bad:
                 self._find((*path, index), str(bad), bad.code)
 
@@ -389,16 +378,13 @@ class RuleCompiler:
             ("notValues", condition.not_values),
         ):
             if values is not None:
-                field = self._field((*path, attribute), key, kind, values)
-                yield from _signed(field, negative=attribute == "notValues")
+                negative = attribute == "notValues"
+                field = self._field((*path, attribute), kind, values, negative=negative)
+                if field is not None:
+                    yield field
 
     def _find(self, path: Path, message: str, code: Code = Code.BAD_VALUE) -> None:
         self.findings.append(self._document.finding(code, path, message))
-
-
-def _signed(field: Field | None, *, negative: bool) -> Iterator[Field]:
-    if field is not None:
-        yield Field(field.name, field.read, field.wanted, negative, field.http)
 
 
 def _never_there(key: str) -> str | None:
@@ -421,19 +407,19 @@ def _header_kind(key: str) -> Kind | None:
             return None
         return b",".join(value for each, value in head.headers if each.lower() == name)
 
-    return Kind(read, _header, http=True)
+    return Kind(key, read, _octets, http=True)
 
 
-def _host_field(values: tuple[str, ...]) -> Field:
+def _hosts(values: tuple[str, ...]) -> tuple[Read, Matcher[bytes]]:
     lower = [value.lower() for value in values]
     for value in lower:
         _check_host(value)
     ported = [value for value in lower if is_ported(value)]
     without = _octets([value.removesuffix(".") for value in lower if value not in ported])
     if not ported:
-        return Field("hosts", _host, without, http=True)
+        return _host, without
     exact = [value if is_open(value) else canonical(value.encode()).decode() for value in ported]
-    return Field("hosts", _authority, Hosts(without, _octets(exact)), http=True)
+    return _authority, Hosts(without, _octets(exact))
 
 
 def _check_host(value: str) -> None:
