@@ -185,12 +185,10 @@ class _Composer:
     def _refuse_features(self, event: _Event, path: Path) -> None:
         if len(path) > MAX_DEPTH:
             raise Refused(_mark(event), Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
-        if event.anchor is not None:
-            message = "anchors and aliases are refused, write it out"
-            self._find(_mark(event), Code.YAML_FEATURE, path, message)
-        elif event.tag:
+        message = "anchors and aliases are refused, write it out"
+        if event.anchor is None:
             message = f"the tag {event.tag!r} is refused, leave it out"
-            self._find(_mark(event), Code.YAML_FEATURE, path, message)
+        self._find(_mark(event), Code.YAML_FEATURE, path, message)
 
     def _find(self, mark: Mark, code: Code, path: Path, message: str) -> None:
         self._findings.append(Finding(self._source.name, mark, code, path, message))

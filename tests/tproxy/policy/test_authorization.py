@@ -313,6 +313,7 @@ def authentication(spec: str, *, name: str = "m", namespace: str = "foo") -> str
         pytest.param([authentication("{mtls: {mode: STRICT}}")], 8080, True, id="namespace"),
         pytest.param([authentication("{mtls: {mode: STRICT}}", namespace="istio-system"), authentication("{mtls: {mode: PERMISSIVE}}")], 8080, False, id="narrower than the root"),
         pytest.param([authentication("{selector: {matchLabels: {app: httpbin}}, mtls: {mode: STRICT}, portLevelMtls: {9100: {mode: DISABLE}}}")], 9100, False, id="a port"),
+        pytest.param([authentication("{selector: {matchLabels: {app: httpbin}}, mtls: {mode: STRICT}, portLevelMtls: {9100: {mode: UNSET}}}")], 9100, True, id="an unset port inherits"),
         pytest.param([authentication("{selector: {matchLabels: {app: httpbin}}, mtls: {mode: UNSET}}"), authentication("{mtls: {mode: STRICT}}", name="n")], 8080, True, id="unset inherits"),
         pytest.param([authentication("{selector: {matchLabels: {app: other}}, mtls: {mode: STRICT}}")], 8080, False, id="others"),
     ],

@@ -421,5 +421,14 @@ def test_headers_are_asked_for_rule_by_rule() -> None:
     assert list(index.candidates(FLOW, HEAD)) == [[0, 1, 2]]
 
 
+def test_alternatives_without_a_value_in_common_are_always_looked_at_in_order() -> None:
+    first: Rule = {"to": [{"operation": {"ports": ["80"]}}, {"operation": {"methods": ["GET"]}}]}
+    second: Rule = {"to": [{"operation": {"ports": ["80"]}}]}
+    for rules in ([first, second], [second, first]):
+        policies = snapshot([Policy("DENY", tried=False, rules=rules)])
+        index = policies.authorizer.enforced.deny.requests
+        assert index.first(FLOW, HEAD) is index._rules[0]
+
+
 def test_no_rules_are_no_answer() -> None:
     assert RuleIndex(()).first(replace(FLOW, identity=None), HEAD) is None
