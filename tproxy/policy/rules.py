@@ -29,7 +29,7 @@ from tproxy.policy.schema import Action, AuthorizationPolicy, Condition, Operati
 
 HEADER_KEY = re.compile(r"request\.headers\[([!#$%&'*+.^_`|~0-9A-Za-z-]+)\]")
 PORT = re.compile(r"[1-9][0-9]{0,4}")
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?|\*[-a-z0-9]*|[-a-z0-9]+\*")
 _PRINCIPAL = re.compile(r"[^/]+/ns/[^/]+/sa/[^/]+")
 _METHOD = re.compile(r"\*?[!#$%&'+.^_`|~0-9A-Z-]*\*?")
 _HOST = re.compile(r"\*?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()+,;=-]*)(:[0-9]*)?\*?")
@@ -173,6 +173,11 @@ def _check_wildcard(value: str) -> None:
         raise BadValue("an empty value matches nothing")
 
 
+def _server_names(values: Sequence[str]) -> Words[str]:
+    """Take names as they are read from a ClientHello: in lower case."""
+    return _text([value.lower() for value in values])
+
+
 def _principals(values: Sequence[str]) -> Words[str]:
     for value in values:
         if value.startswith("spiffe:"):
@@ -187,7 +192,7 @@ def _principals(values: Sequence[str]) -> Words[str]:
 def _namespaces(values: Sequence[str]) -> Words[str]:
     for value in values:
         _check_wildcard(value)
-        if not LABEL.fullmatch(value.strip("*") or "any"):
+        if not _NAMESPACE.fullmatch(value):
             raise BadValue(f"{value!r} is no namespace, write it alone: {_last(value)}")
     return words(values)
 
@@ -269,7 +274,7 @@ CONDITIONS = {
     "source.serviceAccount": Kind("source.serviceAccount", _service_account, _service_accounts),
     "destination.ip": Kind("destination.ip", _destination_ip, _blocks),
     "destination.port": Kind("destination.port", _port, _ports),
-    "connection.sni": Kind("connection.sni", _server_name, _text),
+    "connection.sni": Kind("connection.sni", _server_name, _server_names),
 }
 
 

@@ -162,6 +162,7 @@ def _flow(fields: dict[str, object]) -> str:
         pytest.param([f"{{{when('remote.ip', values=['192.0.2.7'])}}}"], head(), FLOW, True, id="when a remote address, without proxies"),
         pytest.param([f"{{{when('destination.ip', values=['192.0.2.1'])}}}"], head(), FLOW, True, id="when a destination"),
         pytest.param([f"{{{when('connection.sni', values=['a.example'])}}}"], head(), FLOW, False, id="when a server name, and there is none"),
+        pytest.param([f"{{action: DENY, {when('connection.sni', values=['A.Example'])}}}"], head(), replace(FLOW, sniffed=Sniffed(Protocol.TLS, Detection.TLS, "a.example")), False, id="when a server name, without case"),
         pytest.param([DENY_ALL], head(), replace(FLOW, direction=Direction.OUTBOUND), True, id="what leaves is not judged"),
     ],
 )  # fmt: skip
