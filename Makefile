@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz format clean packages-demo packages-test
+.PHONY: help demo test check bench fuzz docs format clean packages-demo packages-test
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,7 @@ help:
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make bench   what a pair of sidecars costs, against the same pods without (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
+	@echo "make docs    write the reference of policy files, and their JSON Schemas, from the code"
 	@echo "make format  let ruff rewrite what it can"
 
 demo: packages-demo $(VENV)/.runs
@@ -37,6 +38,9 @@ bench: packages-test $(VENV)/.runs
 
 fuzz: $(VENV)/.checks
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds 20
+
+docs: $(VENV)/.runs
+	$(BIN)/python docs/generate.py
 
 format: $(VENV)/.checks
 	$(BIN)/ruff check --fix

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from tproxy.policy.findings import Code, Finding, Path
 from tproxy.policy.load import Document
+from tproxy.policy.rules import PORT
 from tproxy.policy.schema import MutualTlsMode, PeerAuthentication
 from tproxy.policy.scope import Scope, wanted_labels
 
@@ -72,7 +73,7 @@ def _port_mistakes(document: Document) -> Iterator[Finding]:
     if spec.port_level_mtls and not wanted_labels(spec.selector):
         yield document.finding(Code.CONFLICT, path, "needs a selector: ports are a workload's")
     for port in spec.port_level_mtls:
-        if not (port.isdecimal() and 0 < int(port) < 65536):
+        if not (PORT.fullmatch(port) and int(port) < 65536):
             yield document.finding(Code.BAD_VALUE, (*path, port), f"{port!r} is no port")
 
 

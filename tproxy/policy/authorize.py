@@ -4,19 +4,24 @@ DENY first; then, if any ALLOW policy applies to the workload, some rule of one 
 and never decides. Dry-run policies are asked beside the enforced ones, all of them together, and change nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tproxy.model.decision import ALLOWED, Decision, Reason, RuleName
 from tproxy.model.flow import Flow
 from tproxy.model.http import RequestHead
-from tproxy.policy.match import Matcher, Numbers
+from tproxy.policy.match import Cut, Matcher, Numbers
 from tproxy.policy.schema import DefaultAction
 
 Read = Callable[[Flow, RequestHead | None], Any]
 """Take a field's value from a connection and its request; None when it is absent."""
+
+
+Key = tuple[Read, Cut, Hashable]
+"""A piece of a value, and where the value is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,11 @@ class Field:
     negative: bool = False
     http: bool = False
     """Whether only requests have it."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether rules are looked up by it: not by headers, for every request would be asked for each name of one."""
+        return not self.negative and not self.name.startswith("request.headers")
 
     def holds(self, flow: Flow, head: RequestHead | None) -> bool:
         """Whether the value is as wanted; one that is absent is no value at all."""
@@ -50,6 +60,15 @@ class AllOf:
     def http(self) -> bool:
         """Whether one of them is about requests only."""
         return any(each.http for each in self.fields)
+
+    def demanded(self) -> dict[Read, frozenset[Key]]:
+        """Return, for values by which rules are looked up, the keys of which each must have one."""
+        found = {}
+        for each in self.fields:
+            keys = each.wanted.keys() if each.keyed else None
+            if keys is not None:
+                found[each.read] = frozenset((each.read, cut, piece) for cut, piece in keys)
+        return found
 
     def without_http(self) -> "AllOf":
         """Return the fields that every connection has."""
@@ -79,22 +98,21 @@ class CompiledRule:
         return CompiledRule(self.name, parts)
 
 
-KEYED = ("paths", "principals", "hosts", "ports", "namespaces", "methods")
-"""Fields by whose exact values rules are looked up, the most telling first."""
-
-
 class RuleIndex:
     """Rules of one action, found by what they demand, so that those which cannot hold cost nothing.
 
-    A rule stands under each of the exact values that it demands of one field, if it demands some in every alternative.
+    A rule stands under all keys, of which it demands one, of one value. Of several such values it is the one whose keys
+    the rule shares with the fewest others.
     """
 
     def __init__(self, rules: Sequence[CompiledRule]) -> None:
         self.rules = rules
-        self._by_value: dict[str, tuple[Read, dict[Hashable, list[int]]]] = {}
         self._always: list[int] = []
-        for place, rule in enumerate(rules):
-            self._file(place, rule)
+        self._tables: dict[tuple[Read, Cut], dict[Hashable, list[int]]] = {}
+        demands = [_demands(rule) for rule in rules]
+        crowd = Counter(key for each in demands for keys in each for key in keys)
+        for place, each in enumerate(demands):
+            self._file(place, min(each, key=partial(_crowded, crowd), default=None))
 
     def __bool__(self) -> bool:
         """Whether there are rules."""
@@ -103,7 +121,7 @@ class RuleIndex:
     def first(self, flow: Flow, head: RequestHead | None) -> CompiledRule | None:
         """Find the first rule, in the order of the files, that holds."""
         found = None
-        for places in self._candidates(flow, head):
+        for places in self.candidates(flow, head):
             for place in places:
                 if found is not None and place >= found:
                     break
@@ -112,55 +130,37 @@ class RuleIndex:
                     break
         return None if found is None else self.rules[found]
 
-    def _candidates(self, flow: Flow, head: RequestHead | None) -> Iterator[Sequence[int]]:
+    def candidates(self, flow: Flow, head: RequestHead | None) -> Iterator[Sequence[int]]:
+        """Give the places of the rules that may hold, those under each key in order."""
         yield self._always
-        for read, table in self._by_value.values():
+        for (read, cut), table in self._tables.items():
             value = read(flow, head)
             if value is not None:
-                yield table.get(value, ())
+                yield table.get(cut.of(value), ())
 
-    def _file(self, place: int, rule: CompiledRule) -> None:
-        for name in KEYED:
-            keys = _demanded(rule, name)
-            if keys is not None:
-                read, values = keys
-                _, table = self._by_value.setdefault(name, (read, defaultdict(list)))
-                for value in values:
-                    table[value].append(place)
-                return
-        self._always.append(place)
+    def _file(self, place: int, keys: frozenset[Key] | None) -> None:
+        if keys is None:
+            self._always.append(place)
+            return
+        for read, cut, piece in keys:
+            table = self._tables.setdefault((read, cut), defaultdict(list))
+            table[piece].append(place)
 
 
-def _demanded(rule: CompiledRule, name: str) -> tuple[Read, set[Hashable]] | None:
-    """Return the exact values of a field, one of which must be there for the rule to hold; None without any."""
+def _crowded(crowd: Counter[Key], keys: frozenset[Key]) -> int:
+    return max(crowd[key] for key in keys)
+
+
+def _demands(rule: CompiledRule) -> list[frozenset[Key]]:
+    """Find sets of keys, one of each of which must be there for the rule to hold."""
+    found: list[frozenset[Key]] = []
     for part in rule.parts:
-        fields = [_exact(alternative, name) for alternative in part]
-        known = [each for each in fields if each is not None]
-        if known and len(known) == len(fields):
-            return known[0][0], {value for _, values in known for value in values}
-    return None
-
-
-def _exact(alternative: AllOf, name: str) -> tuple[Read, frozenset[Hashable]] | None:
-    for each in alternative.fields:
-        if each.name == name and not each.negative:
-            values = exact_values(each.wanted)
-            if values is not None:
-                return each.read, values
-    return None
-
-
-def exact_values(matcher: Matcher[Any]) -> frozenset[Hashable] | None:
-    """Return all values that a matcher takes, if they are finitely many."""
-    plain = getattr(matcher, "plain", matcher)
-    if getattr(matcher, "templates", None) is not None:
-        return None
-    numbers: frozenset[Hashable] | None = getattr(plain, "numbers", None)
-    if numbers is not None:
-        return numbers
-    exact: frozenset[Hashable] | None = getattr(plain, "exact", None)
-    open_ended = getattr(plain, "prefixes", ()) or getattr(plain, "suffixes", ())
-    return None if open_ended or getattr(plain, "anything", False) else exact
+        demanded = [each.demanded() for each in part]
+        for read in demanded[0] if demanded else ():
+            keys = [each[read] for each in demanded if read in each]
+            if len(keys) == len(demanded):
+                found.append(keys[0].union(*keys[1:]))
+    return found
 
 
 NOTHING = RuleIndex(())

@@ -18,16 +18,22 @@ from tproxy.policy.authorize import (
     path_ports,
     widening,
 )
-from tproxy.policy.findings import Code, Finding, Severity
+from tproxy.policy.findings import Code, Finding, Path, Severity
+from tproxy.policy.lint import lint
+from tproxy.policy.lint_values import unaskable
 from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
+from tproxy.policy.objects import DRY_RUN
+from tproxy.policy.objects import mistakes as object_mistakes
 from tproxy.policy.rules import RuleCompiler
 from tproxy.policy.schema import (
     Action,
     AuthorizationPolicy,
     DefaultAction,
     PeerAuthentication,
+    PortProtocol,
     PortSpec,
+    ProbeSpec,
     ProxyConfig,
     ProxyConfigSpec,
     WorkloadSpec,
@@ -68,10 +74,13 @@ def compiled(
     scope = Scope(_workload(config.workload).or_else(workload), config.root_namespace)
     findings.extend(scope.findings(documents))
     findings.extend(authentication_mistakes(kinds.authentication, scope))
+    findings.extend(object_mistakes(documents, scope))
     rules = _rules(kinds.authorization, scope, findings)
+    if not _refused(findings):
+        findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
-    told = tuple(sorted(findings, key=lambda each: (order[each.file], each.mark)))
-    if any(finding.severity is Severity.ERROR for finding in told):
+    told = tuple(sorted(findings, key=lambda each: (order[each.file], each.mark, each.code)))
+    if _refused(told):
         return told
     return Snapshot(
         generation,
@@ -89,6 +98,10 @@ def compiled(
         normalization=config.path_normalization,
         findings=told,
     )
+
+
+def _refused(findings: Sequence[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +126,6 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:
             case _:
                 assert_never(document.config)
     return kinds
-
-
-DRY_RUN = "istio.io/dry-run"
 
 
 @dataclass(slots=True)
@@ -198,6 +208,7 @@ def _mistakes(document: Document) -> Iterator[Finding]:
     yield from _detection_mistakes(document)
     yield from _port_mistakes(document)
     yield from _translation_mistakes(document)
+    yield from _probe_mistakes(document)
 
 
 def _detection_mistakes(document: Document) -> Iterator[Finding]:
@@ -251,6 +262,23 @@ def _translation_mistakes(document: Document) -> Iterator[Finding]:
             yield document.finding(
                 Code.CONFLICT, ("spec", "ports", index, "upstreamProtocol"), message
             )
+
+
+def _probe_mistakes(document: Document) -> Iterator[Finding]:
+    spec = _spec(document)
+    first: dict[ProbeSpec, int] = {}
+    carried = {(at, each.port): each.protocol for each in spec.ports for at in _directions(each)}
+    for index, probe in enumerate(spec.probes):
+        path: Path = ("spec", "probes", index)
+        if (other := first.setdefault(probe, index)) != index:
+            message = f"is declared already in $.spec.probes[{other}], leave one of them out"
+            yield document.finding(Code.CONFLICT, path, message)
+        protocol = carried.get((Direction.INBOUND, probe.port), PortProtocol.HTTP)
+        if protocol.carried_as not in HTTP:
+            message = f"port {probe.port} is declared {protocol}, where there are no requests"
+            yield document.finding(Code.CONFLICT, (*path, "port"), message)
+        if (why := unaskable(probe.path, spec.path_normalization)) is not None:
+            yield document.finding(Code.BAD_VALUE, (*path, "path"), why)
 
 
 def _directions(spec: PortSpec) -> Sequence[Direction]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
+import msgspec
+
 MAX_LENGTH = 600
 """Characters of a finding: a message and a long path."""
 
@@ -39,19 +41,25 @@ class Code(StrEnum):
     HTTP_FIELD_WITHOUT_PORT = "TPX0203"
     """A DENY by HTTP fields on every port, which denies all that is not HTTP."""
     HTTP_FIELD_ON_TCP_PORT = "TPX0204"
-    NEGATIVE_IN_ALLOW = "TPX0205"
+    BY_EXCEPTION = "TPX0205"
+    """An ALLOW of all but some, or a DENY of just some: what is spelled another way goes through."""
     IDENTITY_WITHOUT_STRICT = "TPX0206"
     """Principals where plaintext is taken too, on which there are none."""
     HOST_WITH_PORT = "TPX0207"
-    PREFIX_WITHOUT_SLASH = "TPX0208"
+    LOOSE_WILDCARD = "TPX0208"
     """`/foo*`, which is about `/foobar` too."""
     PATH_NEVER_MATCHES = "TPX0209"
     """A path that is not in the form that paths are brought into."""
     ESCAPE_IN_PATH = "TPX0210"
+    """An escape that paths are rid of, or that can be spelled in two ways."""
     SELECTS_NOTHING = "TPX0215"
     ONLY_DENY = "TPX0219"
     """Nothing but DENY: everything else is open."""
     PRINCIPAL_WITH_SCHEME = "TPX0220"
+    REPEATED = "TPX0221"
+    """A value, an alternative or a rule that another one includes."""
+    NO_EFFECT = "TPX0222"
+    """What is written and changes nothing."""
 
 
 class Severity(StrEnum):
@@ -64,8 +72,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in a file; both count from 1, as editors do."""
 
     line: int = 1

@@ -8,7 +8,7 @@ import msgspec
 from tproxy.policy.check import check
 from tproxy.policy.findings import Code, Finding, Path, Severity, did_you_mean
 from tproxy.policy.nodes import Node, SourceFile, read
-from tproxy.policy.schema import FOREIGN_GROUPS, KINDS, Config
+from tproxy.policy.schema import FOREIGN_GROUPS, KINDS, OTHER_KINDS, Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def load(files: Sequence[SourceFile]) -> tuple[list[Document], list[Finding]]:
 
 def _load(file: str, node: Node, documents: list[Document], findings: list[Finding]) -> None:
     kind = _kind(file, node)
-    found = [kind] if isinstance(kind, Finding) else list(check(file, node, kind))
+    found = [kind] if isinstance(kind, Finding) else check(file, node, kind)
     findings.extend(found)
     if not found and not isinstance(kind, Finding):
         documents.append(Document(file, msgspec.convert(node.plain(), kind), node))
@@ -46,20 +46,28 @@ def _load(file: str, node: Node, documents: list[Document], findings: list[Findi
 
 def _kind(file: str, node: Node) -> type[Config] | Finding:
     """Find the schema of a document by its `apiVersion` and `kind`."""
-    fields = node.plain() if isinstance(node.value, dict) else {}
-    version, kind = str(fields.get("apiVersion", "")), str(fields.get("kind", ""))
+    version, kind = _text(node, "apiVersion"), _text(node, "kind")
     if (version, kind) in KINDS:
         return KINDS[version, kind]
-    path: Path = ("kind",) if "kind" in fields else ()
+    path: Path = ("kind",) if kind else ()
     message = _why_not(version, kind)
     return Finding(file, node.nearest(path), Code.UNSUPPORTED_KIND, path, message)
+
+
+def _text(node: Node, key: str) -> str:
+    found = node.value.get(key) if isinstance(node.value, dict) else None
+    return found.value if found and isinstance(found.value, str) else ""
 
 
 def _why_not(version: str, kind: str) -> str:
     if not (version and kind):
         return "is no policy: it needs `apiVersion` and `kind`"
     if version.startswith(FOREIGN_GROUPS):
-        return f"{kind} is not supported by this version; refusing to start rather than ignore it"
+        instead = f" ({OTHER_KINDS[kind]})" if kind in OTHER_KINDS else ""
+        return (
+            f"{kind} is not supported by this version{instead};"
+            " refusing to start rather than ignore it"
+        )
     kinds = {known: supported for supported, known in KINDS}
     if kind in kinds:
         return f"{kind} of {version!r} is not supported, write apiVersion: {kinds[kind]}"

@@ -4,14 +4,55 @@ One rule stands on top of them: a field that is absent has no value, so nothing 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, assert_never
 
 V_contra = TypeVar("V_contra", contravariant=True)
 T = TypeVar("T", str, bytes)
+
+
+class Side(StrEnum):
+    """Where a piece of a value is cut from."""
+
+    WHOLE = "whole"
+    START = "start"
+    END = "end"
+    NETWORK4 = "network4"
+    """The bits of an IPv4 address that tell its network."""
+    NETWORK6 = "network6"
+
+
+class Cut(NamedTuple):
+    """Which piece of a value it is by which matchers are found."""
+
+    side: Side
+    length: int = 0
+
+    def of(self, value: Any) -> Hashable:  # noqa: ANN401 - text, octets, an address or a port
+        """Take the piece."""
+        piece: Hashable
+        match self.side:
+            case Side.WHOLE:
+                piece = value
+            case Side.START:
+                piece = value[: self.length]
+            case Side.END:
+                piece = value[-self.length :]
+            case Side.NETWORK4 | Side.NETWORK6:
+                piece = _network(value, self)
+            case _:
+                assert_never(self.side)
+        return piece
+
+
+WHOLE = Cut(Side.WHOLE)
+
+Keys = frozenset[tuple[Cut, Hashable]] | None
+"""Pieces, one of which each value that matches has; None when no such pieces are known."""
 
 
 class Matcher(Protocol[V_contra]):
@@ -19,6 +60,9 @@ class Matcher(Protocol[V_contra]):
 
     def matches(self, value: V_contra) -> bool:
         """Whether `value` is one of them."""
+
+    def keys(self) -> Keys:
+        """Return the pieces by which it is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +82,18 @@ class Words(Generic[T]):
             or value.startswith(self.prefixes)
             or value.endswith(self.suffixes)
             or (self.anything and bool(value))
+        )
+
+    def keys(self) -> Keys:
+        """Return the texts, beginnings and ends that it takes; None if it takes anything."""
+        if self.anything:
+            return None
+        return frozenset(
+            (
+                *((WHOLE, each) for each in self.exact),
+                *((Cut(Side.START, len(each)), each) for each in self.prefixes),
+                *((Cut(Side.END, len(each)), each) for each in self.suffixes),
+            )
         )
 
 
@@ -63,12 +119,21 @@ class Paths:
 
     plain: Words[bytes]
     templates: re.Pattern[bytes] | None = None
+    openings: tuple[bytes, ...] = ()
+    """What stands before each template's first operator."""
 
     def matches(self, value: bytes) -> bool:
         """Whether the path is one of these."""
         if self.plain.matches(value):
             return True
         return self.templates is not None and self.templates.fullmatch(value) is not None
+
+    def keys(self) -> Keys:
+        """Return those of the plain paths, and how templates begin."""
+        plain = self.plain.keys()
+        if plain is None:
+            return None
+        return plain | {(Cut(Side.START, len(each)), each) for each in self.openings}
 
 
 _OPERATOR = re.compile(r"(\{\*\*?\})")
@@ -92,7 +157,7 @@ def check_template(path: str) -> None:
         raise ValueError("a template has no other `*`")
 
 
-def paths(patterns: Iterable[str]) -> Paths:
+def paths(patterns: Sequence[str]) -> Paths:
     """Read paths: as `words`, and templates, whose `{*}` is one segment and `{**}` any number of them."""
     plain = [each.encode() for each in patterns if not is_template(each)]
     templates = [
@@ -101,7 +166,8 @@ def paths(patterns: Iterable[str]) -> Paths:
         if is_template(each)
     ]
     pattern = re.compile("|".join(templates).encode(), re.DOTALL) if templates else None
-    return Paths(words(plain), pattern)
+    openings = [each.partition("{")[0].encode() for each in patterns if is_template(each)]
+    return Paths(words(plain), pattern, tuple(openings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +181,54 @@ class Networks:
         address = _address(value)
         return address is not None and any(address in network for network in self.networks)
 
+    def keys(self) -> Keys:
+        """Return the bits of each network."""
+        return frozenset(
+            (
+                Cut(_SIDES[each.version], each.prefixlen),
+                int(each.network_address) >> (each.max_prefixlen - each.prefixlen),
+            )
+            for each in self.networks
+        )
+
+
+_SIDES = {4: Side.NETWORK4, 6: Side.NETWORK6}
+
+
+def _network(text: str, cut: Cut) -> int | None:
+    """Take the bits of an address that tell its network; None when it is of the other family."""
+    address = _address(text)
+    if address is None or _SIDES[address.version] is not cut.side:
+        return None
+    return int(address) >> (address.max_prefixlen - cut.length)
+
 
 @lru_cache(maxsize=4096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; IPv4 that is written in IPv6 is IPv4."""
     try:
-        return ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def is_address(text: str) -> bool:
+    """Whether it is one."""
+    return _address(text) is not None
 
 
 def networks(blocks: Iterable[str]) -> Networks:
     """Read addresses and networks; ValueError for what is none, or has bits set beside its mask."""
-    return Networks(tuple(ip_network(block) for block in blocks))
+    read = tuple(ip_network(block) for block in blocks)
+    for each in read:
+        if isinstance(each, IPv6Network) and each.subnet_of(_MAPPED):
+            raise ValueError(f"{each} is IPv4 written in IPv6, which no connection has")
+    return Networks(read)
+
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +240,7 @@ class Numbers:
     def matches(self, value: int) -> bool:
         """Whether it is one of these."""
         return value in self.numbers
+
+    def keys(self) -> Keys:
+        """Return the numbers."""
+        return frozenset((WHOLE, each) for each in self.numbers)

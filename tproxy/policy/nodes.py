@@ -7,10 +7,11 @@ make a small file unfold into gigabytes.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import yaml
 
 from tproxy.policy.findings import Code, Finding, Mark, Path
@@ -23,8 +24,9 @@ _NO_KEYS: Mapping[str, Mark] = MappingProxyType({})
 
 Scalar = str | int | float | bool | None
 
-_Events = Iterator[Any]
-"""Of yaml's events; which kind may come next is YAML's grammar, not a type."""
+_Event = Any
+"""One of yaml's; which kind may come next, and so what it has, is YAML's grammar, not a type."""
+_Events = Iterator[_Event]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile(
@@ -44,13 +46,15 @@ class SourceFile:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A value and its place."""
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A value and its place.
+
+    Nodes form a tree and there may be a million: the garbage collector need not walk them while they are built.
+    """
 
     mark: Mark
     value: "Scalar | tuple[Node, ...] | dict[str, Node]"
-    keys: Mapping[str, Mark] = field(default_factory=lambda: _NO_KEYS)
+    keys: Mapping[str, Mark] = _NO_KEYS
     """Where a mapping's keys stand."""
 
     def plain(self) -> Any:  # noqa: ANN401 - whatever YAML can hold
@@ -88,6 +92,9 @@ def read(source: SourceFile, findings: list[Finding]) -> Iterator[Node]:
         yield from _Composer(source, findings).documents(_text(source.content))
     except Refused as refused:
         findings.append(Finding(source.name, refused.mark, refused.code, (), str(refused)))
+    except yaml.MarkedYAMLError as error:
+        mark = _place(error.problem_mark)
+        findings.append(Finding(source.name, mark, Code.SYNTAX, (), _problem(error)))
 
 
 def _text(content: bytes) -> str:
@@ -124,16 +131,17 @@ class _Composer:
 
     def documents(self, text: str) -> Iterator[Node]:
         """Give each document that is not empty."""
-        events = _events(text)
+        events = yaml.parse(text, Loader=_LOADER)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 node = self._node(next(events), events, ())
                 if node.value is not None:
                     yield node
 
-    def _node(self, event: yaml.NodeEvent, events: _Events, path: Path) -> Node:
+    def _node(self, event: _Event, events: _Events, path: Path) -> Node:
         mark = _mark(event)
-        self._refuse_features(event, mark, path)
+        if event.anchor is not None or event.tag or len(path) > MAX_DEPTH:
+            self._refuse_features(event, path)
         if isinstance(event, yaml.ScalarEvent):
             return Node(mark, _scalar(event))
         if isinstance(event, yaml.SequenceStartEvent):
@@ -152,61 +160,54 @@ class _Composer:
         values: dict[str, Node] = {}
         keys: dict[str, Mark] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
-            key = self._key(event, path)
+            key, place = self._key(event, path), _mark(event)
             value = self._node(next(events), events, (*path, key))
             if key in values:
                 first = keys[key]
                 self._find(
-                    _mark(event),
+                    place,
                     Code.DUPLICATE_KEY,
                     (*path, key),
                     f"stands already in line {first.line}, keep one of them",
                 )
                 continue
-            values[key], keys[key] = value, _mark(event)
+            values[key], keys[key] = value, place
         return Node(mark, values, keys)
 
-    def _key(self, event: yaml.NodeEvent, path: Path) -> str:
+    def _key(self, event: _Event, path: Path) -> str:
         """Take a key as it is written, for what Kubernetes calls a port is text too; no key may hold other values."""
         if not isinstance(event, yaml.ScalarEvent):
             raise Refused(_mark(event), Code.YAML_FEATURE, "a key must be text")
-        self._refuse_features(event, _mark(event), path)
+        if event.anchor is not None or event.tag:
+            self._refuse_features(event, path)
         return str(event.value)
 
-    def _refuse_features(self, event: yaml.NodeEvent, mark: Mark, path: Path) -> None:
+    def _refuse_features(self, event: _Event, path: Path) -> None:
         if len(path) > MAX_DEPTH:
-            raise Refused(mark, Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
-        if event.anchor is not None:
-            self._find(
-                mark, Code.YAML_FEATURE, path, "anchors and aliases are refused, write it out"
-            )
-        elif tag := getattr(event, "tag", None):
-            self._find(mark, Code.YAML_FEATURE, path, f"the tag {tag!r} is refused, leave it out")
+            raise Refused(_mark(event), Code.YAML_FEATURE, f"nested deeper than {MAX_DEPTH} levels")
+        message = "anchors and aliases are refused, write it out"
+        if event.anchor is None:
+            message = f"the tag {event.tag!r} is refused, leave it out"
+        self._find(_mark(event), Code.YAML_FEATURE, path, message)
 
     def _find(self, mark: Mark, code: Code, path: Path, message: str) -> None:
         self._findings.append(Finding(self._source.name, mark, code, path, message))
-
-
-def _events(text: str) -> _Events:
-    try:
-        yield from yaml.parse(text, Loader=_LOADER)
-    except yaml.MarkedYAMLError as error:
-        raise Refused(_place(error.problem_mark), Code.SYNTAX, _problem(error)) from error
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     return ", ".join(each for each in (error.problem, error.context) if each)
 
 
-def _mark(event: yaml.Event) -> Mark:
-    return _place(event.start_mark)
+def _mark(event: _Event) -> Mark:
+    start = event.start_mark
+    return Mark(start.line + 1, start.column + 1)
 
 
 def _place(mark: Any) -> Mark:  # noqa: ANN401 - each of yaml's parsers has its own type
     return Mark(mark.line + 1, mark.column + 1)
 
 
-def _scalar(event: yaml.ScalarEvent) -> Scalar:
+def _scalar(event: _Event) -> Scalar:
     text: str = event.value
     if event.style:
         return text

@@ -37,7 +37,7 @@ def _decode_slashes(path: bytes) -> bytes:
     return _ESCAPED_SLASH.sub(b"/", path)
 
 
-def _decode_unreserved(path: bytes) -> bytes:
+def decoded_unreserved(path: bytes) -> bytes:
     """Decode what need not be escaped (RFC 3986, 6.2.2.2); once, so that `%252e` stays what it is."""
     return _ESCAPED_UNRESERVED.sub(lambda found: bytes((int(found[0][1:], 16),)), path)
 
@@ -64,7 +64,7 @@ def _merge_slashes(path: bytes) -> bytes:
     return _SLASHES.sub(b"/", path)
 
 
-_BASE: tuple[Callable[[bytes], bytes], ...] = (_straighten, _decode_unreserved, _resolve_dots)
+_BASE: tuple[Callable[[bytes], bytes], ...] = (_straighten, decoded_unreserved, _resolve_dots)
 _STEPS: dict[PathNormalization, tuple[Callable[[bytes], bytes], ...]] = {
     PathNormalization.NONE: (),
     PathNormalization.BASE: _BASE,

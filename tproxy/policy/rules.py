@@ -12,24 +12,48 @@ from tproxy.policy.authorize import AllOf, CompiledRule, Field, Read
 from tproxy.policy.findings import Code, Finding, Path, did_you_mean
 from tproxy.policy.load import Document
 from tproxy.policy.match import (
+    Keys,
     Matcher,
     Numbers,
     Words,
     check_template,
+    is_address,
     is_template,
     networks,
     paths,
     words,
 )
+from tproxy.policy.paths import decoded_unreserved
+from tproxy.policy.reading import written_fields
 from tproxy.policy.schema import Action, AuthorizationPolicy, Condition, Operation, Rule, Source
 
 HEADER_KEY = re.compile(r"request\.headers\[([!#$%&'*+.^_`|~0-9A-Za-z-]+)\]")
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
+PORT = re.compile(r"[1-9][0-9]{0,4}")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?|\*[-a-z0-9]*|[-a-z0-9]+\*")
+_PRINCIPAL = re.compile(r"[^/]+/ns/[^/]+/sa/[^/]+")
+_METHOD = re.compile(r"\*?[!#$%&'+.^_`|~0-9A-Z-]*\*?")
+_HOST = re.compile(r"\*?(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()+,;=-]*)(:[0-9]*)?\*?")
+ONE_HOP = frozenset(
+    (
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+"""Headers that are about one connection, and never part of a request that policies see."""
 _PORTED = re.compile(r"(?P<host>.*[^:]):[0-9*]+|\[.*\]:[0-9*]+")
 
 
 class BadValue(ValueError):
     """A value without a meaning, and why."""
+
+    def __init__(self, message: str, code: Code = Code.BAD_VALUE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 # What fields are read from
@@ -53,11 +77,10 @@ def _source_ip(flow: Flow, _: RequestHead | None) -> str:
 
 
 def _remote_ip(flow: Flow, head: RequestHead | None) -> str:
-    """Read the last address that proxies on the way named; without any, the peer's own."""
+    """Read the last address that proxies on the way named; without any that is one, the peer's own."""
     forwarded = head.headers.get(b"x-forwarded-for") if head else None
-    if not forwarded:
-        return flow.peer.host
-    return forwarded.rpartition(b",")[2].strip().decode("latin-1")
+    last = forwarded.rpartition(b",")[2].strip().decode("latin-1") if forwarded else ""
+    return last if is_address(last) else flow.peer.host
 
 
 def _destination_ip(flow: Flow, _: RequestHead | None) -> str:
@@ -81,20 +104,26 @@ def _path(_: Flow, head: RequestHead | None) -> bytes | None:
 
 
 def _authority(_: Flow, head: RequestHead | None) -> bytes | None:
-    return head.authority.lower() or None if head else None
+    return canonical(head.authority) if head and head.authority else None
 
 
-def _host(flow: Flow, head: RequestHead | None) -> bytes | None:
-    authority = _authority(flow, head)
-    return None if authority is None else bare_host(authority)
+def _host(_: Flow, head: RequestHead | None) -> bytes | None:
+    return _host_and_port(head.authority)[0] if head and head.authority else None
 
 
-def bare_host(authority: bytes) -> bytes:
-    """Take the port, and the dot of a name that is written from the root, from a host."""
+def canonical(authority: bytes) -> bytes:
+    """Bring an authority into one form, so that no spelling of it slips past a policy that names it."""
+    host, port = _host_and_port(authority)
+    return host if port is None else host + b":" + port
+
+
+def _host_and_port(authority: bytes) -> tuple[bytes, bytes | None]:
+    """Take an authority apart: the host in lower case, without escapes and the dot of the root; the port's digits."""
     host, colon, port = authority.rpartition(b":")
-    if not colon or not port.isdigit() or (b":" in host and not host.endswith(b"]")):
-        host = authority
-    return host.removesuffix(b".")
+    if not colon or (port and not port.isdigit()) or (b":" in host and not host.endswith(b"]")):
+        host, colon, port = authority, b"", b""
+    host = decoded_unreserved(host).lower().removesuffix(b".")
+    return host, (port.lstrip(b"0") if colon else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +135,11 @@ class Hosts:
 
     def matches(self, authority: bytes) -> bool:
         """Whether the authority is one of these."""
-        return self.without.matches(bare_host(authority)) or self.ported.matches(authority)
+        return self.without.matches(_host_and_port(authority)[0]) or self.ported.matches(authority)
+
+    def keys(self) -> Keys:
+        """Return none: two forms of one value are compared."""
+        return None
 
 
 # What fields may say
@@ -124,19 +157,57 @@ def _octets(values: Sequence[str]) -> Words[bytes]:
     return words([value.encode() for value in values])
 
 
+def is_open(value: str) -> bool:
+    """Whether a `*` opens or ends it, so that it is about several texts."""
+    return value.startswith("*") or value.endswith("*")
+
+
 def _check_wildcard(value: str) -> None:
     inner = value[1:] if value.startswith("*") else value.removesuffix("*")
     if "*" in inner:
-        raise BadValue(f"{value!r}: a `*` stands for itself here; it may only begin or end a value")
+        message = (
+            f"{value!r}: a `*` may only begin or end a value, elsewhere it would stand for itself"
+        )
+        raise BadValue(message, Code.WILDCARD)
     if not value:
         raise BadValue("an empty value matches nothing")
 
 
+def _server_names(values: Sequence[str]) -> Words[str]:
+    """Take names as they are read from a ClientHello: in lower case."""
+    return _text([value.lower() for value in values])
+
+
 def _principals(values: Sequence[str]) -> Words[str]:
     for value in values:
-        if value.startswith("spiffe://"):
-            raise BadValue(f"{value!r}: write it without `spiffe://`")
-    return _text(values)
+        if value.startswith("spiffe:"):
+            message = f"{value!r} never matches: write it without `spiffe://`"
+            raise BadValue(message, Code.PRINCIPAL_WITH_SCHEME)
+        _check_wildcard(value)
+        if not (is_open(value) or _PRINCIPAL.fullmatch(value)):
+            raise BadValue(f"{value!r} is no principal, write TRUST_DOMAIN/ns/NAMESPACE/sa/NAME")
+    return words(values)
+
+
+def _namespaces(values: Sequence[str]) -> Words[str]:
+    for value in values:
+        _check_wildcard(value)
+        if not _NAMESPACE.fullmatch(value):
+            raise BadValue(f"{value!r} is no namespace, write it alone: {_last(value)}")
+    return words(values)
+
+
+def _last(value: str) -> str:
+    parts = value.split("/")
+    return repr(parts[2] if len(parts) > 2 and parts[1] == "ns" else parts[0] or "foo")
+
+
+def _service_accounts(values: Sequence[str]) -> Words[str]:
+    for value in values:
+        _check_wildcard(value)
+        if value.count("/") > 1 or (value.startswith("*") and value != "*" and value[1:2] != "/"):
+            raise BadValue(f"{value!r} is no service account, write NAMESPACE/NAME or */NAME")
+    return words(values)
 
 
 def _blocks(values: Sequence[str]) -> Matcher[str]:
@@ -148,15 +219,15 @@ def _blocks(values: Sequence[str]) -> Matcher[str]:
 
 def _ports(values: Sequence[str]) -> Numbers:
     for value in values:
-        if not _PORT.fullmatch(value) or int(value) > 65535:
+        if not PORT.fullmatch(value) or int(value) > 65535:
             raise BadValue(f"{value!r} is no port, write one from 1 to 65535")
     return Numbers(frozenset(map(int, values)))
 
 
 def _methods(values: Sequence[str]) -> Words[bytes]:
     for value in values:
-        if value != value.upper():
-            raise BadValue(f"{value!r}: methods are in upper case")
+        if not _METHOD.fullmatch(value):
+            raise BadValue(f"{value!r} is no method, write one in upper case as GET")
     return _octets(values)
 
 
@@ -172,47 +243,39 @@ def _paths(values: Sequence[str]) -> Matcher[bytes]:
     return paths(values)
 
 
-def _header(values: Sequence[str]) -> Words[bytes]:
-    return _octets(values)
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How a field of the format is read and written."""
 
+    name: str
     read: Read
     matcher: Callable[[Sequence[str]], Matcher[Any]]
     http: bool = False
 
 
 SOURCES = {
-    "principals": Kind(_principal, _principals),
-    "namespaces": Kind(_namespace, _text),
-    "service_accounts": Kind(_service_account, _text),
-    "ip_blocks": Kind(_source_ip, _blocks),
-    "remote_ip_blocks": Kind(_remote_ip, _blocks),
+    "principals": Kind("principals", _principal, _principals),
+    "namespaces": Kind("namespaces", _namespace, _namespaces),
+    "service_accounts": Kind("service_accounts", _service_account, _service_accounts),
+    "ip_blocks": Kind("ip_blocks", _source_ip, _blocks),
+    "remote_ip_blocks": Kind("remote_ip_blocks", _remote_ip, _blocks),
 }
 OPERATIONS = {
-    "hosts": Kind(_host, _octets, http=True),
-    "ports": Kind(_port, _ports),
-    "methods": Kind(_method, _methods, http=True),
-    "paths": Kind(_path, _paths, http=True),
+    "hosts": Kind("hosts", _host, _octets, http=True),
+    "ports": Kind("ports", _port, _ports),
+    "methods": Kind("methods", _method, _methods, http=True),
+    "paths": Kind("paths", _path, _paths, http=True),
 }
 CONDITIONS = {
-    "source.ip": Kind(_source_ip, _blocks),
-    "remote.ip": Kind(_remote_ip, _blocks),
-    "source.namespace": Kind(_namespace, _text),
-    "source.principal": Kind(_principal, _principals),
-    "source.serviceAccount": Kind(_service_account, _text),
-    "destination.ip": Kind(_destination_ip, _blocks),
-    "destination.port": Kind(_port, _ports),
-    "connection.sni": Kind(_server_name, _text),
+    "source.ip": Kind("source.ip", _source_ip, _blocks),
+    "remote.ip": Kind("remote.ip", _remote_ip, _blocks),
+    "source.namespace": Kind("source.namespace", _namespace, _namespaces),
+    "source.principal": Kind("source.principal", _principal, _principals),
+    "source.serviceAccount": Kind("source.serviceAccount", _service_account, _service_accounts),
+    "destination.ip": Kind("destination.ip", _destination_ip, _blocks),
+    "destination.port": Kind("destination.port", _port, _ports),
+    "connection.sni": Kind("connection.sni", _server_name, _server_names),
 }
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
 
 
 class RuleCompiler:
@@ -263,27 +326,40 @@ class RuleCompiler:
 
     def _all_of(self, path: Path, said: Source | Operation, kinds: dict[str, Kind]) -> AllOf:
         fields: list[Field] = []
-        for name, kind in kinds.items():
-            for negative in (False, True):
-                attribute = f"not_{name}" if negative else name
-                values: tuple[str, ...] | None = getattr(said, attribute)
-                if values is not None:
-                    field = self._field((*path, _camel(attribute)), name, kind, values)
-                    fields.extend(_signed(field, negative=negative))
-        if said == type(said)():
+        empty = True
+        for attribute, written, name, negative in written_fields(type(said)):
+            values: tuple[str, ...] | None = getattr(said, attribute)
+            if values is None:
+                continue
+            empty = False
+            field = self._field((*path, written), kinds[name], values, negative=negative)
+            if field is not None:
+                fields.append(field)
+        if empty:
             self._find(path, "is empty, which would mean anything at all: say what is meant")
         return AllOf(tuple(fields))
 
-    def _field(self, path: Path, name: str, kind: Kind, values: tuple[str, ...]) -> Field | None:
+    def _field(
+        self, path: Path, kind: Kind, values: tuple[str, ...], *, negative: bool
+    ) -> Field | None:
         try:
-            if name == "service_accounts":
-                values = tuple(self._qualified(value) for value in values)
-            if name == "hosts":
-                return _host_field(values)
-            return Field(name, kind.read, kind.matcher(values), http=kind.http)
-        except BadValue as bad:
-            self._find(path, str(bad))
+            return self._compiled(kind, values, negative=negative)
+        except BadValue:
+            self._find_bad(path, kind, values)
             return None
+
+    def _compiled(self, kind: Kind, values: tuple[str, ...], *, negative: bool = False) -> Field:
+        if kind.read is _service_account:
+            values = tuple(self._qualified(value) for value in values)
+        read, matcher = _hosts(values) if kind.read is _host else (kind.read, kind.matcher(values))
+        return Field(kind.name, read, matcher, negative, kind.http)
+
+    def _find_bad(self, path: Path, kind: Kind, values: tuple[str, ...]) -> None:
+        for index, value in enumerate(values):
+            try:
+                self._compiled(kind, (value,))
+            except BadValue as bad:
+                self._find((*path, index), str(bad), bad.code)
 
     def _qualified(self, value: str) -> str:
         """Complete `bar` to `foo/bar`, foo being the policy's own namespace."""
@@ -298,6 +374,8 @@ class RuleCompiler:
             )
             self._find((*path, "key"), f"unknown key {key!r}{hint}")
             return
+        if (why := _never_there(key)) is not None:
+            self._find((*path, "key"), why)
         if condition.values is None and condition.not_values is None:
             self._find(path, "needs `values` or `notValues`")
         for attribute, values in (
@@ -305,16 +383,22 @@ class RuleCompiler:
             ("notValues", condition.not_values),
         ):
             if values is not None:
-                field = self._field((*path, attribute), key, kind, values)
-                yield from _signed(field, negative=attribute == "notValues")
+                negative = attribute == "notValues"
+                field = self._field((*path, attribute), kind, values, negative=negative)
+                if field is not None:
+                    yield field
 
-    def _find(self, path: Path, message: str) -> None:
-        self.findings.append(self._document.finding(Code.BAD_VALUE, path, message))
+    def _find(self, path: Path, message: str, code: Code = Code.BAD_VALUE) -> None:
+        self.findings.append(self._document.finding(code, path, message))
 
 
-def _signed(field: Field | None, *, negative: bool) -> Iterator[Field]:
-    if field is not None:
-        yield Field(field.name, field.read, field.wanted, negative, field.http)
+def _never_there(key: str) -> str | None:
+    """Say why a header is not to be asked for, if so."""
+    found = HEADER_KEY.fullmatch(key)
+    name = found[1].lower() if found else ""
+    if name == "host":
+        return f"{key!r}: HTTP/2 has none, write operation.hosts"
+    return f"{key!r}: never seen, it is about one connection" if name in ONE_HOP else None
 
 
 def _header_kind(key: str) -> Kind | None:
@@ -328,13 +412,28 @@ def _header_kind(key: str) -> Kind | None:
             return None
         return b",".join(value for each, value in head.headers if each.lower() == name)
 
-    return Kind(read, _header, http=True)
+    return Kind(key, read, _octets, http=True)
 
 
-def _host_field(values: tuple[str, ...]) -> Field:
+def _hosts(values: tuple[str, ...]) -> tuple[Read, Matcher[bytes]]:
     lower = [value.lower() for value in values]
-    ported = [value for value in lower if _PORTED.fullmatch(value)]
+    for value in lower:
+        _check_host(value)
+    ported = [value for value in lower if is_ported(value)]
     without = _octets([value.removesuffix(".") for value in lower if value not in ported])
     if not ported:
-        return Field("hosts", _host, without, http=True)
-    return Field("hosts", _authority, Hosts(without, _octets(ported)), http=True)
+        return _host, without
+    exact = [value if is_open(value) else canonical(value.encode()).decode() for value in ported]
+    return _authority, Hosts(without, _octets(exact))
+
+
+def _check_host(value: str) -> None:
+    _check_wildcard(value)
+    if not _HOST.fullmatch(value):
+        message = f"{value!r} is no host: write a name, or an address (IPv6 in brackets), and at most a port"
+        raise BadValue(message)
+
+
+def is_ported(host: str) -> bool:
+    """Whether a host names a port, so that it is about just that one."""
+    return _PORTED.fullmatch(host) is not None

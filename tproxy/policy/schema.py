@@ -20,8 +20,10 @@ class Metadata(_Spec, frozen=True):
 
     name: Name = "default"
     namespace: Name | None = None
+    """Without one, the workload's own."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    """`istio.io/dry-run: "true"` has an AuthorizationPolicy evaluated and never enforced."""
 
 
 class WorkloadSpec(_Spec, frozen=True):
@@ -96,9 +98,9 @@ class DetectionSpec(_Spec, frozen=True):
     """How long and how far the opening of other connections is looked at."""
 
     timeout: str | None = None
-    """A duration: `500ms`, `3s`."""
+    """A duration: `500ms`, `3s` (which it is when left out)."""
     max_bytes: int | str | None = None
-    """A size: `8192`, `8KiB`."""
+    """A size: `8192`, `8KiB` (which it is when left out)."""
 
 
 class LogFormat(StrEnum):
@@ -112,7 +114,9 @@ class AccessLogSpec(_Spec, frozen=True):
     """The access log on standard output."""
 
     format: LogFormat = LogFormat.JSON
+    """`text` is Istio's default format."""
     enabled: bool = True
+    """Whether there is one."""
 
 
 class TelemetrySpec(_Spec, frozen=True):
@@ -125,15 +129,18 @@ class DefaultAction(StrEnum):
     """What happens to requests that no ALLOW policy is about."""
 
     ALLOW = "ALLOW"
+    """It goes on."""
     AUDIT = "AUDIT"
-    """Allowed, and marked in the log."""
+    """It goes on, and is marked in the log."""
     DENY = "DENY"
+    """It is refused."""
 
 
 class PathNormalization(StrEnum):
     """How request paths are brought into one form before policies read them: Istio's modes."""
 
     NONE = "NONE"
+    """As they are."""
     BASE = "BASE"
     """RFC 3986: dot segments are resolved, escaped unreserved characters decoded; a backslash is a slash."""
     MERGE_SLASHES = "MERGE_SLASHES"
@@ -153,13 +160,16 @@ class ProxyConfigSpec(_Spec, frozen=True):
     """How this one sidecar works."""
 
     root_namespace: Name = "istio-system"
-    """Policies of this namespace are about every workload."""
+    """Policies of this namespace are about the workloads of all namespaces."""
     default_action: DefaultAction = DefaultAction.ALLOW
+    """What happens to what no ALLOW policy is about."""
     path_normalization: PathNormalization = PathNormalization.MERGE_SLASHES
-    """It applies on ports where a policy reads paths; elsewhere bytes pass untouched."""
+    """How paths are spelled before policies read them, on ports where one does; elsewhere bytes pass untouched."""
     probes: tuple[ProbeSpec, ...] = ()
+    """Requests that no policy refuses."""
 
     workload: WorkloadSpec = WorkloadSpec()
+    """Whose sidecar this is: which policies are about it, and what its records are labelled with."""
     ports: tuple[PortSpec, ...] = ()
     detection: DetectionSpec = DetectionSpec()
     telemetry: TelemetrySpec = TelemetrySpec()
@@ -181,6 +191,7 @@ class Selector(_Spec, frozen=True):
     """Which workloads: those that have all of these labels."""
 
     match_labels: dict[str, str] = {}
+    """Exact values: there are no wildcards."""
 
 
 class Source(_Spec, frozen=True):
@@ -190,9 +201,10 @@ class Source(_Spec, frozen=True):
     """`cluster.local/ns/foo/sa/bar`, proven by mutual TLS."""
     not_principals: Values | None = None
     namespaces: Values | None = None
+    """Of whoever dials, proven by mutual TLS."""
     not_namespaces: Values | None = None
     service_accounts: Values | None = None
-    """`foo/bar`, or `bar` of the policy's own namespace."""
+    """`foo/bar`, or `bar` of the policy's own namespace; proven by mutual TLS."""
     not_service_accounts: Values | None = None
     ip_blocks: Values | None = None
     """Addresses or networks (`192.0.2.0/24`) of whoever dialled."""
@@ -218,6 +230,7 @@ class Operation(_Spec, frozen=True):
     """Of the workload, not of a service: `"8080"`."""
     not_ports: Values | None = None
     methods: Values | None = None
+    """In upper case; gRPC is POST."""
     not_methods: Values | None = None
     paths: Values | None = None
     """Normalised and without their query; `{*}` is one segment, `{**}` any number at the end."""
@@ -237,29 +250,38 @@ class Condition(_Spec, frozen=True):
     """`request.headers[NAME]`, `source.ip`, `remote.ip`, `source.namespace`, `source.principal`,
     `source.serviceAccount`, `destination.ip`, `destination.port` or `connection.sni`."""
     values: Values | None = None
+    """Any of these."""
     not_values: Values | None = None
+    """What is absent is none of them either."""
 
 
 class Rule(_Spec, frozen=True, rename={"from_": "from"}):
     """Who asks what, under which conditions: all three must hold, and a list that is left out always does."""
 
     from_: Annotated[tuple[From, ...], msgspec.Meta(min_length=1)] | None = None
+    """Any of these."""
     to: Annotated[tuple[To, ...], msgspec.Meta(min_length=1)] | None = None
+    """Any of these."""
     when: Annotated[tuple[Condition, ...], msgspec.Meta(min_length=1)] | None = None
+    """All of these."""
 
 
 class Action(StrEnum):
     """What becomes of a request that a rule matches."""
 
     ALLOW = "ALLOW"
+    """It goes on; once an ALLOW policy applies, what none of them allows is refused."""
     DENY = "DENY"
+    """It is refused, whatever allows it."""
     AUDIT = "AUDIT"
+    """It is marked in the log; nothing is decided."""
 
 
 class AuthorizationPolicySpec(_Spec, frozen=True):
     """Whose requests are allowed or denied; deny wins."""
 
     selector: Selector | None = None
+    """Without one, all workloads of the namespace."""
     action: Action = Action.ALLOW
     rules: tuple[Rule, ...] | None = None
     """Any of them. ALLOW without any allows nothing."""
@@ -277,9 +299,13 @@ class MutualTlsMode(StrEnum):
     """Whether connections must be mutual TLS."""
 
     UNSET = "UNSET"
+    """As the next wider policy says; PERMISSIVE where none does."""
     DISABLE = "DISABLE"
+    """Plaintext is taken."""
     PERMISSIVE = "PERMISSIVE"
+    """Both are taken."""
     STRICT = "STRICT"
+    """Plaintext is refused."""
 
 
 class MutualTls(_Spec, frozen=True):
@@ -292,8 +318,10 @@ class PeerAuthenticationSpec(_Spec, frozen=True):
     """Which connections must prove who dials."""
 
     selector: Selector | None = None
+    """Without one, all workloads of the namespace; of the root namespace, all of the mesh."""
     mtls: MutualTls | None = None
     port_level_mtls: dict[str, MutualTls] = {}
+    """By the workload's port; it needs a selector."""
 
 
 class PeerAuthentication(_Spec, frozen=True, tag_field="kind", tag="PeerAuthentication"):
@@ -326,6 +354,29 @@ NOT_IMPLEMENTED: dict[str, str] = {
     "notTrustDomains": "write notPrincipals",
 }
 """Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
+
+NOT_IMPLEMENTED_VALUES: dict[str, str] = {
+    "CUSTOM": "no external authorizer is asked: what it decides must be written as ALLOW or DENY rules",
+}
+"""Values of Istio's that exist and are not built here."""
+
+OTHER_KINDS: dict[str, str] = {
+    "RequestAuthentication": "tokens are not verified: write principals, or verify them in the application",
+    "EnvoyFilter": "there is no Envoy to patch: what it does must be written as a supported kind",
+    "WasmPlugin": "no plug-ins are run",
+    "Gateway": "this is a sidecar and terminates nothing for others: keep it out of the sidecar's directory",
+    "Telemetry": "write spec.telemetry in ProxyConfig",
+    "Sidecar": "write what is captured as options of the init step",
+    "WorkloadEntry": "write spec.workload in ProxyConfig",
+    "WorkloadGroup": "write spec.workload in ProxyConfig",
+    "ProxyConfig": "write apiVersion: tproxy.io/v1alpha1, whose fields are others",
+    "VirtualService": "requests go where they were going",
+    "DestinationRule": "connections go where they were going, as they are",
+    "ServiceEntry": "every destination may be reached as it is",
+    "HTTPRoute": "requests go where they were going",
+    "GRPCRoute": "requests go where they were going",
+}
+"""Kinds that are meant for a proxy like this one and not built here: what to do instead."""
 
 FOREIGN_GROUPS = (
     "security.istio.io/",

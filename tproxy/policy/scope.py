@@ -44,6 +44,8 @@ class Scope:
                     f"is about {namespace}, this workload is in {self.workload.namespace}: not read",
                     severity=Severity.INFO,
                 )
+            elif wanted_labels(config.spec.selector) and not self.workload.labels:
+                yield document.finding(Code.CONFLICT, ("spec", "selector"), LABELLESS)
             elif not self._has(wanted_labels(config.spec.selector)):
                 yield document.finding(
                     Code.SELECTS_NOTHING,
@@ -56,6 +58,11 @@ class Scope:
 NAMELESS = (
     "nobody said in which namespace this workload is, so it cannot be told whether this policy is about it:"
     " set spec.workload.namespace in ProxyConfig, or start with --namespace"
+)
+
+LABELLESS = (
+    "nobody said which labels this workload has, so it cannot be told whether this policy is about it:"
+    " set spec.workload.labels in ProxyConfig, or start with --label"
 )
 
 

@@ -3,15 +3,16 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import compiled, duration, size
-from tproxy.policy.findings import Finding
-from tproxy.policy.nodes import SourceFile
-from tproxy.policy.schema import LogFormat
+from tproxy.policy.findings import Code, Finding, Severity
+from tproxy.policy.nodes import SourceFile, read
+from tproxy.policy.schema import LogFormat, MutualTlsMode, ProxyConfigSpec
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 
 POLICIES = Path(__file__).parents[3] / "policies"
@@ -114,18 +115,51 @@ def test_what_is_not_said_has_its_default(files: list[bytes]) -> None:
     assert compiled(sources, 1) == Snapshot(1)
 
 
-def test_the_policies_that_operators_copy_compile_and_are_the_defaults() -> None:
-    content = (POLICIES / "proxy.yaml").read_bytes()
+def copied(*names: str, shown: bool = False) -> list[SourceFile]:
+    """The files that operators copy, or what they show in comments as well."""
+    texts = {name: (POLICIES / name).read_text() for name in names}
+    if shown:
+        texts = {
+            name: re.sub(r"(?m)^( *)#(?=[^ ]|  )", r"\1", text) for name, text in texts.items()
+        }
+    return [SourceFile(name, text.encode()) for name, text in texts.items()]
 
-    assert compiled([SourceFile("proxy.yaml", content)], 1) == Snapshot(1)
+
+def test_the_policies_that_operators_copy_compile_and_are_the_defaults() -> None:
+    assert compiled(copied("authz.yaml", "mtls.yaml", "proxy.yaml"), 1) == Snapshot(1)
+
+
+def test_every_setting_of_the_proxy_is_shown() -> None:
+    (source,) = copied("proxy.yaml", shown=True)
+    (node,) = read(source, [])
+    told = {field.encode_name for field in msgspec.structs.fields(ProxyConfigSpec)}
+    assert node.plain()["spec"].keys() == told
 
 
 def test_what_the_copied_policies_show_in_comments_compiles_too() -> None:
-    text = re.sub(r"(?m)^( *)#(?=[^ ]|  )", r"\1", (POLICIES / "proxy.yaml").read_text())
+    result = compiled(copied("proxy.yaml", shown=True), 1)
+    assert isinstance(result, Snapshot), "\n".join(map(str, result))
+    assert result.workload.name == "httpbin-v1"
+    assert result.declared(Direction.INBOUND, 8080) is Protocol.HTTP1
+    assert result.declared(Direction.OUTBOUND, 3306) is Protocol.OPAQUE
 
-    assert snapshot(text).workload.name == "httpbin-v1"
-    assert snapshot(text).declared(Direction.INBOUND, 8080) is Protocol.HTTP1
-    assert snapshot(text).declared(Direction.OUTBOUND, 3306) is Protocol.OPAQUE
+
+def test_the_copied_examples_are_in_force_without_a_warning_once_their_marks_are_deleted() -> None:
+    files = copied("authz.yaml", "mtls.yaml", "proxy.yaml", shown=True)
+    result = compiled(files, 1)
+    assert isinstance(result, Snapshot), "\n".join(map(str, result))
+    assert {each.severity for each in result.findings} <= {Severity.INFO}
+    assert result.authentication.of(8080) is MutualTlsMode.STRICT
+    assert result.authentication.of(9100) is MutualTlsMode.DISABLE
+    assert result.authorizer.enforced.guarded
+    assert result.authorizer.enforced.deny.requests
+    assert result.authorizer.tried is not None
+    assert result.authorizer.audit.requests
+
+
+def test_every_code_is_listed_for_operators() -> None:
+    readme = (POLICIES / "README.md").read_text()
+    assert set(re.findall(r"(?m)^\| `(TPX\d{4})`", readme)) == {str(code) for code in Code}
 
 
 def test_all_mistakes_are_reported_at_once_in_the_order_of_the_text() -> None:
@@ -152,7 +186,8 @@ kind: RequestAuthentication
         "a.yaml:8:15 TPX0103 error $.spec.detection.timeOut: unknown field 'timeOut', did you mean 'timeout'?",
         "a.yaml:8:38 TPX0106 error $.spec.detection.maxBytes: expected `int | str | null`, got `array`",
         "a.yaml:9:36 TPX0106 error $.spec.telemetry.accessLog.enabled: expected `bool`, got `str`",
-        "a.yaml:12:1 TPX0107 error $.kind: RequestAuthentication is not supported by this version;"
+        "a.yaml:12:1 TPX0107 error $.kind: RequestAuthentication is not supported by this version"
+        " (tokens are not verified: write principals, or verify them in the application);"
         " refusing to start rather than ignore it",
         "b.yaml:2:1 TPX0102 error $: did not find expected node content, while parsing a flow node",
     ]
@@ -254,14 +289,14 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
     [
         pytest.param(
             "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig",
-            "2:1 TPX0107 error $.kind: ProxyConfig is not supported by this version;"
-            " refusing to start rather than ignore it",
+            "2:1 TPX0107 error $.kind: ProxyConfig is not supported by this version"
+            " (write apiVersion: tproxy.io/v1alpha1, whose fields are others); refusing to start rather than ignore it",
             id="istio's kind of our name",
         ),
         pytest.param(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute",
-            "2:1 TPX0107 error $.kind: HTTPRoute is not supported by this version;"
-            " refusing to start rather than ignore it",
+            "2:1 TPX0107 error $.kind: HTTPRoute is not supported by this version"
+            " (requests go where they were going); refusing to start rather than ignore it",
             id="gateway api",
         ),
         pytest.param(

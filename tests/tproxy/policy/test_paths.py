@@ -1,5 +1,8 @@
 """Paths come into one form, whatever their spelling; Istio's own cases, mode by mode."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +102,10 @@ def test_no_path_keeps_a_dot_segment_or_an_escape_that_need_not_be(
     assert b"\\" not in once
     if mode is not Mode.BASE:
         assert b"//" not in once
+
+
+def test_the_page_shows_what_each_mode_does() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
+    shown = re.findall(r"(?m)^\| `(\w+)`.*\| `(/[^`]*)` \|$", page)
+    path = b"/a/..//%61dm%2Fin"
+    assert shown == [(mode.value, normalised(path, mode).decode()) for mode in Mode]
