@@ -13,7 +13,7 @@ from tproxy.model.decision import ALLOWED, Decision, Reason, RuleName
 from tproxy.model.flow import Flow
 from tproxy.model.http import RequestHead
 from tproxy.policy.match import Matcher, Numbers
-from tproxy.policy.schema import DefaultAction
+from tproxy.policy.schema import Action, DefaultAction
 
 Read = Callable[[Flow, RequestHead | None], Any]
 """Take a field's value from a connection and its request; None when it is absent."""
@@ -29,6 +29,10 @@ class Field:
     negative: bool = False
     http: bool = False
     """Whether only requests have it."""
+    values: tuple[str, ...] = ()
+    """What is wanted, as it is written."""
+    line: int = 0
+    """Where that is written."""
 
     def holds(self, flow: Flow, head: RequestHead | None) -> bool:
         """Whether the value is as wanted; one that is absent is no value at all."""
@@ -77,6 +81,26 @@ class CompiledRule:
         """Return the rule without what only requests have: it gets wider."""
         parts = tuple(tuple(each.without_http() for each in part) for part in self.parts)
         return CompiledRule(self.name, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """One policy as a whole: the data path asks only its rules."""
+
+    namespace: str
+    name: str
+    action: Action
+    file: str
+    line: int
+    tried: bool = False
+    """Whether it is a dry run."""
+    left_out: str = ""
+    """Why it is not about this workload; empty when it is."""
+    rules: tuple[CompiledRule, ...] = ()
+
+    def __str__(self) -> str:
+        """`foo/readers`."""
+        return f"{self.namespace}/{self.name}"
 
 
 KEYED = ("paths", "principals", "hosts", "ports", "namespaces", "methods")
@@ -246,7 +270,7 @@ class Authorizer:
                 return True, Reason.ALLOW_MATCH, allowed.name
         if any(policies.guarded for policies in sets):
             return False, Reason.NO_ALLOW_MATCH, None
-        return self.default is not DefaultAction.DENY, _DEFAULTS[self.default], None
+        return self.default is not DefaultAction.DENY, DEFAULTS[self.default], None
 
     def _is_probe(self, flow: Flow, head: RequestHead) -> bool:
         return (flow.original_dst.port, head.path.partition(b"?")[0]) in self.probes
@@ -256,7 +280,7 @@ class Authorizer:
         return None in self.path_ports or port in self.path_ports
 
 
-_DEFAULTS = {
+DEFAULTS = {
     DefaultAction.ALLOW: Reason.DEFAULT,
     DefaultAction.AUDIT: Reason.AUDITED_DEFAULT,
     DefaultAction.DENY: Reason.DEFAULT,

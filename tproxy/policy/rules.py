@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tproxy.model.decision import RuleName
@@ -278,9 +278,11 @@ class RuleCompiler:
         try:
             if name == "service_accounts":
                 values = tuple(self._qualified(value) for value in values)
+            line = self._document.node.nearest(path).line
             if name == "hosts":
-                return _host_field(values)
-            return Field(name, kind.read, kind.matcher(values), http=kind.http)
+                return _host_field(values, line)
+            matcher = kind.matcher(values)
+            return Field(name, kind.read, matcher, http=kind.http, values=values, line=line)
         except BadValue as bad:
             self._find(path, str(bad))
             return None
@@ -314,7 +316,7 @@ class RuleCompiler:
 
 def _signed(field: Field | None, *, negative: bool) -> Iterator[Field]:
     if field is not None:
-        yield Field(field.name, field.read, field.wanted, negative, field.http)
+        yield replace(field, negative=negative)
 
 
 def _header_kind(key: str) -> Kind | None:
@@ -331,10 +333,11 @@ def _header_kind(key: str) -> Kind | None:
     return Kind(read, _header, http=True)
 
 
-def _host_field(values: tuple[str, ...]) -> Field:
+def _host_field(values: tuple[str, ...], line: int) -> Field:
     lower = [value.lower() for value in values]
     ported = [value for value in lower if _PORTED.fullmatch(value)]
     without = _octets([value.removesuffix(".") for value in lower if value not in ported])
     if not ported:
-        return Field("hosts", _host, without, http=True)
-    return Field("hosts", _authority, Hosts(without, _octets(ported)), http=True)
+        return Field("hosts", _host, without, http=True, values=values, line=line)
+    hosts = Hosts(without, _octets(ported))
+    return Field("hosts", _authority, hosts, http=True, values=values, line=line)
