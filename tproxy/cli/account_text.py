@@ -85,11 +85,14 @@ def _rule(rule: RuleAccount) -> Iterator[str]:
     word = {True: "matches", False: "does not match", None: "may match"}[rule.matches]
     near = ", for one field only" if rule.near_miss else ""
     yield f"  rule {rule.rule} {word}{near} ({rule.place})"
-    for missed in rule.missed[:1]:
-        yield f"    {missed_text(missed)}"
-    if len(rule.missed) > 1:
-        more = ", ".join(each.field for each in rule.missed[1:])
-        yield f"    and so do {more}" if rule.matches is False else f"    and on {more}"
+    if not rule.missed:
+        return
+    first, *others = rule.missed
+    yield f"    {missed_text(first)}"
+    # Beside what surely fails, what is not known does not matter.
+    more = [each.field for each in others if rule.matches is None or not each.missing]
+    if more:
+        yield f"    and so {'does' if len(more) == 1 else 'do'} {', '.join(more)}"
 
 
 def missed_text(missed: MissedField) -> str:

@@ -100,7 +100,7 @@ def _facts(options: dict[str, Any]) -> Facts:
 
 
 def _from_file(file: Any) -> CaseRequest:  # noqa: ANN401 - what click opens
-    source = SourceFile(file.name, file.read())
+    source = SourceFile(getattr(file, "name", "<stdin>"), file.read())
     findings: list[Finding] = []
     nodes = list(read_nodes(source, findings))
     if len(nodes) == 1:
