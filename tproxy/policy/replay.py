@@ -150,7 +150,8 @@ def _address(text: str) -> Address:
 
 
 def _head(said: _Line, hidden: set[str]) -> RequestHead:
-    for fact, value in ((METHOD, said.method), (PATH, said.path), (HOST, said.authority)):
+    path = (said.path or "").partition("?")[0]  # what became of a query does not matter
+    for fact, value in ((METHOD, said.method), (PATH, path), (HOST, said.authority)):
         if _doubtful(value):
             hidden.add(fact)
     known = (("x-forwarded-for", said.x_forwarded_for), ("user-agent", said.user_agent))

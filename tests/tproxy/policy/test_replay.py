@@ -97,6 +97,7 @@ NAME = deny("{when: [{key: connection.sni, values: [a.example]}]}")
         pytest.param(PATH, line(path="/get?a=b"), "DENY", [], id="path with a query"),
         pytest.param(PATH, line(path="/put"), "ALLOW", [], id="another path"),
         pytest.param(PATH, line(path="/get…"), "UNDETERMINED", ["request.path"], id="a path cut short"),
+        pytest.param(PATH, line(path="/get?a…"), "DENY", [], id="a query cut short"),
         pytest.param(PATH, line(path="/get\\xff"), "UNDETERMINED", ["request.path"], id="a path with bytes escaped"),
         pytest.param(HOST, line(), "DENY", [], id="host"),
         pytest.param(HOST, line(authority=None), "ALLOW", [], id="no host"),
