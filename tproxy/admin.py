@@ -45,6 +45,8 @@ class View:
     refresh: Callable[[], None]
     """Bring gauges up to date before they are shown."""
     stop: Callable[[], None]
+    decisions: Callable[[Mapping[str, list[str]]], object | None]
+    """Explain a decision that a query asks for; None when it asks for none."""
 
 
 Endpoint = Callable[[View, Mapping[str, list[str]], str], Reply]
@@ -75,6 +77,13 @@ def _config_dump(view: View, _query: Mapping[str, list[str]], _accept: str) -> R
 
 def _clusters(view: View, _query: Mapping[str, list[str]], _accept: str) -> Reply:
     return Reply(200, view.clusters().encode())
+
+
+def _decisions(view: View, query: Mapping[str, list[str]], _accept: str) -> Reply:
+    found = view.decisions(query)
+    if found is None:
+        return Reply(400, b"which one? ?id=X-REQUEST-ID or ?last=denied\n")
+    return as_json({"decisions": found})
 
 
 def _prometheus(view: View, _query: Mapping[str, list[str]], accept: str) -> Reply:
@@ -126,6 +135,7 @@ ADMIN: Table = {
     "/server_info": {"GET": _server_info},
     "/config_dump": {"GET": _config_dump},
     "/clusters": {"GET": _clusters},
+    "/decisions": {"GET": _decisions},
     "/stats": {"GET": _stats},
     "/stats/prometheus": {"GET": _prometheus},
     "/logging": {"GET": _log_level, "POST": _set_log_level},

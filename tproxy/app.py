@@ -258,6 +258,7 @@ class App:
             metrics=self._metrics,
             refresh=self._refresh,
             stop=self._stop_all,
+            decisions=self._runtime.journal.decisions.asked,
         )
 
     def _server_info(self) -> dict[str, object]:

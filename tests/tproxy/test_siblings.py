@@ -34,6 +34,7 @@ def desk(number: int) -> Desk:
         metrics=Metrics(Workload("shop", "web"), "1"),
         refresh=lambda: None,
         stop=lambda: None,
+        decisions=lambda _: [],
     )
     return Desk({**ADMIN, **METRICS}, view)
 
@@ -78,6 +79,11 @@ async def ask(at: SharedDesk, target: str, method: bytes = b"GET") -> tuple[Resp
             "/config_dump",
             {"workers": {"1": {"generation": 1}, "2": {"generation": 2}}},
             id="configuration",
+        ),
+        pytest.param(
+            "/decisions?last=denied",
+            {"workers": {"1": {"decisions": []}, "2": {"decisions": []}}},
+            id="decisions",
         ),
     ],
 )
