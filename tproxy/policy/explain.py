@@ -13,7 +13,7 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledPolicy, CompiledRule, Field
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
-from tproxy.policy.schema import Action, CaseReason, DefaultAction, MutualTlsMode
+from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode
 from tproxy.policy.snapshot import UNREADABLE, Snapshot
 
 PARTS = ("from", "to", "when")
@@ -29,7 +29,7 @@ NOT_HTTP = "http"
 """Says that a rule about requests was held against a connection that carries none."""
 
 UNDETERMINED = "undetermined"
-PLAINTEXT = CaseReason.PLAINTEXT.value
+PLAINTEXT = Reason.PLAINTEXT.value
 REQUEST = "request"
 OUTBOUND = "outbound"
 """Policies are about what comes in."""

@@ -352,7 +352,7 @@ class CaseVerdict(StrEnum):
 
 
 class CaseReason(StrEnum):
-    """Why, in the words of the access log; and the one refusal that comes before any policy is asked."""
+    """Why, in the words of the access log."""
 
     DEFAULT = "default"
     AUDITED_DEFAULT = "audited_default"

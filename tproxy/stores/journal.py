@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tproxy.model.address import Address
-from tproxy.model.decision import ALLOWED, Decision
+from tproxy.model.decision import ALLOWED, UNPROVEN, Decision, Reason
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
@@ -119,6 +119,8 @@ class Journal:
 
     def refused(self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED) -> None:
         """Record a connection that a policy refused, or whose downstream sent what is no request."""
+        if error.cause == Reason.PLAINTEXT:
+            decision = UNPROVEN
         self._metrics.own.refused(error.flag)
         self._metrics.own.decided(decision)
         generation = self._policies.current.generation

@@ -171,10 +171,8 @@ def test_mistakes_in_policies_are_told_once() -> None:
     assert found.snapshot is None
 
 
-def test_reasons_are_those_of_the_data_path_and_the_refusal_of_plaintext() -> None:
-    assert {each.value for each in CaseReason} == {each.value for each in Reason} | {
-        "plaintext_on_strict_port"
-    }
+def test_reasons_are_those_of_the_data_path() -> None:
+    assert {each.value for each in CaseReason} == {each.value for each in Reason}
 
 
 def facts(**fields: object) -> Facts:

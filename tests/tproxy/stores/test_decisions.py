@@ -23,14 +23,18 @@ from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
+from tproxy.model.outcome import ProxyError, ResponseFlag
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.tcp_stream import TcpStream
+from tproxy.policy.authentication import Authentication
 from tproxy.policy.compile import compiled
 from tproxy.policy.nodes import SourceFile
+from tproxy.policy.schema import MutualTlsMode
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.http_server import HttpServer
 from tproxy.stores.decisions import KEPT, MAX_FIELDS, MAX_PATH, MAX_VALUE, Decisions
+from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
 
@@ -183,6 +187,21 @@ def test_a_decision_is_explained_by_the_policies_in_force_which_are_named() -> N
     assert (told["generation"], told["explained_by"], told["verdict"]) == (1, 2, "ALLOW")
     # Nobody looked for this header when the request was decided.
     assert verdict(told) == ("UNDETERMINED", ["request.headers[x-team]"])
+
+
+def test_a_connection_that_proves_nothing_is_remembered_as_denied() -> None:
+    store = PolicyStore(Snapshot(1, authentication=Authentication(MutualTlsMode.STRICT)))
+    lines: list[bytes] = []
+    journal = Journal(Metrics(Workload("shop", "web"), "1"), lines.append, store)
+    refusal = ProxyError(
+        ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
+    )
+    with journal.connection(FLOW):
+        journal.refused(FLOW, refusal)
+    (told,) = journal.decisions.asked({"last": ["denied"]}) or []
+    assert (told["verdict"], told["reason"]) == ("DENY", "plaintext_on_strict_port")
+    assert told["explanation"]["reason"] == "plaintext_on_strict_port"
+    assert json.loads(lines[0])["tproxy"]["authz"]["reason"] == "plaintext_on_strict_port"
 
 
 async def greet(call: Call) -> None:
