@@ -13,7 +13,7 @@ from tproxy.model.decision import ALLOWED, Decision, Reason, RuleName
 from tproxy.model.flow import Flow
 from tproxy.model.http import RequestHead
 from tproxy.policy.match import Matcher, Numbers
-from tproxy.policy.schema import Action, DefaultAction
+from tproxy.policy.schema import DefaultAction
 
 Read = Callable[[Flow, RequestHead | None], Any]
 """Take a field's value from a connection and its request; None when it is absent."""
@@ -81,26 +81,6 @@ class CompiledRule:
         """Return the rule without what only requests have: it gets wider."""
         parts = tuple(tuple(each.without_http() for each in part) for part in self.parts)
         return CompiledRule(self.name, parts)
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledPolicy:
-    """One policy as a whole: the data path asks only its rules."""
-
-    namespace: str
-    name: str
-    action: Action
-    file: str
-    line: int
-    tried: bool = False
-    """Whether it is a dry run."""
-    left_out: str = ""
-    """Why it is not about this workload; empty when it is."""
-    rules: tuple[CompiledRule, ...] = ()
-
-    def __str__(self) -> str:
-        """`foo/readers`."""
-        return f"{self.namespace}/{self.name}"
 
 
 KEYED = ("paths", "principals", "hosts", "ports", "namespaces", "methods")

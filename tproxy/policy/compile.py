@@ -12,13 +12,13 @@ from tproxy.policy.authentication import authentication
 from tproxy.policy.authentication import mistakes as authentication_mistakes
 from tproxy.policy.authorize import (
     Authorizer,
-    CompiledPolicy,
     CompiledRule,
     Policies,
     narrowing,
     path_ports,
     widening,
 )
+from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile

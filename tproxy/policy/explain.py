@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from tproxy.model.decision import Decision, Reason, RuleName, verdict
 from tproxy.model.flow import Direction, Protocol
-from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledPolicy, CompiledRule, Field
+from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
+from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
 from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode

@@ -11,7 +11,8 @@ from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.route import Route
 from tproxy.policy.authentication import Authentication
-from tproxy.policy.authorize import Authorizer, CompiledPolicy
+from tproxy.policy.authorize import Authorizer
+from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.findings import Finding
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
