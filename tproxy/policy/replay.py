@@ -6,7 +6,7 @@ ways, is not known, and an outcome that depends on it is left open.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -32,7 +32,9 @@ from tproxy.policy.facts import (
 )
 
 MAX_GROUPS = 1000
-"""Kinds of changes that are told apart: nobody reads more, and a log of scanned paths would fill the memory."""
+"""Kinds of changes that are told apart by their paths: nobody reads more, and a log of scanned paths would fill the
+memory. Beyond them as many are told apart by verdict and rule alone."""
+OTHERS = "other requests"
 EXAMPLES = 3
 """Request ids of each."""
 
@@ -264,12 +266,12 @@ class Replay:
         return verdict_of(self._current.decide(request.facts))
 
     def _count(self, change: Change, request_id: str | None) -> None:
-        if change not in self._changes:
-            if len(self._changes) >= MAX_GROUPS:
-                self.ungrouped += 1
-                return
-            self._changes[change] = Tally()
-        self._changes[change].add(request_id)
+        if change not in self._changes and len(self._changes) >= MAX_GROUPS:
+            change = replace(change, what=OTHERS)
+        if change not in self._changes and len(self._changes) >= 2 * MAX_GROUPS:
+            self.ungrouped += 1
+        else:
+            self._changes.setdefault(change, Tally()).add(request_id)
 
     def changes(self) -> Mapping[Change, Tally]:
         """Give what would change, the most frequent first."""

@@ -385,6 +385,22 @@ def test_explain_tells_of_bytes() -> None:
     assert "methods (line 21) is about HTTP, and this connection is none" in told
 
 
+def test_explain_tells_of_marks_and_of_policies_without_rules(policies: Path) -> None:
+    audit = "spec: {action: AUDIT, rules: [{}]}\n---\n"
+    begin = WRONG.partition("spec")[0]
+    write(policies / "authz.yaml", f"{begin}{audit}{begin}spec: {{}}\n")
+    told = explained("--namespace", "my-ns", *ASKED)
+    assert "  marked by ns[my-ns]-policy[a]-rule[0]\n" in told
+    assert "  has no rules, so nothing matches\n" in told
+
+
+@pytest.mark.usefixtures("policies")
+def test_explain_refuses_a_request_that_is_no_yaml() -> None:
+    done = policy("explain", "policies", "--request", "-", given=b"{a: ")
+    assert done.exit_code == 2
+    assert "TPX0102" in done.stderr
+
+
 @pytest.mark.usefixtures("policies")
 def test_explain_writes_json() -> None:
     told = json.loads(explained("--path", "/get", *ASKED, "--format", "json"))
@@ -469,6 +485,20 @@ def test_diff_compares_two_directories(policies: Path) -> None:
         (2, "DENY"),
         (1, "DENY"),
     ]
+
+
+def test_diff_says_what_it_could_not_tell_apart(policies: Path) -> None:
+    rules = (
+        entry("/get", "r", verdict="DENY", reason="deny_match", policy="a/b", rule=at)
+        for at in range(2001)
+    )
+    Path("open").mkdir()
+    write(Path("access.jsonl"), "".join(rules))
+    assert policies.is_dir()
+    done = policy("diff", "--candidate", "open", "--log", "access.jsonl")
+    assert done.output.endswith(
+        "  1 more changed or undetermined, of kinds that are not told apart\n"
+    )
 
 
 def test_diff_passes_over_lines_without_end(policies: Path) -> None:

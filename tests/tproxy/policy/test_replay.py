@@ -10,7 +10,15 @@ from tproxy.model.identity import Workload
 from tproxy.policy.compile import compiled
 from tproxy.policy.explain import Examiner
 from tproxy.policy.nodes import SourceFile
-from tproxy.policy.replay import EXAMPLES, MAX_GROUPS, NotReplayable, Replay, described, logged
+from tproxy.policy.replay import (
+    EXAMPLES,
+    MAX_GROUPS,
+    OTHERS,
+    NotReplayable,
+    Replay,
+    described,
+    logged,
+)
 from tproxy.policy.snapshot import Snapshot
 
 OWN = {
@@ -220,8 +228,16 @@ def test_paths_that_differ_in_a_name_are_of_one_pattern(path: str, pattern: str)
 def test_a_log_of_scanned_paths_does_not_fill_the_memory() -> None:
     entries = [line(path=f"/x{number}") for number in range(MAX_GROUPS + 5)]
     found = replayed(examiner(DENY_ALL), *entries, entries[0])
-    assert (len(found["changes"]), found["ungrouped"]) == (MAX_GROUPS, 5)
-    assert found["changes"][0]["count"] == 2
+    assert (len(found["changes"]), found["ungrouped"]) == (MAX_GROUPS + 1, 0)
+    others, first, *_ = found["changes"]
+    assert (others["request"], others["count"], others["to"]["rule"]) == (OTHERS, 5, "foo/p0[0]")
+    assert (first["request"], first["count"]) == ("GET /x0", 2)
+
+
+def test_a_log_of_made_up_rules_does_not_fill_the_memory_either() -> None:
+    names = range(2 * MAX_GROUPS + 5)
+    found = replayed(examiner(), *(line({"authz": {**AUTHZ, "rule": name}}) for name in names))
+    assert (len(found["changes"]), found["ungrouped"]) == (2 * MAX_GROUPS, 5)
 
 
 def test_policies_can_be_compared_with_others_instead_of_with_what_was_decided() -> None:
