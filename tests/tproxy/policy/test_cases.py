@@ -37,6 +37,7 @@ kind: AuthorizationPolicy
 metadata: {name: tried, namespace: foo, annotations: {"istio.io/dry-run": "true"}}
 spec: {action: DENY, rules: [{to: [{operation: {ports: ["9000"]}}]}]}
 """
+WORKLOAD = Workload("httpbin", "foo", labels={"app": "httpbin"})
 DEFAULTS = (
     "{source: {principal: cluster.local/ns/foo/sa/a, ip: 192.0.2.7}, port: 8080, host: httpbin}"
 )
@@ -52,7 +53,7 @@ def suite(*cases: str, defaults: str = DEFAULTS) -> SourceFile:
 def gathered(*beside: SourceFile, policies: str = POLICIES) -> Gathered:
     """Policies and tests."""
     files = [SourceFile("p.yaml", policies.encode())]
-    return gather(files, beside, Workload("httpbin", "foo", labels={"app": "httpbin"}))
+    return gather(files, beside, WORKLOAD)
 
 
 def ran(*cases: str, defaults: str = DEFAULTS) -> Report:
@@ -158,8 +159,8 @@ def test_policies_among_tests_are_refused_since_they_would_not_be_in_force() -> 
 def test_tests_among_the_policies_are_run_and_do_not_reach_the_data_path() -> None:
     content = suite("{name: c, request: {path: /get}, expect: {verdict: ALLOW}}").content
     file = SourceFile("p.yaml", POLICIES.encode() + b"---\n" + content)
-    assert isinstance(compiled([file], 1, Workload("httpbin", "foo")), Snapshot)
-    found = gather([file], (), Workload("httpbin", "foo"))
+    assert isinstance(compiled([file], 1, WORKLOAD), Snapshot)
+    found = gather([file], (), WORKLOAD)
     assert len(found.tests) == 1
     wrong = SourceFile("p.yaml", content.replace(b"expect", b"expects"))
     assert isinstance(compiled([wrong], 1), tuple)
