@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import click
+import msgspec
 
 from tproxy.cli.finding_text import printable
 from tproxy.policy.account import Account, Asked, MissedField, PolicyAccount, RuleAccount
@@ -22,19 +23,28 @@ _REASONS = {
 
 
 def account_text(account: Account) -> str:
-    """Write all of it."""
+    """Write all of it; nothing that a request or a file says steers the terminal."""
+    account = msgspec.convert(_printable(msgspec.to_builtins(account)), Account)
     lines = [
         f"{styled(account.verdict)} {_request(account.request)}",
         f"  {because(account)}",
         *_facts(account),
         *(line for policy in account.policies for line in ("", *_policy(policy))),
     ]
-    return "\n".join(map(_clean, lines))
+    return "\n".join(lines)
 
 
-def _clean(line: str) -> str:
-    """Keep what a request or a file says from steering the terminal; the colours are ours."""
-    return "\x1b".join(map(printable, line.split("\x1b")))
+def _printable(value: object) -> object:
+    """Make every text in it printable."""
+    match value:
+        case str():
+            return printable(value)
+        case dict():
+            return {key: _printable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_printable(each) for each in value]
+        case _:
+            return value
 
 
 def styled(verdict: str) -> str:

@@ -16,7 +16,7 @@ _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "c
 def finding_text(finding: Finding, files: Sequence[SourceFile]) -> str:
     """Write a finding in a few lines."""
     severity = click.style(finding.severity, fg=_COLOURS[finding.severity], bold=True)
-    place = f"{finding.file}:{finding.mark.line}:{finding.mark.column}"
+    place = f"{printable(finding.file)}:{finding.mark.line}:{finding.mark.column}"
     lines = [f"{severity} {finding.code} {click.style(place, bold=True)}"]
     lines.extend(_excerpt(finding, files))
     lines.append(f"  {printable(written(finding.path))}: {printable(finding.message)}")

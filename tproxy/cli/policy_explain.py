@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from tproxy.cli.account_text import account_text
+from tproxy.cli.finding_text import printable
 from tproxy.cli.policy_check import pretty
 from tproxy.cli.policy_options import DIRECTORY, insist, pairs, read, say, tell, workload_options
 from tproxy.model.flow import Direction
@@ -168,7 +169,7 @@ def _live(form: str, options: dict[str, Any]) -> str:
         raise NotThere("the sidecar remembers no such decision; it keeps the last ones only")
     if form == "json":
         return pretty(kept)
-    return "\n".join((*_told(kept), account_text(kept.explanation)))
+    return "\n".join((*map(printable, _told(kept)), account_text(kept.explanation)))
 
 
 def _kept(answer: _Answer) -> Kept | None:

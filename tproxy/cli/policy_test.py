@@ -54,9 +54,9 @@ def _human(report: Report) -> str:
     for result in report.results:
         if (result.file, result.test) != test:
             test = (result.file, result.test)
-            lines.append(f"{result.test} ({result.file})")
+            lines.append(printable(f"{result.test} ({result.file})"))
         lines.extend(_case(result))
-    lines.extend(("", *_summary(report)))
+    lines.extend(("", *map(printable, _summary(report))))
     return "\n".join(lines)
 
 

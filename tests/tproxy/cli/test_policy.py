@@ -399,6 +399,13 @@ def test_explain_tells_of_marks_and_of_policies_without_rules(policies: Path) ->
 
 
 @pytest.mark.usefixtures("policies")
+def test_what_a_request_says_does_not_steer_the_terminal() -> None:
+    told = explained("--path", "/\x1b[2J", *ASKED)
+    assert "\x1b" not in told
+    assert "it is /\\x1b[2J\n" in told
+
+
+@pytest.mark.usefixtures("policies")
 def test_explain_refuses_a_request_that_is_no_yaml() -> None:
     done = policy("explain", "policies", "--request", "-", given=b"{a: ")
     assert done.exit_code == 2
