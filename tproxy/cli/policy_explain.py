@@ -124,14 +124,16 @@ def _from_options(options: dict[str, Any]) -> CaseRequest:
         service_account=options["source_service_account"],
         ip=options["source_ip"],
     )
-    path = options["path"]
+    path, method = options["path"], options["method"]
     if path is not None and not path.startswith("/"):
         raise click.UsageError("--path begins with a slash")
+    if method is not None and method != method.upper():
+        raise click.UsageError("--method is in upper case: the sidecar refuses any other")
     protocol = options["protocol"]
     return CaseRequest(
         path=path,
         host=options["host"],
-        method=options["method"],
+        method=method,
         headers=options["headers"],
         source=source,
         port=options["port"],

@@ -207,6 +207,7 @@ def test_whose_sidecar_it_is_can_be_said(policies: Path) -> None:
         pytest.param(["explain", "policies", "--last-denied"], id="two things to explain"),
         pytest.param(["explain", "policies"], id="no port"),
         pytest.param(["explain", "policies", "--port", "80", "--path", "get"], id="no path"),
+        pytest.param(["explain", "policies", "--port", "80", "--method", "get"], id="no method"),
         pytest.param(["explain", "policies", "--port", "80", "--principal", "me"], id="no principal"),
         pytest.param(["explain", "policies", "--port", "80", "--principal", "a/ns/b/sa/c", "--plaintext"], id="somebody and nobody"),
         pytest.param(["explain", "policies", "--request", "two.yaml"], id="two requests"),
