@@ -53,6 +53,8 @@ class View:
     reload: Callable[[], Awaitable[bool]]
     check: Callable[[bytes], Awaitable[tuple[bool, Sequence[str]]]]
     """Say whether a policy file would be taken, and what is to be said about it."""
+    decisions: Callable[[Mapping[str, list[str]]], object | None]
+    """Explain a decision that a query asks for; None when it asks for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,13 @@ def _config_dump(view: View, _asked: Asked) -> Reply:
 
 def _clusters(view: View, _asked: Asked) -> Reply:
     return Reply(200, view.clusters().encode())
+
+
+def _decisions(view: View, asked: Asked) -> Reply:
+    found = view.decisions(asked.query)
+    if found is None:
+        return Reply(400, b"which one? ?id=X-REQUEST-ID or ?last=denied\n")
+    return as_json({"decisions": found})
 
 
 def _prometheus(view: View, asked: Asked) -> Reply:
@@ -163,6 +172,7 @@ ADMIN: Table = {
     "/server_info": {"GET": _server_info},
     "/config_dump": {"GET": _config_dump},
     "/clusters": {"GET": _clusters},
+    "/decisions": {"GET": _decisions},
     "/stats": {"GET": _stats},
     "/stats/prometheus": {"GET": _prometheus},
     "/policy/reload": {"POST": _reload},

@@ -273,6 +273,7 @@ class App:
             stop=self._stop_all,
             reload=self._reload,
             check=self._policies.check,
+            decisions=self._runtime.journal.decisions.asked,
         )
 
     def _server_info(self) -> dict[str, object]:

@@ -48,6 +48,7 @@ class Sidecar:
             stop=self.stop,
             reload=self.reload,
             check=self.check,
+            decisions=lambda query: [query] if query else None,
         )
 
 
@@ -100,6 +101,12 @@ async def test_each_page_shows_its_part(sidecar: Sidecar, target: str, expected:
     assert (status, content) == (200, expected)
     assert fields.get(b"content-length") == b"%d" % len(expected)
     assert fields.get(b"cache-control") == b"no-store"
+
+
+async def test_decisions_are_explained_to_those_who_say_which(sidecar: Sidecar) -> None:
+    status, _, content = await ask(sidecar, "GET", "/decisions?id=r-1")
+    assert (status, json.loads(content)) == (200, {"decisions": [{"id": ["r-1"]}]})
+    assert (await ask(sidecar, "GET", "/decisions"))[0] == 400
 
 
 async def test_the_index_names_every_page_and_its_methods(sidecar: Sidecar) -> None:

@@ -3,23 +3,23 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import trio
 
+from fakes.desk import plain_view
 from fakes.sockets import listening_at
-from tproxy.admin import ADMIN, METRICS, Desk, View
+from tproxy.admin import ADMIN, METRICS, Desk
 from tproxy.codec.h1 import Http1Server
 from tproxy.model.http import Content, Headers, HttpVersion, Request, RequestHead, Response
-from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.proxy.http_server import HttpServer
 from tproxy.siblings import SharedDesk, Siblings
-from tproxy.telemetry.metrics import Metrics
 
 LIMITS = Limits()
 
@@ -29,24 +29,14 @@ async def reload(sound: bool) -> bool:
     return sound
 
 
-async def check(_: bytes) -> tuple[bool, list[str]]:
-    """Find nothing."""
-    return True, []
-
-
 def desk(number: int) -> Desk:
     """The desk of one worker; the second's policies are bad."""
-    view = View(
-        ready=lambda: True,
-        policies=lambda: "generation 1 hash -",
+    view = replace(
+        plain_view(),
         server_info=lambda: {"pid": number},
         config=lambda: {"generation": number},
         clusters=lambda: f"192.0.2.{number}:80 connections 1\n",
-        metrics=Metrics(Workload("shop", "web"), "1"),
-        refresh=lambda: None,
-        stop=lambda: None,
         reload=partial(reload, number != 2),
-        check=check,
     )
     return Desk({**ADMIN, **METRICS}, view)
 
@@ -91,6 +81,11 @@ async def ask(at: SharedDesk, target: str, method: bytes = b"GET") -> tuple[Resp
             "/config_dump",
             {"workers": {"1": {"generation": 1}, "2": {"generation": 2}}},
             id="configuration",
+        ),
+        pytest.param(
+            "/decisions?last=denied",
+            {"workers": {"1": {"decisions": []}, "2": {"decisions": []}}},
+            id="decisions",
         ),
     ],
 )

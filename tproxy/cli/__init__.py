@@ -8,6 +8,7 @@ COMMANDS = {
     "run": "carry this machine's or this pod's captured connections",
     "wait": "hold an application back until its sidecar is ready",
     "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
+    "policy": "check, test and explain policies, and see what others would change",
     "pod": "run a process in a captured pod of its own on this machine",
     "demo": "three captured pods, real clients, and an account of what passed",
 }

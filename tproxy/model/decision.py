@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """A path that some would read as another one, so that no policy can speak of it."""
     PROBE = "probe"
     """A probe that the configuration exempts."""
+    PLAINTEXT = "plaintext_on_strict_port"
+    """A connection that proves nothing where PeerAuthentication is STRICT: refused before any policy is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Decision:
 
 
 ALLOWED = Decision(allowed=True)
+UNPROVEN = Decision(allowed=False, reason=Reason.PLAINTEXT)
 
 
 def verdict(allowed: bool | None) -> str:  # noqa: FBT001 - its only argument

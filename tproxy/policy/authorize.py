@@ -34,6 +34,10 @@ class Field:
     negative: bool = False
     http: bool = False
     """Whether only requests have it."""
+    values: tuple[str, ...] = ()
+    """What is wanted, as it is written."""
+    line: int = 0
+    """Where that is written."""
 
     @property
     def keyed(self) -> bool:
@@ -246,7 +250,7 @@ class Authorizer:
                 return True, Reason.ALLOW_MATCH, allowed.name
         if any(policies.guarded for policies in sets):
             return False, Reason.NO_ALLOW_MATCH, None
-        return self.default is not DefaultAction.DENY, _DEFAULTS[self.default], None
+        return self.default is not DefaultAction.DENY, DEFAULTS[self.default], None
 
     def names(self) -> Iterator[tuple[str, bool, RuleName]]:
         """Give every rule: what it does, whether it is only tried, and its name."""
@@ -267,7 +271,7 @@ class Authorizer:
         return None in self.path_ports or port in self.path_ports
 
 
-_DEFAULTS = {
+DEFAULTS = {
     DefaultAction.ALLOW: Reason.DEFAULT,
     DefaultAction.AUDIT: Reason.AUDITED_DEFAULT,
     DefaultAction.DENY: Reason.DEFAULT,

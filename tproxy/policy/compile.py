@@ -18,6 +18,7 @@ from tproxy.policy.authorize import (
     path_ports,
     widening,
 )
+from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.lint import lint
 from tproxy.policy.lint_values import unaskable
@@ -31,6 +32,7 @@ from tproxy.policy.schema import (
     AuthorizationPolicy,
     DefaultAction,
     PeerAuthentication,
+    PolicyTest,
     PortProtocol,
     PortSpec,
     ProbeSpec,
@@ -96,6 +98,7 @@ def compiled(
         authorizer=_authorizer(config, rules),
         authentication=authentication(kinds.authentication, scope),
         normalization=config.path_normalization,
+        policies=tuple(rules.read),
         findings=told,
     )
 
@@ -123,6 +126,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:
                 kinds.authorization.append(document)
             case PeerAuthentication():
                 kinds.authentication.append(document)
+            case PolicyTest():
+                pass  # its form was checked, and the data path asks no more of it
             case _:
                 assert_never(document.config)
     return kinds
@@ -135,20 +140,32 @@ class _Rules:
     by_action: dict[tuple[bool, Action], list[CompiledRule]]
     policies: set[tuple[bool, Action]]
     """Which kinds of policies there are, be it without rules."""
+    read: list[CompiledPolicy]
+    """All of them, those about other workloads included."""
 
 
 def _rules(documents: Sequence[Document], scope: Scope, findings: list[Finding]) -> _Rules:
-    gathered = _Rules(defaultdict(list), set())
+    gathered = _Rules(defaultdict(list), set(), [])
     for document in documents:
         assert isinstance(document.config, AuthorizationPolicy), "the kinds were told apart"
         compiler = RuleCompiler(document, scope.namespace_of(document.config))
         rules = compiler.rules()
         tried = _dry_run(document, findings)
         findings.extend(compiler.findings)
-        if scope.selects(document.config):
-            kind = (tried, document.config.spec.action)
-            gathered.policies.add(kind)
-            gathered.by_action[kind].extend(rules)
+        policy = CompiledPolicy(
+            scope.namespace_of(document.config),
+            document.config.metadata.name,
+            document.config.spec.action,
+            document.file,
+            document.node.mark.line,
+            tried,
+            scope.why_not(document.config),
+            tuple(rules),
+        )
+        gathered.read.append(policy)
+        if not policy.left_out:
+            gathered.policies.add((tried, policy.action))
+            gathered.by_action[tried, policy.action].extend(rules)
     return gathered
 
 

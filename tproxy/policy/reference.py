@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import lru_cache
@@ -12,7 +13,6 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo
 
-from tproxy.policy import schema
 from tproxy.policy.check import Form, Shape, shape
 from tproxy.policy.schema import KINDS, Config
 
@@ -122,7 +122,7 @@ def _words(expected: Described) -> str:
             return f"list of {_words(found.inner)}"
         case Form.ENTRIES:
             return f"mapping to {_words(found.inner)}"
-    alternatives = [each for each in get_args(expected) if each is not type(None)]
+    alternatives = [each for each in get_args(expected) if each not in _NO_VALUES]
     if _is_annotated(expected):
         return _bounded(expected)
     if alternatives:
@@ -130,6 +130,9 @@ def _words(expected: Described) -> str:
     if issubclass(expected, StrEnum):
         return ", ".join(f"`{member}`" for member in expected)
     return {str: "text", int: "number", bool: "`true` or `false`"}[expected]
+
+
+_NO_VALUES = (type(None), msgspec.UnsetType)
 
 
 def _is_annotated(expected: Described) -> bool:
@@ -158,15 +161,15 @@ def _sentence(described: type) -> str:
 
 
 @lru_cache
-def _bodies() -> dict[str, list[ast.stmt]]:
-    tree = ast.parse(inspect.getsource(schema))
+def _bodies(module: str) -> dict[str, list[ast.stmt]]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {each.name: each.body for each in tree.body if isinstance(each, ast.ClassDef)}
 
 
 @lru_cache
 def documentation(described: type) -> dict[str, str]:
     """Read what stands below each field, or each member of an enumeration."""
-    body = _bodies()[described.__name__]
+    body = _bodies(described.__module__)[described.__name__]
     texts = {}
     for named, below in pairwise(body):
         if isinstance(named, ast.AnnAssign | ast.Assign) and isinstance(below, ast.Expr):
@@ -218,7 +221,8 @@ def _struct_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
 def _value_schema(found: Shape) -> dict[str, Any]:
     expected = found.inner
     if not _is_annotated(expected) and (alternatives := get_args(expected)):
-        return {"anyOf": [_schema(each) for each in alternatives]}
+        written = [each for each in alternatives if each is not msgspec.UnsetType]
+        return {"anyOf": [_schema(each) for each in written]}
     if isinstance(expected, type) and issubclass(expected, StrEnum):
         return {"enum": [str(member) for member in expected]}
     return msgspec.json.schema(expected)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tproxy.model.decision import RuleName
@@ -343,7 +343,8 @@ class RuleCompiler:
         self, path: Path, kind: Kind, values: tuple[str, ...], *, negative: bool
     ) -> Field | None:
         try:
-            return self._compiled(kind, values, negative=negative)
+            field = self._compiled(kind, values, negative=negative)
+            return replace(field, line=self._document.node.nearest(path).line)
         except BadValue:
             self._find_bad(path, kind, values)
             return None
@@ -352,7 +353,7 @@ class RuleCompiler:
         if kind.read is _service_account:
             values = tuple(self._qualified(value) for value in values)
         read, matcher = _hosts(values) if kind.read is _host else (kind.read, kind.matcher(values))
-        return Field(kind.name, read, matcher, negative, kind.http)
+        return Field(kind.name, read, matcher, negative, kind.http, values)
 
     def _find_bad(self, path: Path, kind: Kind, values: tuple[str, ...]) -> None:
         for index, value in enumerate(values):

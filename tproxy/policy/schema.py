@@ -332,13 +332,116 @@ class PeerAuthentication(_Spec, frozen=True, tag_field="kind", tag="PeerAuthenti
     metadata: Metadata
 
 
-Config = ProxyConfig | AuthorizationPolicy | PeerAuthentication
+class CaseProtocol(StrEnum):
+    """What a case speaks."""
+
+    HTTP = "http"
+    GRPC = "grpc"
+    """HTTP/2, and POST unless it says otherwise."""
+    TCP = "tcp"
+    """Anything that is not HTTP: it has no path, method or headers."""
+
+
+class CaseSource(_Spec, frozen=True):
+    """Who asks. What is left out is not known, and a policy that reads it leaves the case undetermined."""
+
+    principal: str | msgspec.UnsetType | None = msgspec.UNSET
+    """`cluster.local/ns/foo/sa/bar`; `null` is plaintext, which proves nothing."""
+    namespace: Name | None = None
+    """Instead of a principal: some service account of this namespace, `default` unless it is named."""
+    service_account: Name | None = None
+    ip: str | None = None
+
+
+class CaseRequest(_Spec, frozen=True):
+    """A request, or without HTTP a connection, as it would reach the sidecar."""
+
+    path: Annotated[str, msgspec.Meta(pattern="^/")] | None = None
+    """As it is sent, with its query: `/` unless it is named."""
+    host: str | None = None
+    method: Annotated[str, msgspec.Meta(pattern="^[A-Z]")] | None = None
+    """`GET`, for gRPC `POST`, unless it is named."""
+    headers: dict[str, str] = {}
+    """All there are: a header that is not named is absent."""
+    source: CaseSource = CaseSource()
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] | None = None
+    """Of the workload."""
+    protocol: CaseProtocol | None = None
+    """`http` unless it is named."""
+    sni: str | None = None
+    destination_ip: str | None = None
+
+
+class CaseVerdict(StrEnum):
+    """What becomes of a request."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+
+
+class CaseReason(StrEnum):
+    """Why, in the words of the access log."""
+
+    DEFAULT = "default"
+    AUDITED_DEFAULT = "audited_default"
+    ALLOW_MATCH = "allow_match"
+    DENY_MATCH = "deny_match"
+    NO_ALLOW_MATCH = "no_allow_match"
+    AMBIGUOUS_PATH = "ambiguous_path"
+    PROBE = "probe"
+    PLAINTEXT = "plaintext_on_strict_port"
+    """PeerAuthentication is STRICT, and nobody proved who they are."""
+
+
+class Expectation(_Spec, frozen=True):
+    """What must come of a case; what is left out may be anything."""
+
+    verdict: CaseVerdict | None = None
+    policy: str | None = None
+    """The policy whose rule decides: `foo/readers`."""
+    rule: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Which of its rules, counted from 0."""
+    reason: CaseReason | None = None
+    normalized_path: str | None = None
+    """The path that policies read, without its query."""
+    dry_run_verdict: CaseVerdict | None = None
+    """The verdict if all dry-run policies were in force."""
+    audited: bool | None = None
+    """Whether an AUDIT policy marks it."""
+
+
+class Case(_Spec, frozen=True):
+    """One request and what must come of it."""
+
+    name: Name
+    expect: Expectation
+    request: CaseRequest = CaseRequest()
+    direction: Direction = Direction.INBOUND
+
+
+class PolicyTestSpec(_Spec, frozen=True):
+    """Cases, and what those of them that do not say otherwise ask."""
+
+    cases: Annotated[tuple[Case, ...], msgspec.Meta(min_length=1)]
+    defaults: CaseRequest = CaseRequest()
+
+
+class PolicyTest(_Spec, frozen=True, tag_field="kind", tag="PolicyTest"):
+    """`tproxy.io/v1alpha1`: read by `tproxy policy test`, never by the data path."""
+
+    api_version: str
+    spec: PolicyTestSpec
+    metadata: Metadata = Metadata()
+
+
+Config = ProxyConfig | AuthorizationPolicy | PeerAuthentication | PolicyTest
 """Any object that a policy file can hold: the union of the kinds, told apart by `kind`."""
 
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 
 KINDS: dict[tuple[str, str], type[Config]] = {
     ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
+    ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
     **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
     **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},
 }
@@ -352,6 +455,8 @@ NOT_IMPLEMENTED: dict[str, str] = {
     "provider": "no external authorizer is asked",
     "trustDomains": "write principals",
     "notTrustDomains": "write notPrincipals",
+    "route": "policies choose no routes",
+    "destination": "policies choose no destinations",
 }
 """Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
 

@@ -25,6 +25,17 @@ class Scope:
         here = self.namespace_of(config) in (self.workload.namespace, self.root)
         return here and self._has(wanted_labels(config.spec.selector))
 
+    def why_not(self, config: AuthorizationPolicy | PeerAuthentication) -> str:
+        """Say why a policy is not about the workload; nothing when it is."""
+        if self.selects(config):
+            return ""
+        namespace, labels = self.namespace_of(config), wanted_labels(config.spec.selector)
+        if namespace not in (self.workload.namespace, self.root):
+            return (
+                f"it is about namespace {namespace}, this workload is in {self.workload.namespace}"
+            )
+        return f"it selects {_listed(labels)}, this workload has {_listed(self.workload.labels)}"
+
     def _has(self, labels: Mapping[str, str]) -> bool:
         return all(self.workload.labels.get(key) == value for key, value in labels.items())
 
@@ -64,6 +75,10 @@ LABELLESS = (
     "nobody said which labels this workload has, so it cannot be told whether this policy is about it:"
     " set spec.workload.labels in ProxyConfig, or start with --label"
 )
+
+
+def _listed(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels.items()) or "no labels"
 
 
 def wanted_labels(selector: Selector | None) -> Mapping[str, str]:

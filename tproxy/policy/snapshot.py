@@ -12,6 +12,7 @@ from tproxy.model.limits import Limits
 from tproxy.model.route import Route
 from tproxy.policy.authentication import Authentication
 from tproxy.policy.authorize import Authorizer
+from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.findings import Finding
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
@@ -55,6 +56,8 @@ class Snapshot:
     authorizer: Authorizer = field(default_factory=Authorizer)
     authentication: Authentication = field(default_factory=Authentication)
     normalization: PathNormalization = PathNormalization.MERGE_SLASHES
+    policies: tuple[CompiledPolicy, ...] = ()
+    """Every policy that was read, for whoever explains what the authorizer decides by their rules."""
     findings: tuple[Finding, ...] = ()
     """What is worth a look, and no mistake."""
 

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tproxy.model.address import Address
-from tproxy.model.decision import ALLOWED, Decision
+from tproxy.model.decision import ALLOWED, UNPROVEN, Decision, Reason
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import ProxyError, ResponseFlag
 from tproxy.policy.schema import LogFormat
+from tproxy.stores.decisions import Decisions
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
 from tproxy.telemetry.metrics import Metrics
@@ -61,6 +62,8 @@ class Journal:
         self._metrics = metrics
         self._write = write
         self._policies = policies
+        self.decisions = Decisions(policies)
+        """The last ones, for whoever asks why."""
         self._fields: dict[int, FlowFields] = {}
 
     @contextmanager
@@ -83,6 +86,7 @@ class Journal:
         """Record one request and its response, or what became of them."""
         request, response = told.request, told.response
         self._metrics.own.decided(told.exchange.decision)
+        self.decisions.keep(told.exchange, request.head, told.trace.request_id)
         status, flag, details, cause = _ending(response, told.failure)
         received, sent = request.body.size, response.body.size if response else 0
         series = self._metrics.request_series(
@@ -120,8 +124,12 @@ class Journal:
 
     def refused(self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED) -> None:
         """Record a connection that a policy refused, or whose downstream sent what is no request."""
+        if error.cause == Reason.PLAINTEXT:
+            decision = UNPROVEN
         self._metrics.own.refused(error.flag)
         self._metrics.own.decided(decision)
+        generation = self._policies.current.generation
+        self.decisions.keep_connection(flow, decision, generation)
         self._line(
             Record(
                 flow=self._fields[id(flow)],
@@ -132,7 +140,7 @@ class Journal:
                 details=error.details,
                 termination=error.cause,
                 decision=decision,
-                policy_generation=self._policies.current.generation,
+                policy_generation=generation,
             )
         )
 
@@ -147,6 +155,7 @@ class Journal:
         failure = told.failure
         flow = told.exchange.flow
         self._metrics.own.decided(told.exchange.decision)
+        self.decisions.keep_connection(flow, told.exchange.decision, told.exchange.generation)
         self._metrics.connection_series(
             flow, failure.flag if failure else ResponseFlag.NONE
         ).closed += 1

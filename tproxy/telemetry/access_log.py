@@ -35,6 +35,8 @@ class FlowFields(msgspec.Struct, frozen=True):
     protocol: Protocol
     detection: Detection
     detect_ms: int
+    principal: str | None
+    """Who the peer has proven to be; None on plaintext."""
 
     @classmethod
     def of(cls, flow: Flow) -> "FlowFields":
@@ -47,6 +49,7 @@ class FlowFields(msgspec.Struct, frozen=True):
             protocol=flow.protocol,
             detection=flow.sniffed.detection,
             detect_ms=round(flow.detect_seconds * 1000),
+            principal=_text(flow.identity.principal.encode()) if flow.identity else None,
         )
 
 
@@ -99,6 +102,7 @@ class _Own(msgspec.Struct, frozen=True):
     detection: Detection
     detect_ms: int
     original_dst: str
+    source_principal: str | None
     policy_generation: int
     trace_id: str | None
     normalized_path: str | None
@@ -202,6 +206,7 @@ def _own(flow: FlowFields, record: Record) -> _Own:
         flow.detection,
         flow.detect_ms,
         flow.local,
+        flow.principal,
         record.policy_generation,
         (record.trace.trace_id or None) if record.trace else None,
         _text(record.normalized_path, MAX_PATH),

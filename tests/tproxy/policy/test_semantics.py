@@ -370,7 +370,7 @@ def test_the_rule_that_is_looked_up_is_the_first_that_holds(
     for flow, head in asked:
         index = policies.bytes if head is None else policies.requests
         assert index.first(flow, head) is next(
-            (rule for rule in index._rules if rule.holds(flow, head)), None
+            (rule for rule in index.rules if rule.holds(flow, head)), None
         )
 
 
@@ -427,7 +427,7 @@ def test_alternatives_without_a_value_in_common_are_always_looked_at_in_order() 
     for rules in ([first, second], [second, first]):
         policies = snapshot([Policy("DENY", tried=False, rules=rules)])
         index = policies.authorizer.enforced.deny.requests
-        assert index.first(FLOW, HEAD) is index._rules[0]
+        assert index.first(FLOW, HEAD) is index.rules[0]
 
 
 def test_no_rules_are_no_answer() -> None:

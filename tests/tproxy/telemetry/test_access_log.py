@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Headers, HttpVersion, RequestHead
+from tproxy.model.identity import Peer
 from tproxy.model.outcome import ResponseFlag
 from tproxy.model.route import Route
 from tproxy.telemetry.access_log import (
@@ -106,12 +107,19 @@ def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object()
             "detection": "http11",
             "detect_ms": 4,
             "original_dst": "[2001:db8::9]:8080",
+            "source_principal": None,
             "policy_generation": 3,
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             "normalized_path": None,
             "authz": None,
         },
     ]
+
+
+def test_a_line_says_who_the_peer_has_proven_to_be() -> None:
+    flow = replace(FLOW, identity=Peer("cluster.local", "foo", "a"))
+    told = json.loads(json_line(msgspec.structs.replace(EXCHANGE, flow=FlowFields.of(flow))))
+    assert told["tproxy"]["source_principal"] == "cluster.local/ns/foo/sa/a"
 
 
 def test_an_exchange_in_text_is_istios_default_format() -> None:

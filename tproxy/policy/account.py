@@ -1,0 +1,166 @@
+"""An explanation in a form that travels: what a sidecar answers, what a command prints or writes as JSON."""
+
+import msgspec
+
+from tproxy.model.decision import RuleName
+from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
+from tproxy.policy.facts import (
+    DESTINATION_IP,
+    HOST,
+    PATH,
+    PRINCIPAL,
+    SOURCE_IP,
+    Facts,
+)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The request, without its headers and its query: both hold secrets."""
+
+    direction: str
+    protocol: str
+    port: int
+    method: str | None
+    path: str | None
+    """As policies read it."""
+    host: str | None
+    principal: str | None
+    identity: str
+    """Who asks, or why nobody knows."""
+    source_ip: str | None
+    destination_ip: str | None
+    sni: str | None
+
+
+class MissedField(msgspec.Struct, frozen=True):
+    """A field that does not hold."""
+
+    field: str
+    wanted: tuple[str, ...]
+    seen: str | None
+    line: int
+    negative: bool = False
+    """Whether it holds for anything but those values."""
+    missing: str | None = None
+
+
+class RuleAccount(msgspec.Struct, frozen=True):
+    """One rule."""
+
+    rule: int
+    place: str
+    matches: bool | None
+    near_miss: bool
+    missed: tuple[MissedField, ...]
+
+
+class PolicyAccount(msgspec.Struct, frozen=True):
+    """One policy."""
+
+    policy: str
+    action: str
+    place: str
+    dry_run: bool
+    left_out: str
+    """Why it is not about this workload; empty when it is."""
+    matches: bool | None
+    rules: tuple[RuleAccount, ...]
+
+
+class Account(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    verdict: str
+    reason: str
+    policy: str | None
+    rule: int | None
+    place: str | None
+    audited_by: str | None
+    verdict_if_enforced: str | None
+    missing: tuple[str, ...]
+    request: Asked
+    policies: tuple[PolicyAccount, ...]
+
+
+def account(explanation: Explanation) -> Account:
+    """Write an explanation in words and numbers."""
+    outcome = explanation.outcome
+    rule = outcome.rule
+    return Account(
+        outcome.verdict,
+        outcome.reason,
+        f"{rule.namespace}/{rule.policy}" if rule else None,
+        rule.index if rule else None,
+        _place(rule) if rule else None,
+        str(outcome.audited_by) if outcome.audited_by else None,
+        outcome.verdict_if_enforced,
+        outcome.missing,
+        _asked(explanation.facts, outcome.path),
+        tuple(map(_policy, explanation.policies)),
+    )
+
+
+def _asked(facts: Facts, path: str | None) -> Asked:
+    flow, head, hidden = facts.flow, facts.head, facts.hidden
+
+    def unless_hidden(fact: str, value: str | None) -> str | None:
+        return None if fact in hidden else value
+
+    return Asked(
+        flow.direction,
+        flow.protocol,
+        flow.original_dst.port,
+        _text(head.method) if head else None,
+        unless_hidden(PATH, path or (_text(head.path.partition(b"?")[0]) if head else None)),
+        unless_hidden(HOST, _text(head.authority) if head else None),
+        flow.identity.principal if flow.identity else None,
+        _identity(facts),
+        unless_hidden(SOURCE_IP, flow.peer.host),
+        unless_hidden(DESTINATION_IP, flow.original_dst.host),
+        flow.sniffed.server_name or None,
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _identity(facts: Facts) -> str:
+    if facts.flow.identity is not None:
+        return facts.flow.identity.principal
+    if PRINCIPAL in facts.hidden:
+        return "not known, nothing was said of it"
+    return "nobody, as the connection is plaintext"
+
+
+def _policy(trace: PolicyTrace) -> PolicyAccount:
+    policy = trace.policy
+    return PolicyAccount(
+        str(policy),
+        policy.action,
+        f"{policy.file}:{policy.line}",
+        policy.tried,
+        policy.left_out,
+        trace.holds,
+        tuple(map(_rule, trace.rules)),
+    )
+
+
+def _rule(trace: RuleTrace) -> RuleAccount:
+    return RuleAccount(
+        trace.rule.index,
+        _place(trace.rule),
+        trace.holds,
+        trace.near_miss,
+        tuple(map(_missed, trace.missed)),
+    )
+
+
+def _missed(missed: Missed) -> MissedField:
+    return MissedField(
+        missed.field, missed.wanted, missed.seen, missed.line, missed.negative, missed.missing
+    )
+
+
+def _place(rule: RuleName) -> str:
+    return f"{rule.file}:{rule.line}"
