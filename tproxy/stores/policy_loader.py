@@ -11,7 +11,7 @@ import trio
 
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import NOBODY, compiled
-from tproxy.policy.findings import Finding
+from tproxy.policy.findings import Finding, Severity
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import read_directory
 from tproxy.stores.policy_store import PolicyStore
@@ -38,7 +38,26 @@ def load(directory: Path | None, generation: int, workload: Workload = NOBODY) -
     findings = reading.findings + (snapshot if isinstance(snapshot, tuple) else ())
     if findings or isinstance(snapshot, tuple):
         raise BadPolicies(findings)
+    _tell(snapshot.findings)
     return snapshot
+
+
+MOST_TOLD = 100
+"""Warnings in the log for one load: what follows is of the same sort."""
+
+_LEVELS = {
+    Severity.ERROR: logging.ERROR,
+    Severity.WARNING: logging.WARNING,
+    Severity.INFO: logging.INFO,
+}
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    """Log what hardly means what its author thinks."""
+    for finding in findings[:MOST_TOLD]:
+        LOG.log(_LEVELS[finding.severity], "%s", finding)
+    if len(findings) > MOST_TOLD:
+        LOG.warning("and %d more like these", len(findings) - MOST_TOLD)
 
 
 @dataclass(frozen=True, slots=True)
