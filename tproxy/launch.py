@@ -24,8 +24,6 @@ def launch(settings: Settings, policies: PolicyLoader) -> int:
 
     OSError: a port is taken or not allowed, or the user cannot be had.
     """
-    for finding in policies.store.current.findings:
-        LOG.warning("%s", finding)
     limits = _affordable(settings.limits)
     carriers = open_carriers(
         settings.ports, transparent=settings.tproxy_inbound, workers=settings.workers

@@ -12,7 +12,7 @@ import trio
 
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import NOBODY, compiled
-from tproxy.policy.findings import Finding
+from tproxy.policy.findings import Finding, Severity
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import read_directory
@@ -56,6 +56,24 @@ def digest(files: Sequence[SourceFile]) -> str:
     return summed.hexdigest()[:DIGEST_DIGITS]
 
 
+MOST_TOLD = 100
+"""Warnings in the log for one load: what follows is of the same sort."""
+
+_LEVELS = {
+    Severity.ERROR: logging.ERROR,
+    Severity.WARNING: logging.WARNING,
+    Severity.INFO: logging.INFO,
+}
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    """Log what hardly means what its author thinks."""
+    for finding in findings[:MOST_TOLD]:
+        LOG.log(_LEVELS[finding.severity], "%s", finding)
+    if len(findings) > MOST_TOLD:
+        LOG.warning("and %d more like these", len(findings) - MOST_TOLD)
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The last time that the files were read."""
@@ -74,6 +92,7 @@ class PolicyLoader:
         self._workload = workload
         """What the options say of whose sidecar this is, where the files are silent."""
         self.store = PolicyStore(load(directory, 1, workload))
+        _tell(self.store.current.findings)
         self.last = Attempt(time.time())
         self._reloading = trio.Lock()
         """One at a time: a signal, a file and a request may ask for it together."""
@@ -128,8 +147,7 @@ class PolicyLoader:
             LOG.info("policies are as before, generation %d", current.generation)
             return
         self.store.swap(snapshot)
-        for finding in snapshot.findings:
-            LOG.warning("%s", finding)
+        _tell(snapshot.findings)
         LOG.info(
             "policies of generation %d are in force, hash %s", snapshot.generation, snapshot.digest
         )

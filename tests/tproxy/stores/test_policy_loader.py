@@ -49,6 +49,20 @@ def test_files_that_are_no_policies_are_named(
     assert "notes.txt" in caplog.text
 
 
+def test_what_is_worth_a_look_is_logged_and_no_flood_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = ", ".join(f"/p{at}-*" for at in range(102))
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n"
+        f"spec: {{rules: [{{to: [{{operation: {{paths: [{paths}]}}}}]}}]}}\n"
+    )
+    load(tmp_path, 1)
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert [record.getMessage() for record in caplog.records][-1] == "and 2 more like these"
+    assert len(caplog.records) == 101
+
+
 async def test_a_good_reload_is_in_force_and_wakes_who_waits(
     tmp_path: Path, proxy_policy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
