@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Flow
+from tproxy.model.flow import Detection, Flow
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
 from tproxy.model.route import Route
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.policy_store import PolicyStore
@@ -143,6 +143,8 @@ class Journal:
         self._metrics.connection_series(
             told.flow, failure.flag if failure else ResponseFlag.NONE
         ).closed += 1
+        if _silent(told):
+            return
         self._line(
             Record(
                 flow=self._fields[id(told.flow)],
@@ -164,6 +166,13 @@ class Journal:
         log = self._policies.current.access_log
         if log.enabled:
             self._write(json_line(record) if log.format is LogFormat.JSON else text_line(record))
+
+
+def _silent(told: Relayed) -> bool:
+    """Whether a downstream came and left without a word, as probes that only connect do: no line for each of them."""
+    moved = told.received or told.sent
+    left = told.failure is None or isinstance(told.failure, DownstreamError)
+    return told.flow.sniffed.detection is Detection.CLOSED and left and not moved
 
 
 def _ending(
