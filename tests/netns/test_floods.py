@@ -21,6 +21,8 @@ MOST_MEMORY = 64 << 20
 CONNECTS = 2000
 BAD = 8090
 HEAD_SECONDS = 3
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+LONG_SETTINGS = b"\0\6\0\4\0\0\0\0\0"
 UPSTREAM_FAULTS = {
     "/gone": b"503",
     "/garbage": b"502",
@@ -102,7 +104,7 @@ async def test_connects_that_are_reset_leave_no_descriptor(siege: Mesh) -> None:
     "said",
     [
         pytest.param((b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"x"), id="http1"),
-        pytest.param((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", b"\0"), id="http2"),
+        pytest.param((PREFACE + LONG_SETTINGS, b"\0"), id="http2"),
     ],
 )
 async def test_heads_that_trickle_are_dropped(siege: Mesh, said: tuple[bytes, bytes]) -> None:
