@@ -42,9 +42,9 @@ HTTP1_FLOODS = (
 )
 FLOODS = [(name, HTTP2) for name in HTTP2_FLOODS] + [(name, HTTP1) for name in HTTP1_FLOODS]
 STALLED = (
+    ("stalled-http1", HTTP1),
     ("stalled-streams", HTTP2),
     ("stalled-wide-streams", HTTP2),
-    ("stalled-http1", HTTP1),
 )
 SIZES = {"1": 1, "1k": 1024, "64k": 64 << 10, "1m": 1 << 20, "64m": 64 << 20}
 NGINX = """
