@@ -26,8 +26,6 @@ TURN_AWAY_SECONDS = 2.0
 
 async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
     """Carry one captured connection from accept to close."""
-    if downstream.reset_by_peer:
-        return  # while it waited to be accepted: a flood of those must not be worth more than this
     flow = _captured(downstream, direction, runtime)
     if flow is None:
         downstream.reset()
@@ -42,7 +40,9 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
             return
         match flow.protocol:
             case Protocol.HTTP1 | Protocol.HTTP2:
-                await serve_http(downstream, flow, runtime)
+                # Nobody waits for an answer any more, and a flood of those must not be worth one.
+                if not downstream.reset_by_peer:
+                    await serve_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
                 # Also one that ended without a byte: the upstream may have something to say to it.
                 await relay_opaque(downstream, flow, snapshot.route(flow), runtime)
