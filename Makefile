@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz docs format clean packages-demo packages-test
+.PHONY: help demo test check bench soak fuzz docs format clean packages-demo packages-test
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,7 @@ help:
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make bench   what a pair of sidecars costs, against the same pods without (root)"
+	@echo "make soak    minutes of mixed load and of abuse, and the figures that must hold: MINUTES=2 RATE=100 (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
 	@echo "make docs    write the reference of policy files, and their JSON Schemas, from the code"
 	@echo "make format  let ruff rewrite what it can"
@@ -35,6 +36,9 @@ check: $(VENV)/.checks
 
 bench: packages-test $(VENV)/.runs
 	$(BIN)/python bench/quick.py
+
+soak: packages-test $(VENV)/.checks
+	PYTHONPATH=tests $(BIN)/python bench/soak.py soak
 
 fuzz: $(VENV)/.checks
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --seconds 20

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,15 +79,42 @@ async def settled(pids: list[int], *, within: float, quiet: float = 0.5) -> Foot
             before = now
 
 
-async def answer(pod: Pod, address: tuple[str, int], said: bytes) -> bytes:
-    """Say something to an address, from within a pod, and read all that is answered."""
+async def dialled(pod: Pod, address: tuple[str, int]) -> trio.SocketStream:
+    """Connect to an address from within a pod."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     peer = trio.socket.from_stdlib_socket(socket_in(pod.netns_path, family))
-    with peer:
+    try:
         await peer.connect(address)
-        stream = trio.SocketStream(peer)
+    except BaseException:
+        peer.close()
+        raise
+    return trio.SocketStream(peer)
+
+
+async def answer(pod: Pod, address: tuple[str, int], said: bytes, *, broken: bool = False) -> bytes:
+    """Say something and read all that is answered; a reset is raised, unless `broken` says that it ends an answer too."""
+    async with await dialled(pod, address) as stream:
         await stream.send_all(said)
-        return b"".join([part async for part in stream])
+        heard = b""
+        with contextlib.suppress(*([trio.BrokenResourceError] if broken else [])):
+            async for part in stream:
+                heard += part
+        return heard
+
+
+async def suffered(pod: Pod, address: tuple[str, int], said: bytes, trickle: bytes) -> float:
+    """Say something, then `trickle` now and then, and return after how many seconds that was ended."""
+    began = trio.current_time()
+    with contextlib.suppress(trio.BrokenResourceError):
+        async with await dialled(pod, address) as stream:
+            await stream.send_all(said)
+            while True:
+                with trio.move_on_after(0.3):
+                    while await stream.receive_some():
+                        pass
+                    break
+                await stream.send_all(trickle)
+    return trio.current_time() - began
 
 
 async def server_info(pod: Pod) -> dict[str, object]:
@@ -108,3 +137,39 @@ async def slowest_answer(pod: Pod, address: tuple[str, int], until: trio.Event) 
         with trio.move_on_after(0.2):
             await until.wait()
     return slowest
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was seen while something went on. What changes: all of it, five times a second."""
+
+    before: Footprint
+    slowest: float = 0.0
+    most_memory: int = 0
+
+    @property
+    def growth(self) -> int:
+        return self.most_memory - self.before.memory
+
+
+@asynccontextmanager
+async def watched(client: Pod, server: Pod, address: tuple[str, int]) -> AsyncIterator[Watch]:
+    """Have somebody ask politely, and the sidecar's memory measured, for as long as the block lasts."""
+    pids = sidecar_pids(server)
+    watch = Watch(await settled(pids, within=20))
+    over = trio.Event()
+
+    async def ask() -> None:
+        watch.slowest = await slowest_answer(client, address, over)
+
+    async def measure() -> None:
+        while not over.is_set():
+            watch.most_memory = max(watch.most_memory, footprint(pids).memory)
+            with trio.move_on_after(0.2):
+                await over.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        nursery.start_soon(measure)
+        yield watch
+        over.set()

@@ -55,12 +55,20 @@ async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
         yield mesh
 
 
+def descriptors(process: Process) -> int:
+    """How many descriptors a process has open."""
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+
+
 async def full(mesh: Mesh, server: Process) -> list[Memory]:
-    """What both sidecars hold once the server has every connection."""
-    while len(list(Path(f"/proc/{server.pid}/fd").iterdir())) < COUNT:  # noqa: ASYNC110 - another process's doing has no event
-        await trio.sleep(0.05)
+    """What both sidecars hold once they, and the server, have every connection."""
     pods = (mesh.client, mesh.server)
-    assert [await open_connections(pod) for pod in pods] == [COUNT, COUNT]
+    with trio.fail_after(PATIENCE):
+        while descriptors(server) < COUNT:  # noqa: ASYNC110 - another process's doing has no event
+            await trio.sleep(0.05)
+        for pod in pods:
+            while await open_connections(pod) < COUNT:  # noqa: ASYNC110 - nor has this
+                await trio.sleep(0.05)
     return [memory(pod) for pod in pods]
 
 

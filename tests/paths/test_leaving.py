@@ -139,6 +139,29 @@ async def test_whoever_comes_while_its_direction_drains_may_ask_once() -> None:
         assert await ended(talk)
 
 
+@pytest.mark.parametrize("requests", [1, 2], ids=["one", "several"])
+async def test_requests_whose_sender_has_left_are_given_up(
+    requests: int,
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    asked = 0
+
+    async def app(call: Call) -> None:
+        nonlocal asked
+        await whole(call)
+        asked += 1
+        await trio.sleep(0.5 if asked < requests else float("inf"))
+        await answer(call)
+
+    async with to_app(app, Protocol.HTTP1) as path:
+        near = path.dial()
+        await near.send_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n" * requests)
+        await near.send_eof()
+        lines = await path.logged(requests)
+        assert [line["response_flags"] for line in lines] == ["-"] * (requests - 1) + ["DC"]
+        await no_connection_is_left(path)
+
+
 @both
 async def test_a_cancelled_proxy_breaks_off_what_it_was_sending(protocol: Protocol) -> None:
     async def endless(call: Call) -> None:

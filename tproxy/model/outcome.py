@@ -69,7 +69,7 @@ class Denied(ProxyError):
     """A policy refused the exchange or the connection."""
 
 
-UNPROVEN = ProxyError(
+PLAINTEXT = ProxyError(
     ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
 )
 """A peer that does not prove who it is where PeerAuthentication is STRICT, in Envoy's words and in ours."""

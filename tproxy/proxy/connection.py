@@ -6,10 +6,11 @@ import trio
 
 from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h2_server import Http2Server
+from tproxy.model.decision import UNPROVEN
 from tproxy.model.exchange import Exchange, Scope
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import UNPROVEN, Denied, ProxyError, ResponseFlag, overloaded
+from tproxy.model.outcome import PLAINTEXT, Denied, ProxyError, ResponseFlag, overloaded
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.peek import detect
@@ -26,8 +27,6 @@ TURN_AWAY_SECONDS = 2.0
 
 async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
     """Carry one captured connection from accept to close."""
-    if downstream.reset_by_peer:
-        return  # while it waited to be accepted: a flood of those must not be worth more than this
     flow = _captured(downstream, direction, runtime)
     if flow is None:
         downstream.reset()
@@ -37,12 +36,14 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
     flow = await _sniffed(downstream, flow, snapshot)
     with runtime.journal.connection(flow):
         if runtime.policies.current.must_prove_itself(flow):
-            runtime.journal.refused(flow, UNPROVEN)
+            runtime.journal.refused(flow, PLAINTEXT, UNPROVEN)
             downstream.reset()
             return
         match flow.protocol:
             case Protocol.HTTP1 | Protocol.HTTP2:
-                await serve_http(downstream, flow, runtime)
+                # Nobody waits for an answer any more, and a flood of those must not be worth one.
+                if not downstream.reset_by_peer:
+                    await serve_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
                 # Also one that ended without a byte: the upstream may have something to say to it.
                 await _carry_bytes(downstream, flow, runtime)

@@ -38,6 +38,8 @@ class HttpServer:
         self._limits = limits
         self._until_idle = trio.CancelScope()
         self._leaving = False
+        self._doubted = False
+        """Whether the peer has ended its stream, as far as we know."""
         self._told = False
         """Whether the access log knows already what the peer broke, as an exchange ended by it."""
 
@@ -78,13 +80,16 @@ class HttpServer:
         """
         codec = self.connection.codec
         if not codec.multiplexed and (reset or codec.reusable):
+            self._doubted = True
             doubt = 0.0 if reset else DOUBT_SECONDS
             self._until_idle.deadline = trio.current_time() + doubt
 
     async def _serve_all(self, exchanges: trio.Nursery) -> None:
         self._rest()
         while (stream := await self.connection.accept()) is not None:
-            self._until_idle.deadline = float("inf")
+            # What was pipelined before the end is no better reason to believe that somebody still listens.
+            doubt = DOUBT_SECONDS if self._doubted else float("inf")
+            self._until_idle.deadline = trio.current_time() + doubt
             self.progress += 1
             if self.connection.codec.multiplexed:
                 exchanges.start_soon(self._serve, stream)

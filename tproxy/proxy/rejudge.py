@@ -1,6 +1,6 @@
 """Ask later policies about connections that earlier ones admitted, and end those that are denied; no others."""
 
-from tproxy.model.outcome import UNPROVEN, Denied, ResponseFlag
+from tproxy.model.outcome import PLAINTEXT, Denied, ResponseFlag
 from tproxy.proxy.register import Register
 from tproxy.stores.policy_store import PolicyStore
 
@@ -16,6 +16,6 @@ async def rejudge(policies: PolicyStore, register: Register) -> None:
         for relay in list(register.relays):
             decision = current.admit(relay.flow)
             if current.must_prove_itself(relay.flow):
-                relay.end(UNPROVEN)
+                relay.end(PLAINTEXT)
             elif not decision.allowed:
                 relay.end(Denied(ResponseFlag.DENIED, decision.details))

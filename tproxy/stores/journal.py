@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tproxy.model.address import Address
-from tproxy.model.decision import ALLOWED, UNPROVEN, Decision, Reason
+from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Flow
+from tproxy.model.flow import Detection, Flow
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.decisions import Decisions
 from tproxy.stores.policy_store import PolicyStore
@@ -124,8 +124,6 @@ class Journal:
 
     def refused(self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED) -> None:
         """Record a connection that a policy refused, or whose downstream sent what is no request."""
-        if error.cause == Reason.PLAINTEXT:
-            decision = UNPROVEN
         self._metrics.own.refused(error.flag)
         self._metrics.own.decided(decision)
         generation = self._policies.current.generation
@@ -159,6 +157,8 @@ class Journal:
         self._metrics.connection_series(
             flow, failure.flag if failure else ResponseFlag.NONE
         ).closed += 1
+        if _silent(told):
+            return
         self._line(
             Record(
                 flow=self._fields[id(flow)],
@@ -181,6 +181,13 @@ class Journal:
         log = self._policies.current.access_log
         if log.enabled:
             self._write(json_line(record) if log.format is LogFormat.JSON else text_line(record))
+
+
+def _silent(told: Relayed) -> bool:
+    """Whether a downstream came and left without a word, as probes that only connect do: no line for each of them."""
+    moved = told.received or told.sent
+    left = told.failure is None or isinstance(told.failure, DownstreamError)
+    return told.exchange.flow.sniffed.detection is Detection.CLOSED and left and not moved
 
 
 def _ending(

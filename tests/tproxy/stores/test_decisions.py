@@ -19,13 +19,13 @@ from tproxy.admin import ADMIN, Desk, Reply, Table, as_json
 from tproxy.cli import main
 from tproxy.codec.h1 import Http1Server
 from tproxy.model.address import Address
-from tproxy.model.decision import ALLOWED
+from tproxy.model.decision import ALLOWED, UNPROVEN
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.outcome import PLAINTEXT
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.tcp_stream import TcpStream
@@ -195,11 +195,8 @@ def test_a_connection_that_proves_nothing_is_remembered_as_denied() -> None:
     store = PolicyStore(Snapshot(1, authentication=Authentication(MutualTlsMode.STRICT)))
     lines: list[bytes] = []
     journal = Journal(Metrics(Workload("shop", "web"), "1"), lines.append, store)
-    refusal = ProxyError(
-        ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
-    )
     with journal.connection(FLOW):
-        journal.refused(FLOW, refusal)
+        journal.refused(FLOW, PLAINTEXT, UNPROVEN)
     (told,) = journal.decisions.asked({"last": ["denied"]}) or []
     assert (told["verdict"], told["reason"]) == ("DENY", "plaintext_on_strict_port")
     assert told["explanation"]["reason"] == "plaintext_on_strict_port"

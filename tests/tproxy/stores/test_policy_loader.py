@@ -57,7 +57,7 @@ def test_what_is_worth_a_look_is_logged_and_no_flood_of_it(
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\n"
         f"spec: {{rules: [{{to: [{{operation: {{paths: [{paths}]}}}}]}}]}}\n"
     )
-    load(tmp_path, 1)
+    PolicyLoader(tmp_path)
     assert {record.levelname for record in caplog.records} == {"WARNING"}
     assert [record.getMessage() for record in caplog.records][-1] == "and 2 more like these"
     assert len(caplog.records) == 101
