@@ -1,7 +1,7 @@
 """Load two sidecars for long, abuse them, and hold what they took against what they may: `make soak`.
 
 MINUTES of steady mixed load at RATE requests a second, while the server's sidecar reloads now and then; afterwards
-connects that are reset at once, stalled readers, and every flood. One scenario is one function that returns verdicts;
+connects that are reset at once, stalled readers, every flood, and workers that are killed. One scenario is one function that returns verdicts;
 `SCENARIOS` is the list. SIDECARS=1 leaves the client's pod without one.
 """
 
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import soak_workers
 import trio
 
 from fakes.footprint import Footprint, footprint, server_info, settled, sidecar_pids, watched
@@ -66,6 +67,8 @@ class Stage:
     server: Pod
     stranger: Pod
     """Without a sidecar: what attackers do shall reach the server's."""
+    lab: Lab
+    site: Path
     began: float = field(default_factory=trio.current_time)
     samples: list[Sample] = field(default_factory=list)
 
@@ -223,8 +226,33 @@ async def floods(stage: Stage) -> list[Verdict]:
     return verdicts
 
 
+async def crashes(stage: Stage) -> list[Verdict]:
+    """Workers that are killed, and a sidecar that drains, under load."""
+    spec = PodSpec("workers", run_args=("--workers", "2"))
+    async with open_pod(spec, stage.lab) as pod:
+        assert pod.sidecar is not None
+        nginx = ["nginx", "-c", str(stage.site / "nginx.conf")]
+        await (await pod.start(nginx, user=ROOT, stdio=QUIET)).listens(HTTP1)
+        account, slowest = await soak_workers.killed(stage.stranger, pod, pod.sidecar)
+        lost, most = len(account["lost"]), soak_workers.KILLS * soak_workers.CONNECTIONS
+        left = await soak_workers.drained(stage.stranger, pod, pod.sidecar)
+    return [
+        Verdict(
+            f"{soak_workers.KILLS} workers killed: their own requests lost, at most {most}, and no other",
+            f"{lost} of {account['answered'] + lost}; {account['refused']} connections refused",
+            lost <= most and not account["refused"],
+        ),
+        Verdict("the next worker carries in 1 s", f"{slowest:.2f} s", slowest < 1),
+        Verdict(
+            "a drain loses nothing",
+            f"{len(left['lost'])} of {left['answered']}",
+            not left["lost"] and left["answered"] > 0,
+        ),
+    ]
+
+
 Scenario = Callable[[Stage], Awaitable[list[Verdict]]]
-SCENARIOS: tuple[Scenario, ...] = (steady, connects, readers, floods)
+SCENARIOS: tuple[Scenario, ...] = (steady, connects, readers, floods, crashes)
 
 
 @asynccontextmanager
@@ -245,7 +273,7 @@ async def staged(site: Path) -> AsyncIterator[Stage]:
             process = await server.start(argv, user=ROOT, stdio=QUIET)
             for port in ports:
                 await process.listens(port)
-        yield Stage(client, server, stranger)
+        yield Stage(client, server, stranger, lab, site)
 
 
 def line(

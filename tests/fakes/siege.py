@@ -46,7 +46,7 @@ STALLED = (
     ("stalled-streams", HTTP2),
     ("stalled-wide-streams", HTTP2),
 )
-SIZES = {"1": 1, "1k": 1024, "64k": 64 << 10, "1m": 1 << 20, "64m": 64 << 20}
+SIZES = {"1": 1, "1000": 1000, "1k": 1024, "64k": 64 << 10, "1m": 1 << 20, "64m": 64 << 20}
 NGINX = """
 user root; worker_processes 1; daemon off; pid {site}/pid; error_log /dev/null; worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}

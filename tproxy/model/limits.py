@@ -27,9 +27,9 @@ class Limits:
     streams: int = 256
     """Concurrent HTTP/2 streams a downstream may open on one connection."""
     stream_window: int = 262144
-    """HTTP/2 receive window per stream: the most that one slow consumer can make us hold."""
+    """HTTP/2 receive window per stream: the most that one slow consumer can make us hold. An upstream's streams begin with 16 KiB."""
     connection_window: int = 1048576
-    """HTTP/2 receive window per downstream connection: the most that all its slow consumers can make us hold. An upstream's, which many downstreams share, has room for all its `streams`."""
+    """HTTP/2 receive window per downstream connection: the most that all its slow consumers can make us hold. An upstream's, which many downstreams share, has room for all its streams; this much they may have together beyond what they begin with."""
     control_frames: int = 1000
     """HTTP/2 frames without a message (PING, SETTINGS, empty DATA …) in one read: each can ask for an answer. Envoy's default."""
     resets: int = 500
