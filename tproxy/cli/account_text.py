@@ -72,6 +72,8 @@ def _request(asked: Asked) -> str:
 def _facts(account: Account) -> Iterator[str]:
     asked = account.request
     yield f"  who asks: {asked.identity}; from {asked.source_ip or 'an address not known'}"
+    if asked.received_path:
+        yield f"  path as it was sent: {asked.received_path}"
     if asked.host:
         yield f"  host: {asked.host}"
     if account.audited_by:

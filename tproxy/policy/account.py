@@ -22,7 +22,9 @@ class Asked(msgspec.Struct, frozen=True):
     port: int
     method: str | None
     path: str | None
-    """As policies read it."""
+    """As policies read it, and as it is sent on."""
+    received_path: str | None
+    """As it came, where that is another one."""
     host: str | None
     principal: str | None
     identity: str
@@ -95,13 +97,16 @@ def account(explanation: Explanation) -> Account:
         str(outcome.audited_by) if outcome.audited_by else None,
         outcome.verdict_if_enforced,
         outcome.missing,
-        _asked(explanation.facts, outcome.path),
+        _asked(explanation),
         tuple(map(_policy, explanation.policies)),
     )
 
 
-def _asked(facts: Facts, path: str | None) -> Asked:
+def _asked(explanation: Explanation) -> Asked:
+    facts = explanation.facts
     flow, head, hidden = facts.flow, facts.head, facts.hidden
+    path = explanation.outcome.path or (_path(head.path) if head else None)
+    received = _path(explanation.received) if explanation.received is not None else None
 
     def unless_hidden(fact: str, value: str | None) -> str | None:
         return None if fact in hidden else value
@@ -111,7 +116,8 @@ def _asked(facts: Facts, path: str | None) -> Asked:
         flow.protocol,
         flow.original_dst.port,
         _text(head.method) if head else None,
-        unless_hidden(PATH, path or (_text(head.path.partition(b"?")[0]) if head else None)),
+        unless_hidden(PATH, path),
+        unless_hidden(PATH, received if received != path else None),
         unless_hidden(HOST, _text(head.authority) if head else None),
         flow.identity.principal if flow.identity else None,
         _identity(facts),
@@ -119,6 +125,10 @@ def _asked(facts: Facts, path: str | None) -> Asked:
         unless_hidden(DESTINATION_IP, flow.original_dst.host),
         flow.sniffed.server_name or None,
     )
+
+
+def _path(target: bytes) -> str:
+    return _text(target.partition(b"?")[0])
 
 
 def _text(value: bytes) -> str:

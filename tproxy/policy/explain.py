@@ -120,8 +120,11 @@ class Explanation:
     """What becomes of a request, and what every policy had to do with it."""
 
     facts: Facts
+    """With the path in the form that policies read."""
     outcome: Outcome
     policies: tuple[PolicyTrace, ...] = ()
+    received: bytes | None = None
+    """The path as it was sent, with its query; None for what is no request."""
 
 
 class Examiner:
@@ -140,9 +143,11 @@ class Examiner:
     def explain(self, facts: Facts) -> Explanation:
         """Explain what becomes of a request."""
         outcome = self.decide(facts)
+        received = facts.head.path if facts.head else None
         facts = self._normal(facts)
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
-        return Explanation(facts, outcome, tuple(_policy(each, facts) for each in every))
+        traces = tuple(_policy(each, facts) for each in every)
+        return Explanation(facts, outcome, traces, received)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""

@@ -339,6 +339,7 @@ EXPLAINED = """\
 DENY GET /admin to port 8080
   rule 0 of my-ns/deny-admin matches (policies/authz.yaml:12)
   who asks: nobody, as the connection is plaintext; from 192.0.2.7
+  path as it was sent: /get/..//admin
   host: httpbin
   with all dry-run policies in force: DENY
 
@@ -368,7 +369,7 @@ def test_explain_names_every_policy_and_what_failed() -> None:
 @pytest.mark.usefixtures("policies")
 def test_explain_takes_a_request_from_a_file_and_options_over_it() -> None:
     given = b'{"path": "/put", "port": 8080, "host": "httpbin", "source": {"principal": null}}'
-    words = ("--request", "-", "--path", "/admin", "--source-ip", "192.0.2.7")
+    words = ("--request", "-", "--path", "/get/..//admin", "--source-ip", "192.0.2.7")
     assert explained(*words, given=given) == EXPLAINED
 
 
