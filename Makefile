@@ -21,7 +21,7 @@ help:
 	@echo "make format  let ruff rewrite what it can"
 
 demo: packages-demo $(VENV)/.runs
-	$(BIN)/tproxy demo
+	$(BIN)/tproxy demo --policies policies
 
 test: packages-test $(VENV)/.peers check
 	$(BIN)/python -m pytest --cov --cov-report=

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import click
 import trio
@@ -24,21 +25,26 @@ from tproxy.lab.sidecar import tail
 
 
 @click.command()
-def demo() -> None:
+@click.option(
+    "--policies",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of policy files that the sidecars begin with.",
+)
+def demo(policies: Path | None) -> None:
     """Run real servers and clients in captured pods; fails unless every step passed, captured."""
     try:
         check_tools()
-        failed = trio.run(_demonstrate, Lab.of(os.environ).inner("demo"))
+        failed = trio.run(_demonstrate, Lab.of(os.environ).inner("demo"), policies)
     except LabError as error:
         raise click.ClickException(str(error)) from error
     sys.exit(1 if failed else 0)
 
 
-async def _demonstrate(lab: Lab) -> int:
+async def _demonstrate(lab: Lab, policies: Path | None) -> int:
     """Play all steps; hands back how many did not pass."""
     began = trio.current_time()
     _title("Pods: each a network namespace, with the capture rules loaded and a sidecar beside it")
-    async with set_up(lab, _tell_pod) as stage:
+    async with set_up(lab, policies, _tell_pod) as stage:
         failed = 0
         for number, step in enumerate(STEPS, start=1):
             performance = await perform(stage, step)
@@ -67,6 +73,8 @@ def _tell_pod(pod: Pod) -> None:
 def _tell_step(number: int, performance: Performance) -> None:
     step = performance.step
     _title(f"{number}. {step.title}")
+    for line in step.policy.splitlines():
+        click.secho(f"  | {line}", dim=True)
     click.echo(f"  $ {shlex.join(step.argv)}")
     click.echo(f"  client saw      {_gist(performance.output, step.answer)}")
     for who, lines in (("client", performance.outbound), (step.server, performance.inbound)):

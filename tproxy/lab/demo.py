@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
@@ -28,6 +29,7 @@ START_TIMEOUT = 10.0
 LOG_TIMEOUT = 3.0
 LOG_INTERVAL = 0.02
 STEP_TIMEOUT = 20.0
+IN_FORCE = "are in force"
 METRICS_URL = "http://127.0.0.1:15020/metrics"
 LABELS = ("reporter", "request_protocol", "response_code", "response_flags", "direction", "result")
 METRICS = ("istio_requests", "istio_tcp_connections_opened", "tproxy_detect")
@@ -68,6 +70,8 @@ class Step:
     """How many exchanges, or connections of plain TCP, both sidecars must log."""
     flag: str = "-"
     """Why the server's sidecar answered itself, if it must."""
+    policy: str = ""
+    """What is written into the server's policy directory before it."""
 
 
 SITE = Path("/usr/share/common-licenses")
@@ -114,6 +118,19 @@ FETCH = (
     "-w",
     "%{http_code} by HTTP/%{http_version} from %{remote_ip}\\n",
 )
+DENY = """apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: no-gpl-2
+  namespace: default
+spec:
+  action: DENY
+  rules:
+  - to:
+    - operation:
+        ports: ["80"]
+        paths: [/GPL-2]
+"""
 STEPS = (
     Step("HTTP/1.1 over IPv4", [*FETCH, "-4", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 192.0.2.", "http1"),
     Step("HTTP/1.1 over IPv6", [*FETCH, "-6", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 2001:db8:", "http1"),
@@ -121,6 +138,8 @@ STEPS = (
     Step("200 HTTP/2 requests, ten at once on each of two connections", ["h2load", "-n200", "-c2", "-m10", "http://api:8080/MPL-2.0"], "api", 8080, "200 succeeded, 0 failed", "http2", count=200),
     Step("a Redis write, carried as plain TCP", ["redis-cli", "-h", "cache", "SET", "greeting", "hello"], "cache", 6379, "OK", "opaque"),
     Step("a Redis read, carried as plain TCP", ["redis-cli", "-h", "cache", "GET", "greeting"], "cache", 6379, "hello", "opaque"),
+    Step("a path that a policy denies, from the moment that its file is written", [*FETCH, "--path-as-is", "http://web//./GPL-2"], "web", 80, "403 by HTTP/1.1", "http1", policy=DENY),
+    Step("and another, which it does not", [*FETCH, "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1", "http1"),
     Step("a port that nothing listens on", [*FETCH, "http://web:81/"], "web", 81, "503", "http1", flag="UF"),
 )  # fmt: skip
 
@@ -153,6 +172,8 @@ class Stage:
     client: Pod
     servers: Mapping[str, Pod]
     logs: Mapping[str, Log]
+    policies: Path
+    """What steers the web server's sidecar."""
 
     def pods(self) -> list[Pod]:
         """The servers, then the client."""
@@ -180,19 +201,43 @@ def check_tools() -> None:
 
 
 @asynccontextmanager
-async def set_up(lab: Lab, tell: Callable[[Pod], None]) -> AsyncIterator[Stage]:
-    """The stage while the scope is open; `tell` hears of each pod as it comes up."""
+async def set_up(lab: Lab, given: Path | None, tell: Callable[[Pod], None]) -> AsyncIterator[Stage]:
+    """The stage while the scope is open; `tell` hears of each pod as it comes up.
+
+    The sidecars begin with the policies in the directory `given`, or with none.
+    """
     async with AsyncExitStack() as scopes:
+        policies = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), given)
         servers = {}
         for server in SERVERS:
-            pod = await scopes.enter_async_context(open_pod(PodSpec(server.pod), lab))
+            spec = PodSpec(server.pod, policies=policies)
+            pod = await scopes.enter_async_context(open_pod(spec, lab))
             await _serve(pod, server)
             servers[server.pod] = pod
             tell(pod)
         client = await scopes.enter_async_context(open_pod(PodSpec("client"), lab))
         tell(client)
         logs = {pod.name: Log(pod.access_log_path) for pod in (*servers.values(), client)}
-        yield Stage(client, servers, logs)
+        yield Stage(client, servers, logs, policies)
+
+
+def _policies(place: str, given: Path | None) -> Path:
+    """Make a directory that the sidecar's user can read, with what the given one holds."""
+    directory = Path(place)
+    directory.chmod(0o755)
+    for file in sorted(given.glob("*.yaml")) if given else ():
+        shutil.copyfile(file, directory / file.name)
+    return directory
+
+
+async def _decree(stage: Stage, step: Step) -> None:
+    """Write a step's policy, and wait until it is in force."""
+    log = stage.servers[step.server].sidecar_log_path
+    said = log.read_text().count(IN_FORCE)
+    (stage.policies / "demo.yaml").write_text(step.policy)
+    with trio.move_on_after(START_TIMEOUT):
+        while log.read_text().count(IN_FORCE) == said:  # noqa: ASYNC110 - another process's doing has no event
+            await trio.sleep(LOG_INTERVAL)
 
 
 async def _serve(pod: Pod, server: Server) -> None:
@@ -205,6 +250,8 @@ async def _serve(pod: Pod, server: Server) -> None:
 
 async def perform(stage: Stage, step: Step) -> Performance:
     """Do one step, and hold what the sidecars logged against what it must lead to."""
+    if step.policy:
+        await _decree(stage, step)
     with trio.move_on_after(STEP_TIMEOUT) as patience:
         done = await stage.client.run(step.argv)
     if patience.cancelled_caught:
