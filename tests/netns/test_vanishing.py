@@ -200,7 +200,9 @@ async def told(mesh: Mesh, cut: str) -> None:
         "/in-answer": (200, "UC"),
         "/after": (200, "-"),
     }
-    assert endings(await mesh.lines(mesh.client, len(SERVED))) == {
+    # Whoever has the whole answer to a request that is still being sent may leave before that is over.
+    client = endings(await mesh.lines(mesh.client, len(SERVED)))
+    assert {path: (status, flag.replace("DC", "-")) for path, (status, flag) in client.items()} == {
         **dict.fromkeys(NO_ANSWER, (503, "-")),
         "/in-answer": (200, cut),
         "/after": (200, "-"),
