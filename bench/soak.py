@@ -1,8 +1,9 @@
 """Load two sidecars for long, abuse them, and hold what they took against what they may: `make soak`.
 
 MINUTES of steady mixed load at RATE requests a second, while the server's sidecar reloads now and then; afterwards
-connects that are reset at once, stalled readers, every flood, and workers that are killed. One scenario is one function that returns verdicts;
-`SCENARIOS` is the list. SIDECARS=1 leaves the client's pod without one.
+connects that are reset at once, stalled readers, every flood, and workers that are killed. One scenario is one
+function that returns verdicts; `SCENARIOS` is the list, ONLY="steady crashes" plays these alone. SIDECARS=1 leaves the
+client's pod without one.
 """
 
 import json
@@ -255,6 +256,17 @@ Scenario = Callable[[Stage], Awaitable[list[Verdict]]]
 SCENARIOS: tuple[Scenario, ...] = (steady, connects, readers, floods, crashes)
 
 
+def chosen(names: str) -> list[Scenario]:
+    """The scenarios that are named, or all."""
+    wanted = names.split()
+    known = {scenario.__name__: scenario for scenario in SCENARIOS}
+    if unknown := set(wanted) - known.keys():
+        sys.exit(
+            f"ONLY={names!r}: no such scenario as {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    return [known[name] for name in wanted] or list(SCENARIOS)
+
+
 @asynccontextmanager
 async def staged(site: Path) -> AsyncIterator[Stage]:
     """The pods with everything that serves in them."""
@@ -322,7 +334,7 @@ async def main(out: str = "soak") -> None:
         site = Path(name)
         make_site(site)
         async with staged(site) as stage:
-            for scenario in SCENARIOS:
+            for scenario in chosen(os.environ.get("ONLY", "")):
                 for verdict in await scenario(stage):
                     verdicts.append(verdict)
                     print(

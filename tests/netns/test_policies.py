@@ -31,6 +31,7 @@ def policy(spec: str, *, name: str = "p", kind: str = "AuthorizationPolicy") -> 
 DENY_ADMIN = policy(
     "{action: DENY, rules: [{to: [{operation: {ports: ['8080'], paths: ['/admin*']}}]}]}"
 )
+LABELS = {"app": "httpbin"}
 ALLOW_ALL = policy("{rules: [{}]}")
 ALLOW_NOTHING = policy("{}")
 
@@ -87,7 +88,7 @@ async def scene(place: Path, text: str, *options: str) -> AsyncIterator[Scene]:
     (policies / "authz.yaml").write_text(text)
     lab = Lab(place / "lab")
     async with (
-        open_pod(PodSpec("app", policies=policies, run_args=options), lab) as app,
+        open_pod(PodSpec("app", labels=LABELS, policies=policies, run_args=options), lab) as app,
         open_pod(PodSpec("client", proxy=False), lab) as client,
     ):
         origin = [sys.executable, f"{APPS}/echo_target.py", "8080"]
@@ -221,6 +222,80 @@ async def test_a_connection_ends_when_what_allowed_it_is_taken_away(place: Path)
         lines = [json.loads(line) for line in at.app.access_log_path.read_text().splitlines()]
         (line,) = [each for each in lines if each["tproxy"]["original_dst"].endswith(":7000")]
         assert line["response_code_details"] == "rbac_access_denied_matched_policy[none]"
+
+
+DENY = "action: DENY"
+ROWS: tuple[tuple[str, list[str], list[str], str], ...] = (
+    ("no rule allows nothing", ["{}"], [], "403"),
+    ("an empty rule allows all", ["{rules: [{}]}"], [], "200"),
+    ("deny wins", ["{rules: [{}]}", f"{{{DENY}, rules: [{{}}]}}"], [], "403"),
+    ("only a deny, of another path", [f"{{{DENY}, rules: [{{to: [{{operation: {{paths: [/y]}}}}]}}]}}"], [], "200"),
+    ("a query is no part of the path", [f"{{{DENY}, rules: [{{to: [{{operation: {{paths: [/x]}}}}]}}]}}"], ["/x?q=1"], "403"),
+    ("two rules are alternatives", ["{rules: [{to: [{operation: {paths: [/foo]}}]}, {from: [{source: {ipBlocks: [192.0.2.0/24]}}]}]}"], ["/any"], "200"),
+    ("a prefix is not about segments", ["{rules: [{to: [{operation: {paths: ['/info*']}}]}]}"], ["/information"], "200"),
+    ("a template is", ["{rules: [{to: [{operation: {paths: ['/status/{*}']}}]}]}"], ["/status/1/2"], "403"),
+    ("plaintext has no principal", ["{rules: [{from: [{source: {principals: ['*']}}]}]}"], [], "403"),
+    ("a header that is absent is not bar", ["{rules: [{when: [{key: 'request.headers[x-foo]', notValues: [bar]}]}]}"], [], "200"),
+    ("header names without case", ["{rules: [{when: [{key: 'request.headers[X-Foo]', values: [foo]}]}]}"], ["/", "-H", "x-FOO: foo"], "200"),
+    ("hosts without case and port", [f"{{{DENY}, rules: [{{to: [{{operation: {{hosts: [deny.example]}}}}]}}]}}"], ["/", "-H", "Host: DENY.Example:8080"], "403"),
+    ("a method in lower case is none", ["{rules: [{}]}"], ["/", "-X", "get"], "400"),
+    ("the workload's port, not a service's", ["{rules: [{to: [{operation: {ports: ['80']}}]}]}"], [], "403"),
+    ("an audit decides nothing", ["{action: AUDIT, rules: [{}]}"], [], "200"),
+    ("a selector that means others", [f"{{selector: {{matchLabels: {{app: other}}}}, {DENY}, rules: [{{}}]}}"], [], "200"),
+    ("addresses that are not to ask", ["{rules: [{from: [{source: {notIpBlocks: [192.0.2.0/24]}}]}]}"], [], "403"),
+)  # fmt: skip
+TCP_ROWS = (
+    ("an allowed port", "{rules: [{to: [{operation: {ports: ['7000']}}]}]}", "one"),
+    ("a port that nobody allows", "{rules: [{to: [{operation: {ports: ['9000']}}]}]}", "reset"),
+    ("deny of methods denies bytes", f"{{{DENY}, rules: [{{to: [{{operation: {{methods: [GET], ports: ['7000']}}}}]}}]}}", "reset"),
+    ("on its port only", f"{{{DENY}, rules: [{{to: [{{operation: {{methods: [GET], ports: ['7001']}}}}]}}]}}", "one"),
+    ("allow of methods allows no bytes", "{rules: [{to: [{operation: {methods: [GET], ports: ['7000']}}]}]}", "reset"),
+)  # fmt: skip
+ECHOED = """
+import socket, sys
+stream = socket.create_connection((sys.argv[1], 7000))
+try:
+    stream.sendall(b"\\0one")
+    print(stream.recv(10)[1:].decode())
+except ConnectionResetError:
+    print("reset")
+"""
+
+
+async def test_requests_fare_as_istio_documents_it(place: Path) -> None:
+    async with scene(place, ALLOW_NOTHING) as at:
+        fared = {}
+        for generation, (what, specs, words, _) in enumerate(ROWS, start=2):
+            await decreed(at, [*specs], generation)
+            target, *options = words or ["/x"]
+            url = f"http://{at.app.addresses.v4}:8080{target}"
+            command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", *options, url]
+            fared[what] = (await at.client.run(command, user=ROOT)).stdout
+        assert fared == {what: expected for what, _, _, expected in ROWS}
+        await decreed(at, ["{rules: [{to: [{operation: {methods: [GET]}}]}]}"], len(ROWS) + 2)
+        grpc = ["curl", "-sS", "-i", "--http2-prior-knowledge", "-X", "POST"]
+        grpc += ["-H", "content-type: application/grpc", f"http://{at.app.addresses.v4}:8080/p.S/M"]
+        answer = (await at.client.run(grpc, user=ROOT)).stdout
+        assert answer.startswith("HTTP/2 200")
+        assert "grpc-status: 7" in answer
+
+
+async def test_connections_fare_as_istio_documents_it(place: Path) -> None:
+    async with scene(place, ALLOW_NOTHING) as at:
+        fared = {}
+        for generation, (what, spec, _) in enumerate(TCP_ROWS, start=2):
+            await decreed(at, [spec], generation)
+            command = [sys.executable, "-c", ECHOED, at.app.addresses.v4]
+            fared[what] = (await at.client.run(command, user=ROOT)).stdout.strip()
+        assert fared == {what: expected for what, _, expected in TCP_ROWS}
+
+
+async def decreed(at: Scene, specs: list[str], generation: int) -> None:
+    """Put policies in force."""
+    documents = [policy(spec, name=f"p{number}") for number, spec in enumerate(specs)]
+    marked = f"# {generation}\n" + "---\n".join(documents)
+    (at.policies / "authz.yaml").write_text(marked)
+    await at.said(f"policies of generation {generation} are in force")
 
 
 async def test_plaintext_on_a_strict_port_is_reset_and_said(place: Path) -> None:
