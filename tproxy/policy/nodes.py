@@ -67,14 +67,17 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
     def nearest(self, path: Path) -> Mark:
         """Return the place of the key or item at `path`, or of what should hold it."""
-        if not path:
-            return self.mark
-        step, rest = path[0], path[1:]
-        if isinstance(self.value, dict) and isinstance(step, str) and step in self.value:
-            return self.value[step].nearest(rest) if rest else self.keys[step]
-        if isinstance(self.value, tuple) and isinstance(step, int):
-            return self.value[step].nearest(rest)
-        return self.mark
+        node, mark = self, self.mark
+        for step in path:
+            value = node.value
+            if isinstance(value, dict) and step in value:
+                mark, node = node.keys[step], value[step]
+            elif isinstance(value, tuple) and isinstance(step, int):
+                node = value[step]
+                mark = node.mark
+            else:
+                return node.mark
+        return mark
 
 
 class Refused(Exception):
@@ -131,7 +134,7 @@ class _Composer:
 
     def documents(self, text: str) -> Iterator[Node]:
         """Give each document that is not empty."""
-        events = yaml.parse(text, Loader=_LOADER)
+        events = iter(_LOADER(text).get_event, None)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 node = self._node(next(events), events, ())

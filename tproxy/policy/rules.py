@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tproxy.model.decision import RuleName
@@ -343,17 +343,19 @@ class RuleCompiler:
         self, path: Path, kind: Kind, values: tuple[str, ...], *, negative: bool
     ) -> Field | None:
         try:
-            field = self._compiled(kind, values, negative=negative)
-            return replace(field, line=self._document.node.nearest(path).line)
+            line = self._document.node.nearest(path).line
+            return self._compiled(kind, values, negative=negative, line=line)
         except BadValue:
             self._find_bad(path, kind, values)
             return None
 
-    def _compiled(self, kind: Kind, values: tuple[str, ...], *, negative: bool = False) -> Field:
+    def _compiled(
+        self, kind: Kind, values: tuple[str, ...], *, negative: bool = False, line: int = 0
+    ) -> Field:
         if kind.read is _service_account:
             values = tuple(self._qualified(value) for value in values)
         read, matcher = _hosts(values) if kind.read is _host else (kind.read, kind.matcher(values))
-        return Field(kind.name, read, matcher, negative, kind.http, values)
+        return Field(kind.name, read, matcher, negative, kind.http, values, line)
 
     def _find_bad(self, path: Path, kind: Kind, values: tuple[str, ...]) -> None:
         for index, value in enumerate(values):
