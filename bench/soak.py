@@ -334,6 +334,7 @@ async def main(out: str = "soak") -> None:
         site = Path(name)
         make_site(site)
         async with staged(site) as stage:
+            await stage.sample()
             for scenario in chosen(os.environ.get("ONLY", "")):
                 for verdict in await scenario(stage):
                     verdicts.append(verdict)
