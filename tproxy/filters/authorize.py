@@ -5,10 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from tproxy.model.decision import Decision, Reason
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, RequestHead, Response
-from tproxy.model.outcome import Denied, ProxyError, ResponseFlag
+from tproxy.model.outcome import refusal
 from tproxy.net.alongside import alongside
 from tproxy.stores.policy_store import PolicyStore
 
@@ -46,10 +45,3 @@ class Authorize:
                 if not decision.allowed:
                     raise refusal(decision)
             await self._policies.superseded()
-
-
-def refusal(decision: Decision) -> ProxyError:
-    """Build the error for what a policy does not allow, or cannot read."""
-    if decision.reason is Reason.AMBIGUOUS_PATH:
-        return ProxyError(ResponseFlag.DOWNSTREAM_PROTOCOL, "path_normalization_failed", status=400)
-    return Denied(ResponseFlag.DENIED, decision.details)

@@ -3,6 +3,8 @@
 from enum import Enum
 from typing import Self
 
+from tproxy.model.decision import Decision, Reason
+
 
 class ResponseFlag(Enum):
     """Why the proxy, not the upstream, answered: log code, HTTP status, gRPC status."""
@@ -73,6 +75,13 @@ PLAINTEXT = ProxyError(
     ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
 )
 """A peer that does not prove who it is where PeerAuthentication is STRICT, in Envoy's words and in ours."""
+
+
+def refusal(decision: Decision) -> ProxyError:
+    """Build the error for what a policy does not allow, or cannot read."""
+    if decision.reason is Reason.AMBIGUOUS_PATH:
+        return ProxyError(ResponseFlag.DOWNSTREAM_PROTOCOL, "path_normalization_failed", status=400)
+    return Denied(ResponseFlag.DENIED, decision.details)
 
 
 def downstream_gone() -> DownstreamError:

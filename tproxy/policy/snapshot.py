@@ -95,7 +95,7 @@ class Snapshot:
     def route(self, flow: Flow, head: RequestHead | None = None) -> Route:  # noqa: ARG002 - no route depends on it
         """Choose the way of a request, or of a connection carried as bytes."""
         port = flow.original_dst.port
-        protocol = self.translated.get((flow.direction, port)) if self.translated else None
+        protocol = self.translated.get((flow.direction, port))
         return (
             _inbound(port, protocol) if flow.direction is Direction.INBOUND else _outbound(protocol)
         )

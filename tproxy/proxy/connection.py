@@ -10,7 +10,7 @@ from tproxy.model.decision import UNPROVEN
 from tproxy.model.exchange import Exchange, Scope
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import PLAINTEXT, Denied, ProxyError, ResponseFlag, overloaded
+from tproxy.model.outcome import PLAINTEXT, ProxyError, overloaded, refusal
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.peek import detect
@@ -54,7 +54,7 @@ async def _carry_bytes(downstream: TcpStream, flow: Flow, runtime: Runtime) -> N
     snapshot = runtime.policies.current
     decision = snapshot.admit(flow)
     if not decision.allowed:
-        runtime.journal.refused(flow, Denied(ResponseFlag.DENIED, decision.details), decision)
+        runtime.journal.refused(flow, refusal(decision), decision)
         downstream.reset()
         return
     exchange = Exchange(flow, snapshot.route(flow), decision, generation=snapshot.generation)

@@ -1,6 +1,6 @@
 """Ask later policies about connections that earlier ones admitted, and end those that are denied; no others."""
 
-from tproxy.model.outcome import PLAINTEXT, Denied, ResponseFlag
+from tproxy.model.outcome import PLAINTEXT, refusal
 from tproxy.proxy.register import Register
 from tproxy.stores.policy_store import PolicyStore
 
@@ -18,4 +18,4 @@ async def rejudge(policies: PolicyStore, register: Register) -> None:
             if current.must_prove_itself(relay.flow):
                 relay.end(PLAINTEXT)
             elif not decision.allowed:
-                relay.end(Denied(ResponseFlag.DENIED, decision.details))
+                relay.end(refusal(decision))
