@@ -4,23 +4,16 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
-from fakes.mesh import APPS, ROOT, Mesh, quiet_mesh, two_pods
+from fakes.mesh import APPS, ROOT, Mesh
 from fakes.two_ways import both_ways, logged, python, same
-from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
-POLICIES = """
-apiVersion: tproxy.io/v1alpha1
-kind: ProxyConfig
-spec: {}
-"""
 PORT = 8080
 ORIGIN = f"http://server:{PORT}"
 MEBIBYTE = bytes(range(256)) * 4096
@@ -47,20 +40,6 @@ PIPELINE = (
     r"GET /empty HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 )
 TEXT = "".join(f"line {number}\n" for number in range(20_000)).encode()
-
-
-@pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
-    """Two pods that live as long as the tests of this file."""
-    with two_pods(POLICIES) as lab:
-        yield lab
-
-
-@pytest.fixture
-async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
-    """The pods, quiet; what a test starts in them is ended after it."""
-    async with quiet_mesh(pods) as mesh:
-        yield mesh
 
 
 async def serve_asgi(mesh: Mesh) -> None:

@@ -1,22 +1,15 @@
 """Envoy as an application's server, in both HTTP versions: its clients see through two sidecars what they see beside it."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from fakes.mesh import APPS, Mesh, quiet_mesh, two_pods
+from fakes.mesh import APPS, Mesh
 from fakes.two_ways import both_ways, logged, python
-from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
-POLICIES = """
-apiVersion: tproxy.io/v1alpha1
-kind: ProxyConfig
-spec: {}
-"""
 PORT = 8080
 ORIGIN = f"http://server:{PORT}"
 MEBIBYTE = bytes(range(256)) * 4096
@@ -24,20 +17,12 @@ VERSIONS = {"HTTP/1": "--http1.1", "HTTP/2": "--http2-prior-knowledge"}
 versions = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 
 
-@pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
-    """Two pods that live as long as the tests of this file."""
-    with two_pods(POLICIES) as lab:
-        yield lab
-
-
 @pytest.fixture
-async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
+async def mesh(mesh: Mesh) -> Mesh:
     """The pods with Envoy in the server's; what a test starts in them is ended after it."""
-    async with quiet_mesh(pods) as mesh:
-        envoy = [f"{sys.prefix}/bin/envoy", "-c", f"{APPS}/envoy_origin.yaml"]
-        await mesh.serve([*envoy, "--concurrency", "2", "--disable-hot-restart"], PORT)
-        yield mesh
+    envoy = [f"{sys.prefix}/bin/envoy", "-c", f"{APPS}/envoy_origin.yaml"]
+    await mesh.serve([*envoy, "--concurrency", "2", "--disable-hot-restart"], PORT)
+    return mesh
 
 
 async def serve_asgi(mesh: Mesh) -> None:

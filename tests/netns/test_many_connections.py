@@ -5,24 +5,19 @@ import resource
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from fakes.mesh import ROOT, Mesh, quiet_mesh, two_pods
+from fakes.mesh import ROOT, Mesh, two_pods
 from fakes.sidecars import Memory, memory, open_connections
 from fakes.two_ways import python
 from tproxy.lab import Lab, Process, attach
 
 pytestmark = pytest.mark.netns
 
-POLICIES = """
-apiVersion: tproxy.io/v1alpha1
-kind: ProxyConfig
-spec: {}
-"""
 COUNT = 5000
 PATIENCE = 180
 """Seconds until a busy machine must have carried them all."""
@@ -31,12 +26,12 @@ PER_CONNECTION = 64 << 10
 
 
 @pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
+def pods(policies: str) -> Iterator[Lab]:
     """Two pods that live as long as the tests of this file, started with as few descriptors as programs mostly are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
-        with two_pods(POLICIES) as lab:
+        with two_pods(policies) as lab:
             yield lab
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -46,13 +41,6 @@ def pods() -> Iterator[Lab]:
 def rested(pods: Lab) -> list[Memory]:
     """What both sidecars hold before their first connection."""
     return [memory(attach(pods, name)) for name in ("client", "server")]
-
-
-@pytest.fixture
-async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
-    """The pods, quiet; what a test starts in them is ended after it."""
-    async with quiet_mesh(pods) as mesh:
-        yield mesh
 
 
 def descriptors(process: Process) -> int:

@@ -1,37 +1,22 @@
 """Node's clients and servers see the same through two sidecars as they see without any."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from fakes.mesh import Mesh, quiet_mesh, two_pods
+from fakes.mesh import Mesh
 from fakes.two_ways import both_ways, node
-from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
-POLICIES = """
-apiVersion: tproxy.io/v1alpha1
-kind: ProxyConfig
-spec: {}
-"""
 HTTP1, HTTP2 = 8080, 8081
 
 
-@pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
-    """Two pods that live as long as the tests of this file."""
-    with two_pods(POLICIES) as lab:
-        yield lab
-
-
 @pytest.fixture
-async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
+async def mesh(mesh: Mesh) -> Mesh:
     """The pods with Node's origin in the server's; what a test starts in them is ended after it."""
-    async with quiet_mesh(pods) as mesh:
-        await mesh.serve(node("node_origin.mjs", str(HTTP1), str(HTTP2)), HTTP1, HTTP2)
-        yield mesh
+    await mesh.serve(node("node_origin.mjs", str(HTTP1), str(HTTP2)), HTTP1, HTTP2)
+    return mesh
 
 
 def steps(printed: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,18 @@ import pytest
 import trio
 import trustme
 
-from fakes.mesh import APPS, Mesh, quiet_mesh, two_pods
-from tproxy.lab import Lab
+from fakes.mesh import APPS, Mesh
 
 pytestmark = pytest.mark.netns
 
 GIBIBYTE = 1 << 30
 families = pytest.mark.parametrize("family", ["-4", "-6"])
 
-POLICIES = """
+
+@pytest.fixture(scope="module")
+def policies() -> str:
+    """A short detection, and a port of which it is declared that it carries bytes."""
+    return """
 apiVersion: tproxy.io/v1alpha1
 kind: ProxyConfig
 spec:
@@ -29,20 +31,6 @@ spec:
   ports:
   - {port: 7100, protocol: TCP}
 """
-
-
-@pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
-    """Two pods that live as long as the tests of this file."""
-    with two_pods(POLICIES) as lab:
-        yield lab
-
-
-@pytest.fixture
-async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
-    """The pods, quiet; what a test starts in them is ended after it."""
-    async with quiet_mesh(pods) as mesh:
-        yield mesh
 
 
 def detected(lines: list[dict[str, Any]]) -> set[tuple[str, str]]:

@@ -2,25 +2,20 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from fakes.mesh import ROOT, Mesh, quiet_mesh, two_pods
+from fakes.mesh import ROOT, Mesh, two_pods
 from fakes.sidecars import descriptors, open_connections
 from fakes.two_ways import node, python
 from tproxy.lab import Lab, Pod, attach
 
 pytestmark = pytest.mark.netns
 
-POLICIES = """
-apiVersion: tproxy.io/v1alpha1
-kind: ProxyConfig
-spec: {}
-"""
 PORTS = {"http1": 8080, "http2": 8081, "tcp": 8082}
 BODY_BYTES = 200_000
 
@@ -32,9 +27,9 @@ Ending = tuple[int, str]
 
 
 @pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
+def pods(policies: str) -> Iterator[Lab]:
     """Two pods that live as long as the tests of this file; in the end their sidecars hold what they held before."""
-    with two_pods(POLICIES, "pool-idle-seconds=0.5") as lab:
+    with two_pods(policies, "pool-idle-seconds=0.5") as lab:
         before = [descriptors(attach(lab, name)) for name in ("client", "server")]
         yield lab
         trio.run(_held, lab, before)
@@ -47,13 +42,6 @@ async def _held(lab: Lab, expected: list[int]) -> None:
             await trio.sleep(0.1)
     assert [descriptors(pod) for pod in pods] == expected
     assert [await open_connections(pod) for pod in pods] == [0, 0]
-
-
-@pytest.fixture
-async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
-    """The pods, quiet; what a test starts in them is ended after it."""
-    async with quiet_mesh(pods) as mesh:
-        yield mesh
 
 
 def endings(lines: list[dict[str, Any]]) -> dict[str, Ending]:
