@@ -4,13 +4,14 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import trio
 
+from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import NOBODY, compiled
 from tproxy.policy.findings import Finding, Severity
@@ -186,18 +187,8 @@ class PolicyLoader:
             "hash": snapshot.digest,
             "warnings": [str(finding) for finding in snapshot.findings],
             "workload": asdict(snapshot.workload),
-            "ports": [
-                {"port": port, "direction": direction, "protocol": protocol}
-                for (direction, port), protocol in sorted(
-                    snapshot.ports.items(), key=lambda item: item[0][1]
-                )
-            ],
-            "translated": [
-                {"port": port, "direction": direction, "upstream_protocol": protocol}
-                for (direction, port), protocol in sorted(
-                    snapshot.translated.items(), key=lambda item: item[0][1]
-                )
-            ],
+            "ports": _by_port(snapshot.ports, "protocol"),
+            "translated": _by_port(snapshot.translated, "upstream_protocol"),
             "authentication": asdict(snapshot.authentication),
             "rules": [
                 {
@@ -213,3 +204,14 @@ class PolicyLoader:
             "access_log": asdict(snapshot.access_log),
             "last_attempt": asdict(self.last),
         }
+
+
+def _by_port(
+    said: Mapping[tuple[Direction, int], Protocol], what: str
+) -> Sequence[Mapping[str, object]]:
+    """Show what is said of ports, the lowest first."""
+    ordered = sorted(said.items(), key=lambda item: item[0][1])
+    return [
+        {"port": port, "direction": direction, what: protocol}
+        for (direction, port), protocol in ordered
+    ]
