@@ -6,11 +6,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import trio
 
+from fakes.sidecars import workers
 from fakes.siege import APPS, HTTP1
 from tproxy.lab import Pod, Process, User
 
@@ -62,12 +62,6 @@ async def drained(client: Pod, server: Pod, sidecar: Process) -> dict[str, Any]:
         with trio.fail_after(30):
             await sidecar.wait()
     return account
-
-
-def workers(sidecar: Process) -> list[int]:
-    """The workers' pids; the sidecar's process is their supervisor."""
-    path = Path(f"/proc/{sidecar.pid}/task/{sidecar.pid}/children")
-    return sorted(int(pid) for pid in path.read_text().split())
 
 
 def ready(pod: Pod) -> int:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import trio
+
 from fakes.mesh import ROOT
-from tproxy.lab import Pod
+from tproxy.lab import Pod, Process
 from tproxy.lab.spec import PROXY_UID
 
 INFO = ("curl", "-sS", "http://127.0.0.1:15000/server_info")
@@ -21,6 +23,19 @@ def processes(pod: Pod) -> Iterator[Path]:
             process = Path(f"/proc/{pid}")
             if f"\nUid:\t{PROXY_UID}\t" in (process / "status").read_text():
                 yield process
+
+
+def workers(supervisor: Process) -> list[int]:
+    """The pids of a sidecar's workers, as this process sees them."""
+    path = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+    return sorted(int(pid) for pid in path.read_text().split())
+
+
+async def said(log: Path, text: str, *, times: int = 1, seconds: float = 10) -> None:
+    """Wait until a log says something."""
+    with trio.fail_after(seconds):
+        while log.read_text().count(text) < times:  # noqa: ASYNC110 - another process's doing has no event
+            await trio.sleep(0.02)
 
 
 def descriptors(pod: Pod) -> int:

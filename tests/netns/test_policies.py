@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from fakes.mesh import APPS, QUIET, ROOT
+from fakes.sidecars import said
 from tproxy.lab import Lab, Pod, PodSpec, Process, Stdio, open_pod
 
 pytestmark = pytest.mark.netns
@@ -62,9 +63,7 @@ class Scene:
 
     async def said(self, text: str) -> None:
         """Wait until the sidecar's own log says something."""
-        with trio.fail_after(10):
-            while text not in self.app.sidecar_log_path.read_text():  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await said(self.app.sidecar_log_path, text)
 
     async def page(self, address: str, *words: str) -> str:
         """What the sidecar answers."""

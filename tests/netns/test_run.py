@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fakes.sidecars import said
 from tproxy.lab import Lab, Pod, PodSpec, Process, Stdio, User, open_pod
 
 pytestmark = pytest.mark.netns
@@ -44,13 +45,6 @@ async def curl(pod: Pod, *words: str) -> str:
     """What curl prints."""
     with trio.fail_after(20):
         return (await pod.run(["curl", "-sS", *words], user=ROOT)).stdout
-
-
-async def said(log: Path, text: str) -> None:
-    """Wait until a log says something."""
-    with trio.fail_after(10):
-        while text not in log.read_text():  # noqa: ASYNC110 - another process's doing has no event
-            await trio.sleep(0.02)
 
 
 async def test_a_drain_lets_what_is_in_flight_end_and_exits_0(place: Path) -> None:

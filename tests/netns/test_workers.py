@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from fakes.mesh import APPS, QUIET, ROOT
+from fakes.sidecars import said, workers
 from tproxy.lab import Lab, Pod, PodSpec, Process, open_pod
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
@@ -47,8 +48,7 @@ class Scene:
 
     def workers(self) -> list[int]:
         """The workers' pids, as this process sees them."""
-        path = Path(f"/proc/{self.sidecar.pid}/task/{self.sidecar.pid}/children")
-        return sorted(int(pid) for pid in path.read_text().split())
+        return workers(self.sidecar)
 
     async def page(self, address: str) -> str:
         """What the sidecar answers."""
@@ -58,9 +58,7 @@ class Scene:
 
     async def said(self, text: str, *, times: int = 1) -> None:
         """Wait until the sidecar's own log says something."""
-        with trio.fail_after(20):
-            while self.app.sidecar_log_path.read_text().count(text) < times:  # noqa: ASYNC110
-                await trio.sleep(0.02)
+        await said(self.app.sidecar_log_path, text, times=times, seconds=20)
 
     async def carried(self, lines: int) -> None:
         """Wait until so many requests are in the access log."""
