@@ -22,7 +22,8 @@ from typing import Any
 import soak_workers
 import trio
 
-from fakes.footprint import Footprint, footprint, server_info, settled, sidecar_pids, watched
+from fakes.footprint import Footprint, footprint, settled, sidecar_pids, watched
+from fakes.sidecars import server_info
 from fakes.siege import APPS, FLOODS, HTTP1, HTTP2, STALLED, flooded, make_site, stalled
 from tproxy.lab import Lab, Pod, PodSpec, Stdio, User, open_pod
 

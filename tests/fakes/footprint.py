@@ -1,13 +1,13 @@
 """What a pod's sidecar takes of the machine, as the kernel counts it, and how quickly it serves somebody who is polite."""
 
 import contextlib
-import json
 import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import trio
 
@@ -16,7 +16,6 @@ from tproxy.lab.namespaces import socket_in
 from tproxy.lab.spec import PROXY_UID
 
 TICKS = os.sysconf("SC_CLK_TCK")
-ADMIN = ("127.0.0.1", 15000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +31,50 @@ class Footprint:
 
 def sidecar_pids(pod: Pod) -> list[int]:
     """The processes in a pod's network that run as the sidecar does."""
-    inside = pod.netns_path.stat().st_ino
-    return [int(entry.name) for entry in Path("/proc").iterdir() if _belongs(entry, inside)]
+    return [pid for pid in pod.record.pids() if _is_the_proxys(pid)]
 
 
-def _belongs(entry: Path, netns: int) -> bool:
-    with contextlib.suppress(OSError):  # a process that ended meanwhile is nobody's
-        return (
-            entry.name.isdecimal()
-            and entry.stat().st_uid == PROXY_UID
-            and (entry / "ns/net").stat().st_ino == netns
-        )
+def _is_the_proxys(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return f"\nUid:\t{PROXY_UID}\t" in Path(f"/proc/{pid}/status").read_text()
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident and proportional set size, in bytes."""
+
+    rss: int = 0
+    pss: int = 0
+
+    def less(self, other: Self) -> Self:
+        """What came to be since `other`."""
+        return type(self)(self.rss - other.rss, self.pss - other.pss)
+
+    def over(self, count: int) -> Self:
+        """The share of each of `count`."""
+        return type(self)(self.rss // count, self.pss // count)
+
+
+def memory(pids: list[int]) -> Memory:
+    """What processes take together."""
+    sizes = {"Rss:": 0, "Pss:": 0}
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name, size, *_ = line.split()
+            if name in sizes:
+                sizes[name] += int(size) << 10
+    return Memory(sizes["Rss:"], sizes["Pss:"])
+
+
+def descriptors(pids: list[int]) -> int:
+    """How many descriptors are open."""
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
 
 def footprint(pids: list[int]) -> Footprint:
     """Look at a sidecar now."""
-    return Footprint(
-        sum(map(_memory, pids)),
-        sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),
-        sum(map(_cpu, pids)),
-    )
-
-
-def _memory(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) << 10
-    raise AssertionError("the kernel has no smaps_rollup")
+    return Footprint(memory(pids).pss, descriptors(pids), sum(map(_cpu, pids)))
 
 
 def _cpu(pid: int) -> float:
@@ -115,13 +130,6 @@ async def suffered(pod: Pod, address: tuple[str, int], said: bytes, trickle: byt
                     break
                 await stream.send_all(trickle)
     return trio.current_time() - began
-
-
-async def server_info(pod: Pod) -> dict[str, object]:
-    """What the sidecar says about itself."""
-    said = await answer(pod, ADMIN, b"GET /server_info HTTP/1.0\r\n\r\n")
-    info: dict[str, object] = json.loads(said.partition(b"\r\n\r\n")[2])
-    return info
 
 
 async def slowest_answer(pod: Pod, address: tuple[str, int], until: trio.Event) -> float:

@@ -6,13 +6,13 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trio
 
+from fakes.footprint import Memory, descriptors, memory, sidecar_pids
 from fakes.mesh import ROOT, Mesh, two_pods
-from fakes.sidecars import Memory, memory, open_connections
+from fakes.sidecars import open_connections
 from fakes.two_ways import python
 from tproxy.lab import Lab, Process, attach
 
@@ -40,24 +40,19 @@ def pods(policies: str) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def rested(pods: Lab) -> list[Memory]:
     """What both sidecars hold before their first connection."""
-    return [memory(attach(pods, name)) for name in ("client", "server")]
-
-
-def descriptors(process: Process) -> int:
-    """How many descriptors a process has open."""
-    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+    return [memory(sidecar_pids(attach(pods, name))) for name in ("client", "server")]
 
 
 async def full(mesh: Mesh, server: Process) -> list[Memory]:
     """What both sidecars hold once they, and the server, have every connection."""
     pods = (mesh.client, mesh.server)
     with trio.fail_after(PATIENCE):
-        while descriptors(server) < COUNT:  # noqa: ASYNC110 - another process's doing has no event
+        while descriptors([server.pid]) < COUNT:  # noqa: ASYNC110 - another process's doing has no event
             await trio.sleep(0.05)
         for pod in pods:
             while await open_connections(pod) < COUNT:  # noqa: ASYNC110 - nor has this
                 await trio.sleep(0.05)
-    return [memory(pod) for pod in pods]
+    return [memory(sidecar_pids(pod)) for pod in pods]
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 
+from fakes.footprint import descriptors, sidecar_pids
 from fakes.mesh import ROOT, Mesh, two_pods
-from fakes.sidecars import descriptors, open_connections
+from fakes.sidecars import open_connections
 from fakes.two_ways import node, python
 from tproxy.lab import Lab, Pod, attach
 
@@ -30,7 +31,7 @@ Ending = tuple[int, str]
 def pods(policies: str) -> Iterator[Lab]:
     """Two pods that live as long as the tests of this file; in the end their sidecars hold what they held before."""
     with two_pods(policies, "pool-idle-seconds=0.5") as lab:
-        before = [descriptors(attach(lab, name)) for name in ("client", "server")]
+        before = [descriptors(sidecar_pids(attach(lab, name))) for name in ("client", "server")]
         yield lab
         trio.run(_held, lab, before)
 
@@ -38,9 +39,9 @@ def pods(policies: str) -> Iterator[Lab]:
 async def _held(lab: Lab, expected: list[int]) -> None:
     pods = [attach(lab, name) for name in ("client", "server")]
     with trio.move_on_after(15):
-        while [descriptors(pod) for pod in pods] != expected:  # noqa: ASYNC110 - another process's doing has no event
+        while [descriptors(sidecar_pids(pod)) for pod in pods] != expected:  # noqa: ASYNC110 - another process's doing has no event
             await trio.sleep(0.1)
-    assert [descriptors(pod) for pod in pods] == expected
+    assert [descriptors(sidecar_pids(pod)) for pod in pods] == expected
     assert [await open_connections(pod) for pod in pods] == [0, 0]
 
 
