@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tproxy.model.decision import RuleName
 from tproxy.model.identity import Workload
-from tproxy.policy.compile import NOBODY, compiled
+from tproxy.policy.compile import NOBODY, assembled
 from tproxy.policy.explain import Examiner, Explanation, Outcome
 from tproxy.policy.facts import BadRequest, Facts, facts_of, filled
 from tproxy.policy.findings import Code, Finding, Path, Severity
@@ -102,9 +102,9 @@ def gather(
     files: Sequence[SourceFile], beside: Sequence[SourceFile], workload: Workload = NOBODY
 ) -> Gathered:
     """Compile `files`, and find the tests among them and in the files `beside` them."""
-    result = compiled(files, 1, workload)
+    documents, mistaken = load(files)
+    result = assembled(files, documents, mistaken, 1, workload)
     findings = list(result.findings if isinstance(result, Snapshot) else result)
-    documents, _ = load(files)  # what is wrong with them, `compiled` has told
     aside, wrong = load(beside)
     findings.extend(wrong)
     findings.extend(

@@ -67,7 +67,18 @@ def compiled(
 
     `workload` is what the proxy's options say of it, where the files are silent.
     """
-    documents, findings = load(files)
+    return assembled(files, *load(files), generation, workload)
+
+
+def assembled(
+    files: Sequence[SourceFile],
+    documents: Sequence[Document],
+    mistakes: Sequence[Finding],
+    generation: int,
+    workload: Workload = NOBODY,
+) -> Snapshot | tuple[Finding, ...]:
+    """Do what `compiled` does with files that are read already: `documents` and `mistakes` are what `load` gave."""
+    findings = list(mistakes)
     kinds = _by_kind(documents)
     findings.extend(_surplus(kinds.proxy))
     for document in kinds.proxy:
