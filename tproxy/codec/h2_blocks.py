@@ -55,7 +55,9 @@ class BlockReader:
 
     def _continued(self, block: Block, frame: Frame) -> Block:
         if frame.kind != CONTINUATION or frame.stream != block.stream_id:
-            raise _protocol_error("no continuation of the field block before it")
+            raise Broken(
+                ErrorCodes.PROTOCOL_ERROR, cause="no continuation of the field block before it"
+            )
         self._continuations += 1
         if self._continuations > CONTINUATIONS:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large")
@@ -64,14 +66,14 @@ class BlockReader:
 
 def _opened(frame: Frame) -> Block:
     if frame.kind != HEADERS:
-        raise _protocol_error("a continuation of nothing")
+        raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a continuation of nothing")
     if frame.stream == 0:
-        raise _protocol_error("a field block on no stream")
+        raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a field block on no stream")
     data = unpadded(frame)
     self_dependent = False
     if frame.flags & _PRIORITIZED:
         if len(data) < _PRIORITY_BYTES:
-            raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
+            raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
         self_dependent = _depends_on(data) == frame.stream
         data = data[_PRIORITY_BYTES:]
     return Block(frame.stream, data, bool(frame.flags & END_STREAM), self_dependent)
@@ -88,7 +90,3 @@ def priority_fault(frame: Frame) -> ErrorCodes | None:
 
 def _depends_on(payload: bytes) -> int:
     return int.from_bytes(payload[:4]) & LAST_STREAM
-
-
-def _protocol_error(cause: str) -> Broken:
-    return Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error", cause=cause)

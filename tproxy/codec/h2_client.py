@@ -85,7 +85,7 @@ class Http2Client:
             case GoAway():
                 self._peer_leaves(signal.last, events)
             case RequestReceived():
-                raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error", cause="a request")
+                raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a request")
             case _:
                 events += room_told(signal)
 

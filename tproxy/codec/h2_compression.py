@@ -22,9 +22,7 @@ class FieldDecoder:
         except OversizedHeaderListError as error:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large") from error
         except HPACKError as error:
-            raise Broken(
-                ErrorCodes.COMPRESSION_ERROR, "http2.compression_error", cause=str(error)
-            ) from error
+            raise Broken(ErrorCodes.COMPRESSION_ERROR, cause=str(error)) from error
 
 
 class FieldEncoder(Encoder):

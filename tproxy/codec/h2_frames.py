@@ -42,11 +42,12 @@ class Broken(Exception):
     """The peer broke the connection, not one stream: every stream is lost."""
 
     def __init__(
-        self, code: ErrorCodes, details: str, *, cause: str = "", announced: bool = False
+        self, code: ErrorCodes, details: str = "", *, cause: str = "", announced: bool = False
     ) -> None:
-        super().__init__(details)
         self.code = code
-        self.details = details
+        self.details = details or f"http2.{code.name.lower()}"
+        """For the log: without other words, those of the code."""
+        super().__init__(self.details)
         self.cause = cause
         self.announced = announced
         """Whether the GOAWAY that says so is already on its way."""
@@ -137,7 +138,7 @@ class FrameReader:
 
     def _judge(self, length: int, kind: int, flags: int) -> None:
         if length > self._frame_bytes:
-            raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
+            raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
         if not self._opened and (kind != SETTINGS or flags & ACK):
             raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.bad_connection_preface")
         if kind == CONTINUATION and self._block + length > self._block_bytes:
@@ -168,9 +169,9 @@ def window_update(stream: int, increment: int) -> bytes:
 def read_goaway(frame: Frame) -> GoAway:
     """Read what a GOAWAY frame says."""
     if frame.stream != 0:
-        raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error")
+        raise Broken(ErrorCodes.PROTOCOL_ERROR)
     if len(frame.payload) < _GOAWAY.size:
-        raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
+        raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
     last, _ = _GOAWAY.unpack_from(frame.payload)
     return GoAway(last & LAST_STREAM)
 
@@ -178,7 +179,7 @@ def read_goaway(frame: Frame) -> GoAway:
 def read_data(frame: Frame) -> Body:
     """Take a DATA frame out of its padding."""
     if frame.stream == 0:
-        raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error")
+        raise Broken(ErrorCodes.PROTOCOL_ERROR)
     ended = bool(frame.flags & END_STREAM)
     return Body(frame.stream, unpadded(frame), len(frame.payload), ended)
 
@@ -189,9 +190,9 @@ def unpadded(frame: Frame) -> bytes:
     if not frame.flags & PADDED:
         return payload
     if not payload:
-        raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
+        raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
     if payload[0] >= len(payload):
-        raise Broken(ErrorCodes.PROTOCOL_ERROR, "http2.protocol_error")
+        raise Broken(ErrorCodes.PROTOCOL_ERROR)
     return payload[1 : len(payload) - payload[0]]
 
 
@@ -204,7 +205,7 @@ def known_settings(frame: Frame) -> bytes:
     """Leave out settings that nobody here reads: h2 keeps a queue for each of the 65536 that there could be."""
     payload = frame.payload
     if payload and frame.flags & ACK:
-        raise Broken(ErrorCodes.FRAME_SIZE_ERROR, "http2.frame_size_error")
+        raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
     if len(payload) % _SETTING_BYTES:
         return frame.octets
     parts = (payload[at : at + _SETTING_BYTES] for at in range(0, len(payload), _SETTING_BYTES))

@@ -171,7 +171,7 @@ class Link:
             case frames.WINDOW_UPDATE if frames.grants_nothing(frame):
                 return self._fault(frame.stream, ErrorCodes.PROTOCOL_ERROR)
             case frames.PUSH_PROMISE:
-                raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="a push")
+                raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a push")
             case kind if kind < frames.CONTINUATION:
                 return self._step(frame.octets)
             case _:
@@ -182,8 +182,7 @@ class Link:
             return self._h2.receive_data(octets)
         except ProtocolError as error:
             code = ErrorCodes(error.error_code)
-            details = f"http2.{code.name.lower()}"
-            raise Broken(code, details, cause=str(error), announced=True) from error
+            raise Broken(code, cause=str(error), announced=True) from error
 
     def _block(self, block: Block) -> list[Signal]:
         """Take a field block where it is due; it is decoded wherever it is, or later ones could not be."""
@@ -212,7 +211,7 @@ class Link:
         """Count content against the windows; h2 hears of it when it ends a stream, or should not be there."""
         number = body.stream_id
         if not self._window.take(body.credit):
-            raise _broken(ErrorCodes.FLOW_CONTROL_ERROR)
+            raise Broken(ErrorCodes.FLOW_CONTROL_ERROR)
         stream = self.streams.get(number)
         fault = self._content_fault(stream, body.credit) if stream else None
         if stream is not None and fault is None:
@@ -238,7 +237,7 @@ class Link:
         if number in self.streams:
             return self._fail(number, code)
         if self._idle(number):
-            raise _broken(code)
+            raise Broken(code)
         return []
 
     def _fail(self, number: int, code: ErrorCodes) -> list[Signal]:
@@ -259,7 +258,7 @@ class Link:
             self._updates_due -= 1
             return
         if frame.kind == frames.RST_STREAM and self._idle(frame.stream):
-            raise _broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
+            raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
         self._count_control()
 
     def _count_control(self) -> None:
@@ -498,10 +497,6 @@ def _headers(block: Block, shown: bytes) -> bytes:
     """Write what h2 is to see of a field block."""
     flags = frames.END_HEADERS | (frames.END_STREAM if block.ended else 0)
     return frames.write(frames.HEADERS, flags, block.stream_id, shown)
-
-
-def _broken(code: ErrorCodes, cause: str = "") -> Broken:
-    return Broken(code, f"http2.{code.name.lower()}", cause=cause)
 
 
 def code_name(code: ErrorCodes | int) -> str:
