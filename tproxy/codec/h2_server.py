@@ -107,9 +107,8 @@ class Http2Server:
             return
         head = fields.request_head(self._link.fields)
         owed = fields.content_length(head.headers)
-        connecting = (
-            head.method == b"CONNECT"
-        )  # what follows is the tunnel's, and no body that HTTP/1 would wait for
+        # What follows a CONNECT is the tunnel's, and no body that HTTP/1 would wait for.
+        connecting = head.method == b"CONNECT"
         if owed and (ended or connecting):
             raise fields.Malformed(fields.MESSAGING_RULE)
         stream = self._link.open(number, head.method, upgrading=bool(head.upgrade))

@@ -81,9 +81,8 @@ class HttpConnection:
     @property
     def reusable(self) -> bool:
         """Whether one more request can be carried."""
-        open_ones = len(
-            self._streams
-        )  # to the codec, those whose content nobody has pulled yet are over
+        # To the codec, those whose content nobody has pulled yet are over.
+        open_ones = len(self._streams)
         return not self.ended and open_ones < self._limits.streams and self.codec.reusable
 
     @property
@@ -291,9 +290,8 @@ class HttpConnection:
             self._interrupted = False
             return
         began = perf_counter()
-        with contextlib.suppress(
-            ProxyError
-        ):  # every stream has been told; the parting words remain to be written
+        # Every stream has been told of a failure; the parting words remain to be written.
+        with contextlib.suppress(ProxyError):
             self.take(bytes(data))
         took = perf_counter() - began
         self.try_flush()

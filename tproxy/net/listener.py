@@ -143,9 +143,8 @@ def _refuse_handshakes(listening: socket.socket) -> None:
     """
     program = ctypes.create_string_buffer(_NO_NEW_HANDSHAKES)
     count = len(_NO_NEW_HANDSHAKES) // 8
-    with contextlib.suppress(
-        OSError
-    ):  # a sandbox may not know filters: the queue is emptied all the same
+    # A sandbox may not know filters: the queue is emptied all the same.
+    with contextlib.suppress(OSError):
         fprog = struct.pack("HxxxxxxP", count, ctypes.addressof(program))
         listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
 
