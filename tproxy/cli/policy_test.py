@@ -86,7 +86,7 @@ def _summary(report: Report) -> Iterator[str]:
         f" ({coverage.percent:.0f} %) matched in some case"
     )
     for rule in coverage.unmatched:
-        yield f"  never: rule {rule.index} of {rule.namespace}/{rule.policy} ({rule.file}:{rule.line})"
+        yield f"  never: rule {rule.index} of {rule.owner} ({rule.place})"
 
 
 def _tap(report: Report) -> str:

@@ -18,6 +18,16 @@ class RuleName:
         """`ns[foo]-policy[readers]-rule[0]`, as Istio names rules to Envoy and Envoy to its log."""
         return f"ns[{self.namespace}]-policy[{self.policy}]-rule[{self.index}]"
 
+    @property
+    def owner(self) -> str:
+        """Name its policy: `foo/readers`."""
+        return f"{self.namespace}/{self.policy}"
+
+    @property
+    def place(self) -> str:
+        """Say where it stands: `readers.yaml:7`."""
+        return f"{self.file}:{self.line}"
+
 
 class Reason(StrEnum):
     """Why a decision is what it is."""

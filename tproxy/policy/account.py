@@ -2,7 +2,6 @@
 
 import msgspec
 
-from tproxy.model.decision import RuleName
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
 from tproxy.policy.facts import (
     DESTINATION_IP,
@@ -91,9 +90,9 @@ def account(explanation: Explanation) -> Account:
     return Account(
         outcome.verdict,
         outcome.reason,
-        f"{rule.namespace}/{rule.policy}" if rule else None,
+        rule.owner if rule else None,
         rule.index if rule else None,
-        _place(rule) if rule else None,
+        rule.place if rule else None,
         str(outcome.audited_by) if outcome.audited_by else None,
         outcome.verdict_if_enforced,
         outcome.missing,
@@ -159,7 +158,7 @@ def _policy(trace: PolicyTrace) -> PolicyAccount:
 def _rule(trace: RuleTrace) -> RuleAccount:
     return RuleAccount(
         trace.rule.index,
-        _place(trace.rule),
+        trace.rule.place,
         trace.holds,
         trace.near_miss,
         tuple(map(_missed, trace.missed)),
@@ -170,7 +169,3 @@ def _missed(missed: Missed) -> MissedField:
     return MissedField(
         missed.field, missed.wanted, missed.seen, missed.line, missed.negative, missed.missing
     )
-
-
-def _place(rule: RuleName) -> str:
-    return f"{rule.file}:{rule.line}"

@@ -146,7 +146,7 @@ def _mismatches(expect: Expectation, outcome: Outcome) -> Iterator[Mismatch]:
     rule = outcome.rule
     for name, expected, came in (
         ("verdict", expect.verdict, outcome.verdict),
-        ("policy", expect.policy, f"{rule.namespace}/{rule.policy}" if rule else None),
+        ("policy", expect.policy, rule.owner if rule else None),
         ("rule", expect.rule, rule.index if rule else None),
         ("reason", expect.reason, outcome.reason),
         ("normalizedPath", expect.normalized_path, outcome.path),

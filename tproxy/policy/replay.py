@@ -196,7 +196,7 @@ def _decided(own: _Own, *, refused: bool) -> Verdict:
 def verdict_of(outcome: Outcome) -> Verdict:
     """Write an outcome as logs do."""
     rule = outcome.rule
-    name = f"{rule.namespace}/{rule.policy}[{rule.index}]" if rule else None
+    name = f"{rule.owner}[{rule.index}]" if rule else None
     return Verdict(outcome.verdict, outcome.reason, name, outcome.missing)
 
 

@@ -195,7 +195,7 @@ class PolicyLoader:
                     "action": action,
                     "dry_run": tried,
                     "rule": str(name),
-                    "place": f"{name.file}:{name.line}",
+                    "place": name.place,
                 }
                 for action, tried, name in snapshot.authorizer.names()
             ],

@@ -219,9 +219,9 @@ def _authz(decision: Decision) -> _Authz:
     return _Authz(
         verdict(decision.allowed),
         decision.reason,
-        f"{rule.namespace}/{rule.policy}" if rule else None,
+        rule.owner if rule else None,
         rule.index if rule else None,
-        f"{rule.file}:{rule.line}" if rule else None,
+        rule.place if rule else None,
         str(decision.audited_by) if decision.audited_by else None,
         verdict(decision.allowed_if_enforced) or None,
     )

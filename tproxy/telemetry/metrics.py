@@ -263,7 +263,7 @@ class OwnMetrics:
         rule = decision.rule
         self._decisions(
             verdict(decision.allowed),
-            f"{rule.namespace}/{rule.policy}" if rule else "",
+            rule.owner if rule else "",
             str(rule.index) if rule else "",
             verdict(decision.allowed_if_enforced),
         ).inc()
