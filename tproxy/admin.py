@@ -1,8 +1,7 @@
 """Administration, metrics and health over our own HTTP server: looking is GET, changing is POST."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
@@ -189,11 +188,10 @@ class Desk:
     table: Table
     view: View
 
-    @asynccontextmanager
-    async def answer(self, request: Request) -> AsyncIterator[Response]:
+    async def answer(self, request: Request) -> Response:
         """Look the request up in the table; a HEAD is a GET whose content stays here."""
         reply, fields = await self.reply(request)
-        yield respond(reply, request, *fields)
+        return respond(reply, request, *fields)
 
     async def reply(self, request: Request) -> tuple[Reply, tuple[Field, ...]]:
         """Say what to answer, and with which fields besides the usual."""

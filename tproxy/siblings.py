@@ -1,8 +1,8 @@
 """Answer for all workers at once: ask each of them the same, and put together what they say."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import trio
@@ -89,15 +89,14 @@ class SharedDesk:
     desk: Desk
     siblings: Siblings
 
-    @asynccontextmanager
-    async def answer(self, request: Request) -> AsyncIterator[Response]:
+    async def answer(self, request: Request) -> Response:
         """Answer for this worker and, on the pages that concern them, for the others."""
         path = request.head.path.decode("latin-1").partition("?")[0]
         reply, fields = await self.desk.reply(request)
         if path in ALL and reply.status in (200, 422):
             replies = await self.siblings.ask(request) | {self.siblings.own: reply}
             reply = _together(path, dict(sorted(replies.items())))
-        yield respond(reply, request, *fields)
+        return respond(reply, request, *fields)
 
 
 def _together(path: str, replies: dict[int, Reply]) -> Reply:

@@ -53,6 +53,11 @@ class MemoryStream(EagerStream):
         self.stapled.send_stream.close()
         self.stapled.receive_stream.close()
 
+    def close(self) -> None:
+        """Close both directions."""
+        self.stapled.send_stream.close()
+        self.stapled.receive_stream.close()
+
     async def aclose(self) -> None:
         """Close both directions."""
         await self.stapled.aclose()

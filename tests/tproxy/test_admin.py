@@ -82,9 +82,9 @@ async def ask(
         Headers(((b"accept", accept.encode()),)),
         HttpVersion.HTTP11,
     )
-    async with Desk(table, sidecar.view()).answer(Request(head, Content(body))) as response:
-        content = b"".join([part async for part in response.body])
-        return response.head.status, response.head.headers, content
+    response = await Desk(table, sidecar.view()).answer(Request(head, Content(body)))
+    content = b"".join([part async for part in response.body])
+    return response.head.status, response.head.headers, content
 
 
 @pytest.mark.parametrize(

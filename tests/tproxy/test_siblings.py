@@ -69,8 +69,8 @@ async def shared() -> AsyncIterator[SharedDesk]:
 async def ask(at: SharedDesk, target: str, method: bytes = b"GET") -> tuple[Response, str]:
     """The answer and its content."""
     head = RequestHead(method, b"http", b"a", target.encode(), Headers(), HttpVersion.HTTP11)
-    async with at.answer(Request(head, Content())) as response:
-        return response, b"".join([part async for part in response.body]).decode()
+    response = await at.answer(Request(head, Content()))
+    return response, b"".join([part async for part in response.body]).decode()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """HTTP/2 towards whom we dialled: requests go out, responses come in."""
 
-from dataclasses import replace
 from typing import assert_never
 
 from h2.errors import ErrorCodes
@@ -12,6 +11,7 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
+from msgspec.structs import replace
 
 from tproxy.codec import h2_fields as fields
 from tproxy.codec.events import Event, Failed, Informed, Leaving, ResponseStarted

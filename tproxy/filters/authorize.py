@@ -1,14 +1,12 @@
 """Enforce what the policies decided: refuse, or send on in the one form of the path that they read."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, RequestHead, Response
 from tproxy.model.outcome import refusal
-from tproxy.net.alongside import alongside
 from tproxy.stores.policy_store import PolicyStore
 
 
@@ -18,21 +16,16 @@ class Authorize:
     def __init__(self, policies: PolicyStore) -> None:
         self._policies = policies
 
-    @asynccontextmanager
-    async def __call__(
-        self, exchange: Exchange, request: Request, forward: Handler
-    ) -> AsyncIterator[Response]:
+    async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
         """Carry the request if it may go on."""
         if not exchange.decision.allowed:
             raise refusal(exchange.decision)
         if exchange.path is not None:
             request = replace(request, head=replace(request.head, path=exchange.path))
-        async with forward(exchange, request) as response:
-            if response.head.status == 101 or request.head.method == b"CONNECT":
-                async with alongside(partial(self._end_when_denied, exchange, request.head)):
-                    yield response
-            else:
-                yield response
+        response = await forward(exchange, request)
+        if response.head.status == 101 or request.head.method == b"CONNECT":
+            request.beside(partial(self._end_when_denied, exchange, request.head))
+        return response
 
     async def _end_when_denied(self, exchange: Exchange, head: RequestHead) -> None:
         """Raise once later policies deny what opened a tunnel."""

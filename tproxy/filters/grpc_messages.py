@@ -1,7 +1,8 @@
 """Count the messages of a gRPC exchange while its bodies pass."""
 
-from dataclasses import replace
 from typing import Self
+
+from msgspec.structs import replace
 
 from tproxy.model.http import Body, Headers, Request, Response
 from tproxy.model.outcome import ProxyError

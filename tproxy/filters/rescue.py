@@ -1,9 +1,8 @@
 """Answer for whatever failed before the response began; afterwards it is too late."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import (
@@ -32,17 +31,14 @@ MESSAGES = {
 """Envoy's words, which people search for; for other flags the details say it."""
 
 
-@asynccontextmanager
-async def rescue(exchange: Exchange, request: Request, forward: Handler) -> AsyncIterator[Response]:
-    """Turn a failure into a local reply (holding). A downstream that broke its own protocol is past answering."""
-    async with AsyncExitStack() as scope:
-        try:
-            response = await scope.enter_async_context(forward(exchange, request))
-        except DownstreamError:
-            raise
-        except ProxyError as error:
-            response = local_reply(error, request.head)
-        yield response
+async def rescue(forward: Handler, exchange: Exchange, request: Request) -> Response:
+    """Turn a failure into a local reply (deciding). A downstream that broke its own protocol is past answering."""
+    try:
+        return await forward(exchange, request)
+    except DownstreamError:
+        raise
+    except ProxyError as error:
+        return local_reply(error, request.head)
 
 
 def local_reply(error: ProxyError, request: RequestHead) -> Response:

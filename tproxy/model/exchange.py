@@ -1,8 +1,8 @@
 """One request and its response, and the shape of everything that answers one."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.flow import Flow
@@ -10,8 +10,7 @@ from tproxy.model.http import Request, Response
 from tproxy.model.route import Route
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """The facts that a request's handlers share."""
 
     flow: Flow
@@ -24,8 +23,5 @@ class Exchange:
     """Of those policies."""
 
 
-Scope = AbstractAsyncContextManager
-"""A value that lives as long as the `async with` block that holds it."""
-
-Handler = Callable[[Exchange, Request], Scope[Response]]
-"""Answer a request. The response lives as long as the scope is open."""
+Handler = Callable[[Exchange, Request], Awaitable[Response]]
+"""Answer a request. The response can be read until the request's life is over."""

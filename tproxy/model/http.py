@@ -1,9 +1,10 @@
 """HTTP messages as the pipeline sees them, whatever version carried them."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
+
+import msgspec
 
 from tproxy.model.address import Address
 from tproxy.model.outcome import ProxyError, ResponseFlag
@@ -25,9 +26,12 @@ class Headers:
 
     __slots__ = ("_index", "fields")
 
-    def __init__(self, fields: Iterable[Field] = ()) -> None:
+    def __init__(
+        self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None
+    ) -> None:
         self.fields: tuple[Field, ...] = tuple(fields)
-        self._index: dict[bytes, bytes] | None = None
+        self._index = index
+        """What `get` gives; made when it is first asked."""
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of `name` (written in lower case); several are joined by a comma (RFC 9110, 5.3)."""
@@ -49,8 +53,11 @@ class Headers:
 
     def with_value(self, name: bytes, value: bytes) -> Self:
         """Return these fields with `name` (written in lower case) set to `value`, at the end."""
-        kept = self.without(frozenset((name,))) if name in self else self
-        return kept.plus((name, value))
+        index = _indexed(self.fields) if self._index is None else self._index
+        fields = self.fields
+        if name in index:
+            fields = tuple(field for field in fields if field[0].lower() != name)
+        return type(self)((*fields, (name, value)), {**index, name: value})
 
     def __iter__(self) -> Iterator[Field]:
         """Give the fields in order."""
@@ -84,9 +91,12 @@ def _indexed(fields: tuple[Field, ...]) -> dict[bytes, bytes]:
 NO_HEADERS = Headers()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """A request without its body; fields that belong to one connection only are already gone."""
+class RequestHead(msgspec.Struct, frozen=True):
+    """A request without its body; fields that belong to one connection only are already gone.
+
+    This and what follows are msgspec structs, since some are made for every request: they cost a fifth of a frozen
+    dataclass.
+    """
 
     method: bytes
     scheme: bytes
@@ -108,8 +118,7 @@ class RequestHead:
         return kind.startswith(b"application/grpc") and kind[16:17] in (b"", b"+", b";")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True):
     """A response without its body; also an informational one (1xx)."""
 
     status: int
@@ -185,18 +194,55 @@ async def _unheard(_: ResponseHead) -> None:
     """Drop an informational response that nobody waits for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Life:
+    """How long one exchange lasts. What changes: who is told of its end."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        self._told: list[Callable[[ProxyError | None], None]] = []
+
+    def when_over(self, tell: Callable[[ProxyError | None], None]) -> None:
+        """Have `tell` called at the end, with what ended the exchange early, if something did; the last one first."""
+        self._told.append(tell)
+
+    def end(self, failure: ProxyError | None) -> None:
+        """Tell everybody."""
+        while self._told:
+            self._told.pop()(failure)
+
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Beside(Protocol):
+    """Work that goes on beside an exchange."""
+
+    async def wait(self) -> None:
+        """Wait until it is done."""
+
+    def cancel(self) -> None:
+        """Have it end."""
+
+
+def _nothing_beside(_: Work) -> Beside:
+    raise AssertionError("a request that is whole and asks for no tunnel has nothing beside it")
+
+
+class Request(msgspec.Struct, frozen=True):
     """A request on its way through the pipeline."""
 
     head: RequestHead
     body: Body
+    life: Life = msgspec.field(default_factory=Life)
+    """Of the exchange that it opens."""
     inform: Callable[[ResponseHead], Awaitable[None]] = _unheard
     """Pass an informational response (1xx) on to whoever asked."""
+    beside: Callable[[Work], Beside] = _nothing_beside
+    """Have work done beside the exchange, which ends with it; a ProxyError of either ends the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A response on its way back, and where it came from."""
 
     head: ResponseHead
@@ -208,3 +254,5 @@ class Response:
     """The endpoint that answered; None for the proxy's own replies that reached nobody."""
     upstream_local: Address | None = None
     """Our end of that connection."""
+    until: Beside | None = None
+    """What else must be over before the exchange is: the other direction of a tunnel."""

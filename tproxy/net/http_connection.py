@@ -91,6 +91,11 @@ class HttpConnection:
         return self._streams.values()
 
     @property
+    def busy(self) -> bool:
+        """Whether an exchange is open."""
+        return bool(self._streams)
+
+    @property
     def blocked(self) -> bool:
         """Whether something waits to be written, and may still be."""
         return bool(self._unsent) and not self.ended
@@ -231,10 +236,10 @@ class HttpConnection:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self.transport.send_eof()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close now; streams that are still open fail."""
         self._lose()
-        await trio.aclose_forcefully(self.transport)
+        self.transport.close()
 
     def expire(self) -> None:
         """Give up waiting for the rest of a request's head; the refusal is left to be written (server side)."""

@@ -74,6 +74,11 @@ class HttpStream:
         return self._request
 
     @property
+    def asks_tunnel(self) -> bool:
+        """Whether the request asks for a tunnel."""
+        return self._asked is not None and _asks(self._asked)
+
+    @property
     def complete(self) -> bool:
         """Whether both messages are whole: nothing is owed in either direction."""
         return self._ended and self._sent_end and self.failure is None

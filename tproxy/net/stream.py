@@ -30,5 +30,9 @@ class EagerStream(trio.abc.HalfCloseableStream):
         """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
 
     @abstractmethod
+    def close(self) -> None:
+        """Close at once; what was sent still arrives."""
+
+    @abstractmethod
     def reset(self) -> None:
         """Close so that the peer sees a failure instead of an end (TCP: RST). What it has not received yet is lost."""

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from tproxy.model.decision import Decision, Reason, RuleName, verdict
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
@@ -192,7 +194,7 @@ class Examiner:
         if head is None or not reads or b"%00" in head.path.partition(b"?")[0]:
             return facts
         path = normalised(head.path, snapshot.normalization)
-        return replace(facts, head=replace(head, path=path))
+        return replace(facts, head=structs.replace(head, path=path))
 
     def _weighed(self, facts: Facts, missing: tuple[str, ...]) -> Outcome:
         """Weigh rules of which some may hold or not."""

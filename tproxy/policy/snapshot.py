@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from msgspec import structs
+
 from tproxy.model.decision import ALLOWED, Decision, Reason
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
@@ -90,7 +92,7 @@ class Snapshot:
             return UNREADABLE, None
         if path == head.path:
             return self.authorizer.decide(flow, head), None
-        return self.authorizer.decide(flow, replace(head, path=path)), path
+        return self.authorizer.decide(flow, structs.replace(head, path=path)), path
 
     def route(self, flow: Flow, head: RequestHead | None = None) -> Route:  # noqa: ARG002 - no route depends on it
         """Choose the way of a request, or of a connection carried as bytes."""

@@ -1,5 +1,6 @@
 """The path of one captured connection: accept → original destination → sniff → admit → serve → record."""
 
+from collections.abc import Awaitable
 from functools import partial
 
 import trio
@@ -7,7 +8,7 @@ import trio
 from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.decision import UNPROVEN
-from tproxy.model.exchange import Exchange, Scope
+from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import PLAINTEXT, ProxyError, overloaded, refusal
@@ -122,7 +123,7 @@ async def serve_http(
             runtime.journal.refused(flow, error)
 
 
-def _answer(flow: Flow, runtime: Runtime, request: Request) -> Scope[Response]:
+def _answer(flow: Flow, runtime: Runtime, request: Request) -> Awaitable[Response]:
     """Send a request through its pipeline, under the policies that are in force as it begins."""
     snapshot = runtime.policies.current
     decision, path = snapshot.judge(flow, request.head)

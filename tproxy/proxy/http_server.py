@@ -1,19 +1,20 @@
 """Serve one downstream HTTP connection, whichever version: each request to the handler, each answer to the peer."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
+from msgspec.structs import replace
 
-from tproxy.model.exchange import Scope
-from tproxy.model.http import Request, Response
+from tproxy.model.http import Life, Request, Response
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ProxyError
+from tproxy.model.outcome import ProxyError, downstream_gone
+from tproxy.net.alongside import alongside
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.pump import reset_when_sent
 
-Answer = Callable[[Request], Scope[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 """A handler that knows the connection's facts already."""
 
 LINGER_BYTES = 1048576
@@ -28,7 +29,7 @@ DOUBT_SECONDS = 1.0
 
 
 class HttpServer:
-    """One connection being served. What changes: whether it takes its leave, and how long an idle peer may stay."""
+    """One connection being served. What changes: whether it takes its leave, and whether its peer seems gone."""
 
     def __init__(self, connection: HttpConnection, answer: Answer, limits: Limits) -> None:
         self.connection = connection
@@ -72,6 +73,15 @@ class HttpServer:
         self.connection.expire()
         self._until_idle.cancel()
 
+    @property
+    def idle(self) -> bool:
+        """Whether the peer has nothing open."""
+        return not self.connection.busy
+
+    def dismiss(self) -> None:
+        """Leave the peer that has been idle for too long."""
+        self._until_idle.cancel()
+
     def peer_left(self, *, reset: bool) -> None:
         """Give up the exchange whose peer is gone.
 
@@ -85,16 +95,22 @@ class HttpServer:
             self._until_idle.deadline = trio.current_time() + doubt
 
     async def _serve_all(self, exchanges: trio.Nursery) -> None:
+        connection = self.connection
+        multiplexed = connection.codec.multiplexed
         self._rest()
-        while (stream := await self.connection.accept()) is not None:
-            # What was pipelined before the end is no better reason to believe that somebody still listens.
-            doubt = DOUBT_SECONDS if self._doubted else float("inf")
-            self._until_idle.deadline = trio.current_time() + doubt
+        while (stream := await connection.accept()) is not None:
+            if self._doubted or self._leaving:
+                # What was pipelined before the end is no better reason to believe that somebody still listens.
+                doubt = DOUBT_SECONDS if self._doubted else float("inf")
+                self._until_idle.deadline = trio.current_time() + doubt
             self.progress += 1
-            if self.connection.codec.multiplexed:
+            if multiplexed:
                 exchanges.start_soon(self._serve, stream)
             else:
-                await self._serve(stream)
+                # A failure of the only exchange is one of the connection.
+                stream.on_failure = exchanges.cancel_scope.cancel
+                await self._exchange(stream)
+                self._rest()
 
     async def _serve(self, stream: HttpStream) -> None:
         with trio.CancelScope() as scope:
@@ -104,18 +120,40 @@ class HttpServer:
         self._rest()
 
     async def _exchange(self, stream: HttpStream) -> None:
-        request = Request(stream.request, stream, stream.inform)
+        life = Life()
+        failure: ProxyError | None = None
         try:
+            await self._carry(stream, life)
+        except ProxyError as error:
             # The access log has what failed, and the peer gets a reset.
-            with contextlib.suppress(ProxyError):
-                async with self._answer(request) as response:
-                    await stream.transmit(response.head, response.body)
+            failure = error
+        except BaseException:  # cancelled: nobody is left to answer
+            failure = stream.failure or downstream_gone()
+            raise
         finally:
-            failure = stream.failure
-            self._told = self._told or (failure is not None and failure is self.connection.error)
-            stream.release()
-            if stream.truncated and not self.connection.codec.multiplexed:
-                await self._break_off()
+            life.end(failure)
+            failure = None  # it holds this frame, which must not hold it
+            await self._end(stream)
+
+    async def _carry(self, stream: HttpStream, life: Life) -> None:
+        """Have the request answered, and the answer sent; beside that, more only where there is more to the request."""
+        request = Request(stream.request, stream, life, stream.inform)
+        if stream.ended and not stream.asks_tunnel:
+            response = await self._answer(request)
+            await stream.transmit(response.head, response.body)
+            return
+        async with alongside() as beside:
+            response = await self._answer(replace(request, beside=beside))
+            await stream.transmit(response.head, response.body)
+            if response.until is not None:
+                await response.until.wait()
+
+    async def _end(self, stream: HttpStream) -> None:
+        failure = stream.failure
+        self._told = self._told or (failure is not None and failure is self.connection.error)
+        stream.release()
+        if stream.truncated and not self.connection.codec.multiplexed:
+            await self._break_off()
 
     async def _break_off(self) -> None:
         """End a response so that it can not pass for a whole one: without a declared length, an end would complete it."""
@@ -124,13 +162,13 @@ class HttpServer:
 
     def _rest(self) -> None:
         """Begin to wait for a peer that has nothing open; leave it, if that is what we are about to do."""
-        if self.connection.streams:
+        if self.connection.busy:
             return
         if self.connection.codec.finished:
             self._until_idle.cancel()
-        limits = self._limits
-        patience = LAST_REQUEST_SECONDS if self._leaving else limits.idle_seconds
-        self._until_idle.deadline = trio.current_time() + patience
+        elif self._leaving or self._doubted:
+            patience = LAST_REQUEST_SECONDS if self._leaving else float("inf")
+            self._until_idle.deadline = trio.current_time() + patience
 
     def _grace(self) -> float:
         """How long exchanges may go on when no event will reach them any more."""
@@ -142,7 +180,8 @@ class HttpServer:
             await self.connection.flush()
             if not self.connection.ended or self.connection.error is not None:
                 await self._linger()
-        await self.connection.aclose()
+        self.connection.close()
+        await trio.lowlevel.checkpoint()
 
     async def _linger(self) -> None:
         """Let the peer read what was written before the connection goes."""

@@ -25,6 +25,7 @@ class Sweeper:
     def __init__(self, limits: Limits, register: Register) -> None:
         self._register = register
         self._heads = Standstill[HttpServer](limits.head_seconds)
+        self._idle = Standstill[HttpServer](limits.idle_seconds)
         self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
         self._answers = Standstill[HttpStream](limits.stream_idle_seconds)
         self._bytes = Standstill[Relay](limits.tcp_idle_seconds)
@@ -38,6 +39,8 @@ class Sweeper:
     def _look(self, now: float) -> None:
         for server in self._heads.look(self._reading(), now):
             server.expire()
+        for server in self._idle.look(self._resting(), now):
+            server.dismiss()
         for connection in self._writes.look(self._blocked(), now):
             connection.abandon(stream_idle(request_whole=True))
         for stream in self._answers.look(self._answering(), now):
@@ -47,6 +50,9 @@ class Sweeper:
 
     def _reading(self) -> Iterator[HttpServer]:
         return (server for server in self._register.servers if server.connection.codec.reading_head)
+
+    def _resting(self) -> Iterator[HttpServer]:
+        return (server for server in self._register.servers if server.idle)
 
     def _blocked(self) -> Iterator[HttpConnection]:
         return (server.connection for server in self._register.servers if server.connection.blocked)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
+
 from tproxy.model.address import Address
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
@@ -23,8 +25,7 @@ from tproxy.telemetry.trace import Trace
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """One exchange that has ended, as its outermost filter saw it."""
 
     exchange: Exchange

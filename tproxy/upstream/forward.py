@@ -2,20 +2,17 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 
 import trio
+from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
-from tproxy.model.http import Body, Headers, Request, RequestHead, Response
+from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ResponseFlag, Unprocessed, UpstreamError
-from tproxy.net.alongside import alongside
+from tproxy.model.outcome import ProxyError, ResponseFlag, Unprocessed, UpstreamError
 from tproxy.net.dial import dial
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.tcp_stream import TcpStream
@@ -64,9 +61,8 @@ class Forward:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    @asynccontextmanager
-    async def __call__(self, exchange: Exchange, request: Request) -> AsyncIterator[Response]:
-        """Answer with the upstream's response; the connection goes back to the pool with the scope's end.
+    async def __call__(self, exchange: Exchange, request: Request) -> Response:
+        """Answer with the upstream's response; the connection goes back to the pool when the exchange is over.
 
         A request that met a connection which the upstream was leaving is sent once more over a new one, if it may
         be: no body, and a method that bears repeating unless it is certain that nobody saw it.
@@ -74,38 +70,41 @@ class Forward:
         flow = exchange.flow
         protocol = exchange.route.protocol or flow.protocol
         target = Target(flow.original_dst, protocol, source_of(flow))
-        request = replace(request, head=_addressed(request.head, target.address))
-        async with AsyncExitStack() as scope:
-            try:
-                response = await scope.enter_async_context(self._ask(target, request))
-            except (_Stale, Unprocessed) as error:
-                repeatable = isinstance(error, Unprocessed) or request.head.method in IDEMPOTENT
-                if not (request.body.ended and repeatable):
-                    raise
-                again = self._ask(target, request, distrusting=True)
-                response = await scope.enter_async_context(again)
-            yield response
+        if not request.head.authority:
+            request = replace(request, head=_addressed(request.head, target.address))
+        try:
+            return await self._ask(target, request)
+        except (_Stale, Unprocessed) as error:
+            repeatable = isinstance(error, Unprocessed) or request.head.method in IDEMPOTENT
+            if not (request.body.ended and repeatable):
+                raise
+        return await self._ask(target, request, distrusting=True)
 
-    @asynccontextmanager
     async def _ask(
         self, target: Target, request: Request, *, distrusting: bool = False
-    ) -> AsyncIterator[Response]:
+    ) -> Response:
         pooled = await self._pool.take(target, distrusting=distrusting)
         stream = pooled.connection.open()
+        uploading: Beside | None = None
         try:
-            if request.body.ended:
-                stream.send_head(request.head, ended=True)
+            whole = request.body.ended
+            stream.send_head(request.head, ended=whole)
+            if not whole:
+                uploading = request.beside(partial(_upload, stream, request.body))
+            elif not pooled.connection.try_flush():
                 await stream.flush()
-                yield await _answer(pooled, stream, request)
-            else:
-                stream.send_head(request.head, ended=False)
-                async with alongside(partial(_upload, stream, request.body)) as uploaded:
-                    yield await _answer(pooled, stream, request)
-                    if stream.tunnel:
-                        await uploaded.wait()
-        finally:
-            stream.release()
-            await self._pool.give_back(pooled)
+            response = await _answer(pooled, stream, request)
+        except BaseException:
+            if uploading is not None:
+                uploading.cancel()
+            self._finish(pooled, stream, None)
+            raise
+        request.life.when_over(partial(self._finish, pooled, stream))
+        return replace(response, until=uploading) if stream.tunnel else response
+
+    def _finish(self, pooled: Pooled, stream: HttpStream, _: ProxyError | None) -> None:
+        stream.release()
+        self._pool.give_back(pooled)
 
 
 async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Response:
@@ -144,4 +143,4 @@ async def _upload(stream: HttpStream, body: Body) -> None:
 
 def _addressed(head: RequestHead, address: Address) -> RequestHead:
     """Name the upstream in a request that names nobody (HTTP/1.0): HTTP/1.1 demands it."""
-    return head if head.authority else replace(head, authority=str(address).encode())
+    return replace(head, authority=str(address).encode())

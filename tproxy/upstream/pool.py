@@ -88,7 +88,7 @@ class Pool:
             del self._shelf(target).free[pooled]
         return pooled
 
-    async def give_back(self, pooled: Pooled) -> None:
+    def give_back(self, pooled: Pooled) -> None:
         """End one use of a connection: it is kept if it can be used again."""
         pooled.users -= 1
         pooled.fresh = False
@@ -98,9 +98,9 @@ class Pool:
         self._idle[pooled] = None
         self._shelf(pooled.target).free[pooled] = None
         if not (pooled.shareable and pooled.connection.reusable):
-            await self._close(pooled)
+            self._close(pooled)
         elif len(self._idle) > self._limits.pool_connections:
-            await self._close(next(iter(self._idle)))
+            self._close(next(iter(self._idle)))
 
     async def sweep(self) -> None:
         """Close connections that nobody has used for too long, or whose upstream has left; when cancelled, all.
@@ -111,7 +111,7 @@ class Pool:
             while True:
                 await trio.sleep(LOOK_SECONDS)
                 self._end_stalled(trio.current_time())
-                await self._close_expired()
+                self._close_expired()
         finally:
             for pooled in self._all:
                 pooled.stream.close()
@@ -191,12 +191,12 @@ class Pool:
             cause=f"no HTTP/2 settings within {seconds:g} s",
         )
 
-    async def _close(self, pooled: Pooled) -> None:
+    def _close(self, pooled: Pooled) -> None:
         del self._idle[pooled]
         self._all.remove(pooled)
         del self._shelf(pooled.target).free[pooled]
         self._clear(pooled.target)
-        await pooled.connection.aclose()
+        pooled.connection.close()
 
     def _end_stalled(self, now: float) -> None:
         busy = [pooled.connection for pooled in self._all if pooled.users]
@@ -208,10 +208,10 @@ class Pool:
         for stream in self._exchanges.look(asked, now):
             stream.stall()
 
-    async def _close_expired(self) -> None:
+    def _close_expired(self) -> None:
         for pooled in list(self._idle):
             if pooled in self._idle and self._expired(pooled):
-                await self._close(pooled)
+                self._close(pooled)
 
     def _expired(self, pooled: Pooled) -> bool:
         idle = trio.current_time() - pooled.idle_since

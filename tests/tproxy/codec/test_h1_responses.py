@@ -1,11 +1,11 @@
 """What an upstream's HTTP/1 bytes mean: one table for every engine, read whole, byte by byte and with more behind."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fakes.wire import feed
 from tproxy.codec.codec import Codec

@@ -19,24 +19,50 @@ async def failing() -> None:
 
 
 async def test_the_work_ends_with_the_block() -> None:
-    async with alongside(for_ever) as done:
-        assert not done.is_set()
+    ended: list[bool] = []
+
+    async def work() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with alongside() as start:
+        start(work)
+        await trio.testing.wait_all_tasks_blocked()
+    assert ended == [True]
 
 
 async def test_the_block_can_wait_for_the_work() -> None:
-    async with alongside(trio.lowlevel.checkpoint) as done:
-        await done.wait()
+    async with alongside() as start:
+        await start(trio.lowlevel.checkpoint).wait()
+
+
+async def test_work_that_is_cancelled_is_done() -> None:
+    async with alongside() as start:
+        work = start(for_ever)
+        work.cancel()
+        await work.wait()
 
 
 async def test_a_failure_of_the_block_comes_out_as_itself() -> None:
     error = upstream_gone(response_begun=False)
-    with pytest.raises(UpstreamError) as caught:
-        async with alongside(for_ever):
+
+    async def block() -> None:
+        async with alongside() as start:
+            start(for_ever)
             raise error
+
+    with pytest.raises(UpstreamError) as caught:
+        await block()
     assert caught.value is error
 
 
 async def test_a_failure_of_the_work_ends_the_block_and_comes_out_as_itself() -> None:
-    with pytest.raises(type(downstream_gone())):
-        async with alongside(failing):
+    async def block() -> None:
+        async with alongside() as start:
+            start(failing)
             await trio.sleep_forever()
+
+    with pytest.raises(type(downstream_gone())):
+        await block()

@@ -54,8 +54,8 @@ async def http2_pair() -> AsyncIterator[Http]:
     try:
         yield client, server
     finally:
-        await client.aclose()
-        await server.aclose()
+        client.close()
+        server.close()
 
 
 async def accepted(server: HttpConnection) -> HttpStream:
@@ -108,8 +108,8 @@ async def test_an_exchange_passes_whole_in_both_directions(
         nursery.cancel_scope.cancel()
     assert client.reusable
     assert client.alive()
-    await client.aclose()
-    await server.aclose()
+    client.close()
+    server.close()
 
 
 async def test_many_streams_share_one_reader_whoever_leaves_first() -> None:
@@ -205,7 +205,7 @@ async def overfull() -> AsyncIterator[tuple[HttpConnection, HttpStream, TcpStrea
     try:
         yield client, stream, far
     finally:
-        await client.aclose()
+        client.close()
         far.close()
 
 
@@ -279,8 +279,8 @@ async def test_a_task_cancelled_in_mid_write_leaves_the_rest_to_the_next() -> No
         await trio.testing.wait_all_tasks_blocked(0.05)
         nursery.cancel_scope.cancel()
     assert received == 12 << 20
-    await client.aclose()
-    await server.aclose()
+    client.close()
+    server.close()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ async def test_what_a_refused_peer_sent_is_gone_with_its_connection(server_codec
         await near.send_all(b"nonsense\r\n\r\n" * 10)
         with pytest.raises(ProxyError):
             await server.accept()
-        await server.aclose()
+        server.close()
         left = weakref.ref(server)
         del server
         assert left() is None
@@ -320,7 +320,7 @@ async def test_a_reset_completes_nothing(client_codec: type, server_codec: type)
     assert caught.value.flag is ResponseFlag.UPSTREAM_CLOSED
     assert caught.value.details == "upstream_reset_after_response_started{connection_termination}"
     assert not client.reusable
-    await client.aclose()
+    client.close()
 
 
 @both_versions
@@ -334,7 +334,7 @@ async def test_a_downstream_that_leaves_fails_its_stream_and_ends_accepting(
     stream.send_head(request(method=b"POST"), ended=False)
     await stream.flush()
     request_body = await accepted(server)
-    await client.aclose()
+    client.close()
     if server.codec.multiplexed:
         assert await server.accept() is None
     with pytest.raises(ProxyError) as caught:
@@ -342,7 +342,7 @@ async def test_a_downstream_that_leaves_fails_its_stream_and_ends_accepting(
     assert caught.value.flag is ResponseFlag.DOWNSTREAM_GONE
     request_body.release()
     assert await server.accept() is None
-    await server.aclose()
+    server.close()
 
 
 async def test_writing_to_a_downstream_that_is_gone_fails_instead_of_going_on_for_ever() -> None:
@@ -363,7 +363,7 @@ async def test_writing_to_a_downstream_that_is_gone_fails_instead_of_going_on_fo
     with trio.fail_after(5), pytest.raises(ProxyError) as caught:
         await stream.transmit(OK, Endless())
     assert caught.value.flag is ResponseFlag.DOWNSTREAM_GONE
-    await server.aclose()
+    server.close()
 
 
 async def test_what_a_peer_broke_is_answered_before_it_is_told() -> None:
@@ -375,7 +375,7 @@ async def test_what_a_peer_broke_is_answered_before_it_is_told() -> None:
     assert caught.value.flag is ResponseFlag.DOWNSTREAM_PROTOCOL
     assert (await near.receive_some(65536)).startswith(b"HTTP/1.1 400 ")
     near.close()
-    await server.aclose()
+    server.close()
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ async def test_an_idle_upstream_that_said_anything_is_not_used_again(farewell: b
     await (far.send_all(farewell) if farewell else far.send_eof())
     await near.wait_readable()
     assert not client.alive()
-    await client.aclose()
+    client.close()
     far.close()
 
 
@@ -423,4 +423,4 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     await near.send_eof()
     assert await server.accept() is None
     near.close()
-    await server.aclose()
+    server.close()

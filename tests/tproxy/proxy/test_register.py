@@ -4,7 +4,6 @@ import trio
 
 from fakes.sockets import tcp_pair
 from tproxy.codec.h1 import Http1Server
-from tproxy.model.exchange import Scope
 from tproxy.model.flow import Direction
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
@@ -16,7 +15,7 @@ from tproxy.proxy.register import Register
 LIMITS = Limits()
 
 
-def nobody(_: Request) -> Scope[Response]:
+async def nobody(_: Request) -> Response:
     """Be the handler of a server that nobody asks anything."""
     raise AssertionError
 

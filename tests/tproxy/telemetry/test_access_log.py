@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
@@ -78,7 +78,7 @@ CONNECTION = Record(
 
 def with_head(**changes: object) -> Record:
     """Take the exchange with another request."""
-    return msgspec.structs.replace(EXCHANGE, head=replace(HEAD, **changes))  # type: ignore[arg-type]
+    return structs.replace(EXCHANGE, head=structs.replace(HEAD, **changes))
 
 
 def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object() -> None:
@@ -118,7 +118,7 @@ def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object()
 
 def test_a_line_says_who_the_peer_has_proven_to_be() -> None:
     flow = replace(FLOW, identity=Peer("cluster.local", "foo", "a"))
-    told = json.loads(json_line(msgspec.structs.replace(EXCHANGE, flow=FlowFields.of(flow))))
+    told = json.loads(json_line(structs.replace(EXCHANGE, flow=FlowFields.of(flow))))
     assert told["tproxy"]["source_principal"] == "cluster.local/ns/foo/sa/a"
 
 
@@ -161,8 +161,8 @@ def test_nothing_a_peer_sends_makes_a_second_line_or_leaves_its_field(
     render: object, path: bytes, agent: bytes, name: str
 ) -> None:
     flow = replace(FLOW, sniffed=Sniffed(Protocol.HTTP1, Detection.HTTP11, name))
-    head = replace(HEAD, path=path, headers=Headers(((b"user-agent", agent),)))
-    line = render(msgspec.structs.replace(EXCHANGE, flow=FlowFields.of(flow), head=head))  # type: ignore[operator]
+    head = structs.replace(HEAD, path=path, headers=Headers(((b"user-agent", agent),)))
+    line = render(structs.replace(EXCHANGE, flow=FlowFields.of(flow), head=head))  # type: ignore[operator]
 
     assert line.count(b"\n") == 1
     assert line[:-1].decode().isprintable()

@@ -68,7 +68,7 @@ async def test_a_connection_that_was_given_back_is_taken_again() -> None:
     async with pooling() as (pool, upstreams):
         first = await pool.take(HTTP1)
         assert pool.counts() == (1, 0)
-        await pool.give_back(first)
+        pool.give_back(first)
         assert pool.counts() == (0, 1)
         assert await pool.take(HTTP1) is first
         assert len(upstreams.dialled) == 1
@@ -84,7 +84,7 @@ async def test_targets_share_nothing() -> None:
     other = Target(HTTP1.address, Protocol.HTTP1, Address("127.0.0.6", 0))
     async with pooling() as (pool, _):
         first = await pool.take(HTTP1)
-        await pool.give_back(first)
+        pool.give_back(first)
         assert await pool.take(other) is not first
 
 
@@ -118,7 +118,7 @@ async def test_http2_requests_at_once_share_a_failure_to_dial() -> None:
 
 async def test_whoever_distrusts_idle_connections_gets_a_fresh_one() -> None:
     async with pooling() as (pool, _):
-        await pool.give_back(await pool.take(HTTP1))
+        pool.give_back(await pool.take(HTTP1))
         assert (await pool.take(HTTP1, distrusting=True)).fresh
 
 
@@ -126,7 +126,7 @@ async def test_no_more_are_kept_idle_than_the_bound() -> None:
     async with pooling() as (pool, upstreams):
         taken = [await pool.take(HTTP1) for _ in range(5)]
         for pooled in taken:
-            await pool.give_back(pooled)
+            pool.give_back(pooled)
         assert pool.counts() == (0, 3)
         assert [far.try_receive(1) for far in upstreams.dialled] == [b"", b"", None, None, None]
 
@@ -136,20 +136,20 @@ async def test_idle_connections_are_closed_after_their_time(
 ) -> None:
     async with pooling() as (pool, upstreams):
         used, idle = await pool.take(HTTP1), await pool.take(HTTP1)
-        await pool.give_back(idle)
+        pool.give_back(idle)
         await trio.sleep(LIMITS.pool_idle_seconds)
         assert pool.counts() == (1, 1)
         await trio.sleep(1.5)
         assert pool.counts() == (1, 0)
         assert [far.try_receive(1) for far in upstreams.dialled] == [None, b""]
-        await pool.give_back(used)
+        pool.give_back(used)
 
 
 async def test_a_connection_that_its_upstream_closed_is_swept_at_once(
     autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
 ) -> None:
     async with pooling() as (pool, upstreams):
-        await pool.give_back(await pool.take(HTTP1))
+        pool.give_back(await pool.take(HTTP1))
         upstreams.dialled[0].close()
         await trio.sleep(1.5)
         assert pool.counts() == (0, 0)
@@ -161,7 +161,7 @@ async def test_a_connection_taken_while_the_sweep_closes_others_stays_open(
 ) -> None:
     async with pooling() as (pool, upstreams):
         for pooled in [await pool.take(HTTP1) for _ in range(3)]:
-            await pool.give_back(pooled)
+            pool.give_back(pooled)
         first = upstreams.dialled[0]
         await trio.sleep(LIMITS.pool_idle_seconds)
         assert await first.receive_some(1) == b""
@@ -184,5 +184,5 @@ async def test_a_swept_pool_ends_with_nothing_open() -> None:
     before = open_descriptors()
     async with pooling() as (pool, _):
         await pool.take(HTTP1)
-        await pool.give_back(await pool.take(HTTP2))
+        pool.give_back(await pool.take(HTTP2))
     assert len(open_descriptors()) <= len(before) + 2  # the event loop's own
