@@ -1,12 +1,12 @@
 """Where a TCP connection comes from or goes to."""
 
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Self
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Address:
+
+class Address(msgspec.Struct, frozen=True):
     """A numeric IP address and a port; IPv4 is always written as IPv4, never v4-mapped."""
 
     host: str

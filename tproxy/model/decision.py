@@ -1,11 +1,11 @@
 """What policies say of a connection or a request, and which one says it."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class RuleName:
+
+class RuleName(msgspec.Struct, frozen=True):
     """One rule of one policy, and where it stands."""
 
     namespace: str
@@ -48,8 +48,7 @@ class Reason(StrEnum):
     """A connection that proves nothing where PeerAuthentication is STRICT: refused before any policy is asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Allowed or not, why, and by which rule."""
 
     allowed: bool

@@ -14,6 +14,9 @@ class Direction(StrEnum):
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
+    # Directions and protocols are looked up by with every request, and an enum hashes its name in Python.
+    __hash__ = str.__hash__
+
 
 class Protocol(StrEnum):
     """What a connection's first bytes open."""
@@ -23,6 +26,8 @@ class Protocol(StrEnum):
     TLS = "tls"
     OPAQUE = "opaque"
     """Anything else: carried as bytes."""
+
+    __hash__ = str.__hash__
 
 
 class Detection(StrEnum):

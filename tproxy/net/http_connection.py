@@ -43,6 +43,7 @@ FIRST_READ_BYTES = 4096
 """Reads begin with so much: a head fits, and of what is costly to read not too much."""
 
 LEAST_READ_BYTES = 512
+NOTHING = memoryview(b"")
 SHED_BYTES = 4096
 """Less is not worth a copy of what is left."""
 
@@ -70,9 +71,8 @@ class HttpConnection:
         self._reading = False
         self._interrupted = False
         self._parked: dict[Bell, None] = {}
-        self._written = b""
-        self._unsent = memoryview(self._written)
-        """The end of that which the socket has not taken yet."""
+        self._unsent: memoryview = NOTHING
+        """What the socket has not taken yet of what was written."""
         self._awaits_socket = False
         self._awaits_writer = trio.lowlevel.ParkingLot()
         self._eager = 0
@@ -127,7 +127,8 @@ class HttpConnection:
                 return None
             await self._receive()
             # A peer that does not read its answers is not asked for more requests.
-            await self.flush()
+            if self._unsent:
+                await self.flush()
         return stream
 
     def _next_opened(self) -> HttpStream | None:
@@ -179,13 +180,13 @@ class HttpConnection:
             self._lose()
             return False
         if data is not None:
-            with contextlib.suppress(ProxyError):  # recorded, and it makes the connection unusable
-                self.take(data)
+            self._take(data)
         return data is not None
 
     def resume(self) -> None:
         """Take what became due without new bytes (server side)."""
-        self._deliver(self.codec.resume())
+        if events := self.codec.resume():
+            self._deliver(events)
 
     async def until(self, bell: Bell, ready: Callable[[], bool]) -> None:
         """Wait until `ready()`, reading for everybody unless another task does; `bell` tells when to look again."""
@@ -196,7 +197,8 @@ class HttpConnection:
                 else:
                     await self._read_until(ready)
         finally:
-            self._offer_seat()
+            if self._parked:
+                self._offer_seat()
 
     async def flush(self) -> None:
         """Write everything that the codec has to say, for whichever stream."""
@@ -205,20 +207,25 @@ class HttpConnection:
 
     def try_flush(self) -> bool:
         """Write what the socket takes now, and say whether that was everything."""
-        while self._fill():
-            sent = self._try_send()
-            if not sent:
-                self._shed()
-                return False
+        while data := self._unsent or self.codec.outbox():
+            sent = self._try_send(data)
             self.progress += sent
-            self._unsent = self._unsent[sent:]
+            if sent == len(data):
+                self._unsent = NOTHING
+            else:
+                self._keep(data, sent)
+                if not sent:
+                    return False
         return True
 
-    def _shed(self) -> None:
-        """Let go of what is sent, which the rest would hold: whoever does not read may leave it so for long."""
-        if len(self._written) > len(self._unsent) + SHED_BYTES:
-            self._written = bytes(self._unsent)
-            self._unsent = memoryview(self._written)
+    def _keep(self, data: bytes | memoryview, sent: int) -> None:
+        """Keep what the socket did not take, without what it took: whoever does not read may leave it so for long."""
+        if isinstance(data, bytes):
+            data = memoryview(data)
+        rest = data[sent:]
+        held = rest.obj
+        assert isinstance(held, bytes), "what was written is bytes"
+        self._unsent = memoryview(bytes(rest)) if len(held) > len(rest) + SHED_BYTES else rest
 
     def leave(self) -> None:
         """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""
@@ -285,7 +292,10 @@ class HttpConnection:
             data = self.transport.try_receive(self._read_bytes)
             if data is None:
                 self._eager = 0
-                data = await self._receive_some()
+                if self._unsent and not self._awaits_socket:
+                    data = await self._receive_while_writing()
+                else:
+                    data = await self.transport.receive_some(self._read_bytes)
         except trio.BrokenResourceError:
             self._lose()
             return
@@ -296,30 +306,28 @@ class HttpConnection:
             return
         began = perf_counter()
         # Every stream has been told of a failure; the parting words remain to be written.
-        with contextlib.suppress(ProxyError):
-            self.take(bytes(data))
+        self._take(data)
         took = perf_counter() - began
         self.try_flush()
-        await self._take_turns(len(data), took)
+        self._eager += 1
+        if took > LONG_TURN or self._eager == EAGER_READS or len(data) == self._read_bytes:
+            await self._take_turns(len(data), long=took > LONG_TURN)
 
-    async def _take_turns(self, received: int, seconds: float) -> None:
+    async def _take_turns(self, received: int, *, long: bool) -> None:
         """Let others have a turn after a long one or many short ones, and choose how much to read in the next.
 
         What a byte costs differs by a thousand: content is passed on as it is, small HTTP/2 frames are not.
         """
-        self._eager += 1
-        long = seconds > LONG_TURN
         if long:
             self._read_bytes = max(LEAST_READ_BYTES, self._read_bytes // 2)
         elif received == self._read_bytes:
             self._read_bytes = min(self._limits.part_bytes, self._read_bytes * 2)
-        if long or self._eager % EAGER_READS == 0:
+        if long or self._eager >= EAGER_READS:
+            self._eager = 0
             await trio.lowlevel.checkpoint()
 
-    async def _receive_some(self) -> bytes:
-        """Wait for bytes; what could not be written, and nobody waits to write, goes on meanwhile."""
-        if not self._unsent or self._awaits_socket:
-            return await self.transport.receive_some(self._read_bytes)
+    async def _receive_while_writing(self) -> bytes:
+        """Wait for bytes while what could not be written, and nobody waits to write, goes on."""
         data, failure = b"", None
         async with trio.open_nursery() as writing:
             writing.start_soon(self.flush)
@@ -332,15 +340,16 @@ class HttpConnection:
             raise failure
         return data
 
-    def take(self, data: bytes) -> None:
-        """Feed the codec what was read; an error ends every stream and is raised."""
-        self._ended = not data
+    def _take(self, data: bytes) -> None:
+        """Feed the codec what was read; an error ends every stream, and makes the connection unusable."""
+        if not data:
+            self._ended = True
         try:
             events = self.codec.receive(data)
         except ProxyError as error:
             self._fail(error.again())
-            raise
-        self._deliver(events)
+        else:
+            self._deliver(events)
 
     def _fail(self, error: ProxyError) -> None:
         self._error = error
@@ -356,6 +365,8 @@ class HttpConnection:
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
             match event:
+                case Data() | ResponseStarted() | Ended():
+                    self._tell(event)
                 case RequestStarted():
                     stream = HttpStream(self, event.stream, event)
                     self._streams[event.stream] = stream
@@ -377,18 +388,12 @@ class HttpConnection:
         elif isinstance(event, Data):
             self.codec.consumed(event.stream, event.credit)
 
-    def _fill(self) -> bool:
-        if not self._unsent:
-            self._written = self.codec.outbox()
-            self._unsent = memoryview(self._written)
-        return bool(self._written)
-
-    def _try_send(self) -> int:
+    def _try_send(self, data: bytes | memoryview) -> int:
         try:
-            return self.transport.try_send(self._unsent)
+            return self.transport.try_send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.deaf = True
-            return len(self._unsent)
+            return len(data)
 
     async def _writable(self) -> None:
         if self._awaits_socket:

@@ -15,6 +15,7 @@ from typing import NoReturn
 import trio
 
 from tproxy.model.address import Address
+from tproxy.net.arrivals import Arrival, Arrivals
 from tproxy.net.stream import EagerStream
 
 DEFAULT_RECEIVE_SIZE = 65536
@@ -34,6 +35,7 @@ class TcpStream(EagerStream):
     """One connected socket, which it owns. What changes: whether it was ended, closed, or broken by the peer."""
 
     __slots__ = (
+        "_arrival",
         "_awaits_room",
         "_broken_by",
         "_eof_sent",
@@ -57,6 +59,8 @@ class TcpStream(EagerStream):
         self._receiving = False
         self._sending = False
         self._awaits_room = False
+        self._arrival: Arrival | None = None
+        """None until somebody waits for bytes."""
 
     @property
     def local(self) -> Address:
@@ -83,11 +87,19 @@ class TcpStream(EagerStream):
         """Take what has arrived, without waiting."""
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
-        return self._receive(max_bytes, 0)
+        arrival = self._arrival
+        if arrival is not None and not arrival.possible:
+            return None
+        return self._receive(max_bytes)
 
     def try_peek(self, max_bytes: int) -> bytes | None:
         """Look at what has arrived, as `try_receive` does, and leave it there."""
-        return self._receive(max_bytes, socket.MSG_PEEK)
+        try:
+            return self.socket.recv(max_bytes, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._break(error)
 
     def try_send(self, data: bytes | bytearray | memoryview) -> int:
         """Send what the kernel takes, without waiting."""
@@ -103,11 +115,12 @@ class TcpStream(EagerStream):
             raise ValueError("max_bytes must be at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
+        arrival = self._joined()
         self._receiving = True
         try:
             while True:
-                await self.wait_readable()
-                data = self._receive(max_bytes, 0)
+                await arrival.wait()
+                data = self._receive(max_bytes)
                 if data is not None:
                     return data
         finally:
@@ -188,6 +201,8 @@ class TcpStream(EagerStream):
     def interrupt(self) -> None:
         """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
         trio.lowlevel.notify_closing(self.socket)
+        if self._arrival is not None:
+            self._arrival.interrupt()
 
     def reset(self) -> None:
         """Close with RST."""
@@ -199,8 +214,12 @@ class TcpStream(EagerStream):
 
     def close(self) -> None:
         """Close; tasks that wait on the stream get trio.ClosedResourceError."""
-        if self.socket.fileno() != -1:
-            trio.lowlevel.notify_closing(self.socket)
+        descriptor = self.socket.fileno()
+        if descriptor != -1:
+            self.interrupt()
+            if self._arrival is not None:
+                self._arrival = None
+                Arrivals.of_this_run().leave(descriptor)
             self.socket.close()
 
     async def aclose(self) -> None:
@@ -227,15 +246,27 @@ class TcpStream(EagerStream):
         finally:
             self._awaits_room = False
 
-    def _receive(self, max_bytes: int, flags: int) -> bytes | None:
+    def _joined(self) -> Arrival:
+        if self._arrival is None:
+            self._check_open()
+            self._arrival = Arrivals.of_this_run().join(self.socket.fileno())
+        return self._arrival
+
+    def _receive(self, max_bytes: int) -> bytes | None:
+        arrival = self._arrival
         try:
-            data = self.socket.recv(max_bytes, flags)
+            data = self.socket.recv(max_bytes)
         except BlockingIOError:
+            if arrival is not None:
+                arrival.exhausted()
             return None
         except OSError as error:
             self._break(error)
         if not data:
             self._check_unbroken()
+        elif arrival is not None and len(data) < max_bytes:
+            # A read that is not full has taken all there was (epoll(7)).
+            arrival.exhausted()
         return data
 
     def _send(self, data: bytes | bytearray | memoryview) -> int:

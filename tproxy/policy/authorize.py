@@ -58,7 +58,10 @@ class AllOf:
 
     def holds(self, flow: Flow, head: RequestHead | None) -> bool:
         """Whether they do."""
-        return all(each.holds(flow, head) for each in self.fields)
+        for each in self.fields:  # a generator would cost as much as the fields
+            if not each.holds(flow, head):
+                return False
+        return True
 
     @property
     def http(self) -> bool:
@@ -89,7 +92,14 @@ class CompiledRule:
 
     def holds(self, flow: Flow, head: RequestHead | None) -> bool:
         """Whether all parts do."""
-        return all(any(each.holds(flow, head) for each in part) for part in self.parts if part)
+        for part in self.parts:
+            for each in part:
+                if each.holds(flow, head):
+                    break
+            else:
+                if part:
+                    return False
+        return True
 
     @property
     def http(self) -> bool:
@@ -124,15 +134,17 @@ class RuleIndex:
 
     def first(self, flow: Flow, head: RequestHead | None) -> CompiledRule | None:
         """Find the first rule, in the order of the files, that holds."""
-        found = None
+        if not self.rules:
+            return None
+        found = len(self.rules)
         for places in self.candidates(flow, head):
             for place in places:
-                if found is not None and place >= found:
+                if place >= found:
                     break
                 if self.rules[place].holds(flow, head):
                     found = place
                     break
-        return None if found is None else self.rules[found]
+        return self.rules[found] if found < len(self.rules) else None
 
     def candidates(self, flow: Flow, head: RequestHead | None) -> Iterator[Sequence[int]]:
         """Give the places of the rules that may hold, those under each key in order."""

@@ -12,7 +12,7 @@ from prometheus_client import Histogram as SlowHistogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 
-from tproxy.model.decision import ALLOWED, Decision, verdict
+from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.identity import Workload
 from tproxy.model.outcome import ResponseFlag
@@ -106,6 +106,7 @@ class Metrics:
 
     def exposition(self, *, openmetrics: bool = False) -> tuple[bytes, str]:
         """Write all of it, and name the content type."""
+        self.own.settle()
         own = "".join(self._families(openmetrics=openmetrics)).encode()
         accept = CONTENT_TYPE_OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4
         encode, content_type = choose_encoder(accept)
@@ -242,7 +243,9 @@ class OwnMetrics:
             ["verdict", "policy", "rule", "dry_run_verdict"],
             registry=registry,
         )
-        self._decisions = cache(decisions.labels)
+        self._decisions = decisions
+        self._decided: dict[tuple[bool, RuleName | None, bool | None], int] = {}
+        """What was decided since the counter was last fed: it takes its time."""
         self._restarts = Counter(
             "tproxy_worker_restarts",
             "Times that this worker was started again after a crash.",
@@ -258,15 +261,20 @@ class OwnMetrics:
 
     def decided(self, decision: Decision) -> None:
         """Count a decision that some policy had a part in."""
-        if decision is ALLOWED:
-            return
-        rule = decision.rule
-        self._decisions(
-            verdict(decision.allowed),
-            rule.owner if rule else "",
-            str(rule.index) if rule else "",
-            verdict(decision.allowed_if_enforced),
-        ).inc()
+        if decision is not ALLOWED:
+            key = (decision.allowed, decision.rule, decision.allowed_if_enforced)
+            self._decided[key] = self._decided.get(key, 0) + 1
+
+    def settle(self) -> None:
+        """Feed the counters with what was noted in passing."""
+        decided, self._decided = self._decided, {}
+        for (allowed, rule, allowed_if_enforced), times in decided.items():
+            self._decisions.labels(
+                verdict(allowed),
+                rule.owner if rule else "",
+                str(rule.index) if rule else "",
+                verdict(allowed_if_enforced),
+            ).inc(times)
 
     def restarted(self, times: int) -> None:
         """Say how often the workers before this one crashed."""

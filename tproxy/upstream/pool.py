@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from tproxy.codec.codec import Codec
@@ -17,8 +18,7 @@ from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.net.tcp_stream import TcpStream
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, cache_hash=True):
     """What makes upstream connections interchangeable."""
 
     address: Address
@@ -36,6 +36,7 @@ class Pooled:
     """A connection of the pool's. What changes: who uses it, since when nobody does, and whether it may go to others."""
 
     target: Target
+    shelf: "_Shelf"
     connection: HttpConnection
     stream: TcpStream
     users: int = 0
@@ -50,6 +51,8 @@ class Pooled:
 class _Shelf:
     """What the pool has for one target."""
 
+    connections: int = 0
+    """How many there are, free or not."""
     free: dict[Pooled, None] = field(default_factory=dict)
     """Connections that may take one more request, the one that became so last at the end."""
     dialling: trio.Lock = field(default_factory=trio.Lock)
@@ -85,7 +88,7 @@ class Pool:
         pooled.users += 1
         self._idle.pop(pooled, None)
         if not pooled.connection.codec.multiplexed:
-            del self._shelf(target).free[pooled]
+            del pooled.shelf.free[pooled]
         return pooled
 
     def give_back(self, pooled: Pooled) -> None:
@@ -96,7 +99,7 @@ class Pool:
             return
         pooled.idle_since = trio.current_time()
         self._idle[pooled] = None
-        self._shelf(pooled.target).free[pooled] = None
+        pooled.shelf.free[pooled] = None
         if not (pooled.shareable and pooled.connection.reusable):
             self._close(pooled)
         elif len(self._idle) > self._limits.pool_connections:
@@ -164,7 +167,7 @@ class Pool:
     def _clear(self, target: Target) -> None:
         """Forget a shelf that is bare, unless somebody is about to put something on it."""
         shelf = self._shelves.get(target)
-        if shelf and not (shelf.free or shelf.dialling.locked()):
+        if shelf and not (shelf.connections or shelf.dialling.locked()):
             del self._shelves[target]
 
     async def _open(self, target: Target) -> Pooled:
@@ -175,9 +178,11 @@ class Pool:
         except BaseException:
             stream.close()
             raise
-        pooled = Pooled(target, connection, stream)
+        shelf = self._shelf(target)
+        shelf.connections += 1
+        pooled = Pooled(target, shelf, connection, stream)
         self._all.add(pooled)
-        self._shelf(target).free[pooled] = None
+        shelf.free[pooled] = None
         return pooled
 
     async def _greet(self, connection: HttpConnection) -> None:
@@ -194,7 +199,8 @@ class Pool:
     def _close(self, pooled: Pooled) -> None:
         del self._idle[pooled]
         self._all.remove(pooled)
-        del self._shelf(pooled.target).free[pooled]
+        del pooled.shelf.free[pooled]
+        pooled.shelf.connections -= 1
         self._clear(pooled.target)
         pooled.connection.close()
 
