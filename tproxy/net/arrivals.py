@@ -78,7 +78,7 @@ class Arrivals:
         except LookupError:
             arrivals = Arrivals()
             _OF_THIS_RUN.set(arrivals)
-            trio.lowlevel.spawn_system_task(arrivals._run)  # noqa: SLF001  (its own)
+            trio.lowlevel.spawn_system_task(arrivals._run)
             return arrivals
 
     def join(self, descriptor: int) -> Arrival:

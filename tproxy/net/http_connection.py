@@ -66,7 +66,8 @@ class HttpConnection:
         """Bytes written."""
         self.on_refused: Callable[[ProxyError], None] = _nobody_counts
         """Called for each request that the codec refused, alone or with the whole connection left as it was."""
-        self._error: ProxyError | None = None
+        self.error: ProxyError | None = None
+        """What ended the connection, if the peer's mistake did."""
         self._ended = False
         self._reading = False
         self._interrupted = False
@@ -101,14 +102,9 @@ class HttpConnection:
         return bool(self._unsent) and not self.ended
 
     @property
-    def error(self) -> ProxyError | None:
-        """What ended the connection, if the peer's mistake did."""
-        return self._error
-
-    @property
     def ended(self) -> bool:
         """Whether no event will come any more."""
-        return self._ended or self._error is not None
+        return self._ended or self.error is not None
 
     async def accept(self) -> HttpStream | None:
         """Wait for the next request (server side); None when none will come.
@@ -121,8 +117,8 @@ class HttpConnection:
             self.resume()
             if self._opened:
                 continue
-            if self._error is not None:
-                raise self._error.again()
+            if self.error is not None:
+                raise self.error.again()
             if self._ended or self.codec.finished:
                 return None
             await self._receive()
@@ -151,7 +147,7 @@ class HttpConnection:
 
     def _parting(self) -> ProxyError:
         """Build the error for whom the connection's end leaves without a stream (client side)."""
-        return self._error.again() if self._error else upstream_gone(response_begun=False)
+        return self.error.again() if self.error else upstream_gone(response_begun=False)
 
     def open(self) -> HttpStream:
         """Open a stream for one more request (client side)."""
@@ -229,7 +225,7 @@ class HttpConnection:
 
     def leave(self) -> None:
         """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""
-        if self._error is None:
+        if self.error is None:
             self.codec.farewell()
             self.try_flush()
 
@@ -352,7 +348,7 @@ class HttpConnection:
             self._deliver(events)
 
     def _fail(self, error: ProxyError) -> None:
-        self._error = error
+        self.error = error
         for stream in self._streams.values():
             stream.fail(error)
 

@@ -36,6 +36,30 @@ class HttpStream:
     It is the `Body` of the peer's message. What changes: what has arrived and not been pulled.
     """
 
+    __slots__ = (
+        "_asked",
+        "_codec",
+        "_connection",
+        "_dormant",
+        "_ended",
+        "_informed",
+        "_moved",
+        "_parts",
+        "_pulled",
+        "_request",
+        "_response",
+        "_sent_end",
+        "begun",
+        "bell",
+        "failure",
+        "number",
+        "on_failure",
+        "room_bell",
+        "size",
+        "trailers",
+        "tunnel",
+    )
+
     def __init__(
         self, connection: "HttpConnection", number: int, opening: RequestStarted | None = None
     ) -> None:
@@ -53,7 +77,7 @@ class HttpStream:
         self._dormant = opening is not None and not self._codec.multiplexed and _asks(opening.head)
         """Whether what comes next is the tunnel's or a request, which our answer decides: until then it is not read."""
         self._response: ResponseHead | None = None
-        self._informed: deque[ResponseHead] = deque()
+        self._informed: list[ResponseHead] = []
         self._parts: deque[Data] = deque()
         self._ended = opening.ended if opening else False
         self.begun = False
@@ -108,17 +132,17 @@ class HttpStream:
             case Informed():
                 self._informed.append(event.head)
                 self._moved += 1
-            case Failed():
-                self.failure = event.error
             case Room():
                 self.room_bell.ring()
                 return
+            case Failed():
+                self.failure = event.error
+                self.bell.ring()
+                self.room_bell.ring()
+                self.on_failure()
             case _:
                 assert_never(event)
         self.bell.ring()
-        if self.failure is not None:
-            self.room_bell.ring()
-            self.on_failure()
 
     # The peer's message
 
@@ -126,7 +150,7 @@ class HttpStream:
         """Wait for the response's head (client side); informational ones go to `inform`."""
         while True:
             while self._informed:
-                await inform(self._informed.popleft())
+                await inform(self._informed.pop(0))
             if self._response is not None:
                 return self._response
             self._raise_if_over()
@@ -201,35 +225,42 @@ class HttpStream:
         """Send what follows the head, if anything does, and write it all."""
         if not self._sent_end:
             await self._send_parts(body)
-        await self._connection.flush()
+        if not self._connection.try_flush():
+            await self._connection.flush()
 
     async def _send_parts(self, body: Body) -> None:
-        if not body.ready:
-            await self._connection.flush()
-        async for part in body:
-            await self._send_part(part)
-            del part  # the socket may be full for long
+        while not body.ended:
             if not body.ready:
                 await self._connection.flush()
+            try:
+                part = await body.__anext__()
+            except StopAsyncIteration:
+                break
+            self._raise_if_unheard()
+            if self._codec.room(self.number) < len(part):
+                await self._send_piecemeal(part)
+            else:
+                self._moved += len(part)
+                self._codec.send_data(self.number, part)
+            del part  # the socket may be full for long
         self._raise_if_unheard()
         self._codec.send_end(self.number, body.trailers)
         self._sent_end = True
         if self.tunnel and not self._codec.multiplexed:
             await self._connection.send_eof()
 
-    async def _send_part(self, part: bytes) -> None:
-        while True:
-            self._raise_if_unheard()
+    async def _send_piecemeal(self, part: bytes) -> None:
+        """Send a part as the peer makes room for it."""
+        while part:
             room = self._codec.room(self.number)
-            self._moved += min(room, len(part))
-            if room >= len(part):
-                self._codec.send_data(self.number, part)
-                return
             if room:
                 self._codec.send_data(self.number, part[:room])
+                self._moved += min(room, len(part))
                 part = part[room:]
             await self._connection.flush()
-            await self._connection.until(self.room_bell, self._has_room)
+            if part:
+                await self._connection.until(self.room_bell, self._has_room)
+                self._raise_if_unheard()
 
     # The end
 
@@ -239,11 +270,11 @@ class HttpStream:
         The peer hears of it now, if the socket has room: there may be nobody else who writes.
         """
         self._connection.forget(self)
+        if self.complete and not (self._pulled or self._parts):
+            return
         credit = self._pulled + sum(part.credit for part in self._parts)
         self._pulled = 0
         self._parts.clear()
-        if self.complete and not credit:
-            return
         if not self.complete:
             self._codec.send_reset(self.number)
         self._codec.consumed(self.number, credit)
@@ -307,6 +338,7 @@ class HttpStream:
             raise self._peer_gone()
 
     def _raise_if_unheard(self) -> None:
-        self._raise_if_failed()
+        if self.failure is not None or self._connection.error is not None:
+            self._raise_if_failed()
         if self._connection.deaf:
             raise self._peer_gone()
