@@ -55,10 +55,10 @@ packages-demo packages-test: packages-%:
 
 $(VENV)/.runs: pyproject.toml .ci/packages
 	@.ci/packages build
-	@echo "installing into $(VENV): tproxy[init]"
+	@echo "installing into $(VENV): tproxy[init,fast]"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade "pip>=25.1"
-	$(PIP) -e '.[init]'
+	$(PIP) -e '.[init,fast]'
 	@touch $@
 
 $(VENV)/.checks: $(VENV)/.runs

@@ -27,7 +27,7 @@ Floors; imports go down only
                             first bytes to a protocol | HTTP bytes to events | files to decisions | facts to text
     model                   the words above, as types
 
-Below `net` nothing waits, and time is an argument. Only `codec` knows h11 and h2.
+Below `net` nothing waits, and time is an argument. Only `codec` knows h11, httptools and h2.
 
 Ports
     15001 outbound (loopback)   15006 inbound (every address)

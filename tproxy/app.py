@@ -15,6 +15,7 @@ import trio
 from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
+from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.overload import turn_away as turn_away_requests
 from tproxy.filters.pipelines import pipelines
@@ -100,7 +101,8 @@ class App:
             sys.stdout.fileno(), self._metrics.own.log_lines_dropped, turn=place.log_turn
         )
         journal = Journal(self._metrics, self._lines.write, policies.store)
-        self._pool = Pool(partial(_dial, limits), partial(_client_codec, limits), limits)
+        codec = partial(_client_codec, limits, settings.parser)
+        self._pool = Pool(partial(_dial, limits), codec, limits)
         self._departures = Departures()
         self._runtime = Runtime(
             policies=policies.store,
@@ -112,6 +114,7 @@ class App:
             departures=self._departures,
             pipes=Pipes(),
             limits=limits,
+            parser=settings.parser,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
         )
@@ -134,9 +137,10 @@ class App:
                 nursery.start_soon(listener.serve)
             self._accepting = True
             LOG.info(
-                "ready: inbound %d, outbound %d",
+                "ready: inbound %d, outbound %d, HTTP/1 read by %s",
                 self._settings.ports.inbound,
                 self._settings.ports.outbound,
+                self._settings.parser.name,
             )
             await self._leaving.wait()
             await self._drain(inbound, outbound)
@@ -195,7 +199,8 @@ class App:
 
     async def _answer(self, answer: Answer, downstream: TcpStream) -> None:
         limits = self._limits
-        connection = HttpConnection(downstream, Http1Server(limits), limits)
+        codec = Http1Server(limits, self._settings.parser)
+        connection = HttpConnection(downstream, codec, limits)
         server = HttpServer(connection, answer, limits)
         try:
             with self._register.serving(server, None):
@@ -286,6 +291,7 @@ class App:
             "open_connections": self._register.open,
             "ports": settings.ports,
             "inbound_mode": "tproxy" if settings.tproxy_inbound else "redirect",
+            "http": settings.parser.name,
             "limits": self._limits,
         }
 
@@ -305,5 +311,5 @@ async def _dial(limits: Limits, target: Target) -> TcpStream:
     return await connect(target.address, target.source, limits)
 
 
-def _client_codec(limits: Limits, protocol: Protocol) -> Codec:
-    return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits)
+def _client_codec(limits: Limits, parser: HeadParser, protocol: Protocol) -> Codec:
+    return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits, parser)

@@ -5,6 +5,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from tproxy.codec.h1_h11 import H11
+from tproxy.codec.h1_parser import HeadParser
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
@@ -31,6 +33,8 @@ class Settings:
     """Processes that share the listeners' ports; a supervisor starts them, and again when one crashes."""
     tproxy_inbound: bool = False
     """The capture uses TPROXY for inbound connections: the original destination is the socket's own address."""
+    parser: HeadParser = H11
+    """What reads HTTP/1."""
     limits: Limits = field(default_factory=Limits)
     version: str = field(default_factory=partial(version, "tproxy"))
     """Of the proxy; read at once, since the installation may not be readable when root is given up."""

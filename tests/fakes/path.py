@@ -18,6 +18,8 @@ from fakes.talk_h1 import Http1Talk
 from fakes.talk_h2 import Http2Talk
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client
+from tproxy.codec.h1_h11 import H11
+from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.overload import turn_away
 from tproxy.filters.pipelines import pipelines
@@ -71,6 +73,8 @@ class Path:
         protocols: tuple[Protocol, Protocol],
         limits: Limits,
         closing: ExitStack,
+        *,
+        parser: HeadParser,
     ) -> None:
         self.origin = origin
         protocol, upstream = protocols
@@ -82,7 +86,7 @@ class Path:
         policies = self.policies = PolicyStore(Snapshot(1, translated=translated))
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
-        self.pool = Pool(partial(_dial, limits), partial(_codec, limits), limits)
+        self.pool = Pool(partial(_dial, limits), partial(_codec, limits, parser), limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         judging = partial(rejudge, policies, self.servers)
@@ -99,6 +103,7 @@ class Path:
             pipes=Pipes(),
             limits=limits,
             own_ports=frozenset(),
+            parser=parser,
         )
         self._protocol = protocol
         self._nursery = nursery
@@ -215,6 +220,8 @@ async def to_script(
     protocol: Protocol = Protocol.HTTP1,
     limits: Limits | None = None,
     upstream: Protocol | None = None,
+    *,
+    parser: HeadParser = H11,
 ) -> AsyncIterator[Path]:
     """Stand between clients and an origin that does what `script` says with each connection."""
     protocols = (protocol, upstream or protocol)
@@ -231,7 +238,7 @@ async def to_script(
     with trio.fail_after(MOCK_PATIENCE if mocked else PATIENCE), ExitStack() as closing:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, carry, listeners)
-            yield Path(nursery, origin, protocols, limits or Limits(), closing)
+            yield Path(nursery, origin, protocols, limits or Limits(), closing, parser=parser)
             closing.close()
             nursery.cancel_scope.cancel()
 
@@ -243,6 +250,8 @@ async def to_app(
     limits: Limits | None = None,
     settings: Mapping[SettingCodes, int] | None = None,
     upstream: Protocol | None = None,
+    *,
+    parser: HeadParser = H11,
 ) -> AsyncIterator[Path]:
     """Stand between clients and an origin that runs `app`, both speaking `protocol` unless it is told `upstream`."""
 
@@ -252,7 +261,7 @@ async def to_app(
         else:
             await Http2Talk(stream, client=False, settings=settings).serve(app)
 
-    async with to_script(script, protocol, limits, upstream) as path:
+    async with to_script(script, protocol, limits, upstream, parser=parser) as path:
         yield path
 
 
@@ -266,5 +275,5 @@ async def _dial(limits: Limits, target: Target) -> TcpStream:
     return await connect(target.address, None, limits)
 
 
-def _codec(limits: Limits, protocol: Protocol) -> Codec:
-    return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits)
+def _codec(limits: Limits, parser: HeadParser, protocol: Protocol) -> Codec:
+    return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits, parser)

@@ -1,7 +1,7 @@
 """What the fuzzer feeds, and what must hold whatever it feeds.
 
-Nothing but a ProxyError escapes; the bytes mean the same however they are cut; no more is held than the limits say
-and one read; and what is written can be read.
+Nothing but a ProxyError escapes; the bytes mean the same however they are cut, and whichever parser reads HTTP/1; no
+more is held than the limits say and one read; and what is written can be read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,8 @@ from fakes.wire import joined
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, Refused, RequestStarted
 from tproxy.codec.h1 import Http1Client, Http1Server
+from tproxy.codec.h1_h11 import H11
+from tproxy.codec.h1_llhttp import LLHTTP
 from tproxy.codec.h2_client import Http2Client
 from tproxy.codec.h2_frames import PREFACE
 from tproxy.codec.h2_link import MIN_FRAME_BYTES
@@ -141,16 +143,18 @@ def wait(_: Codec, __: int) -> None:
 
 def h1_server(data: bytes, cuts: Sequence[int]) -> None:
     """A downstream's HTTP/1."""
-    told = listen(Http1Server(LIMITS), data, cuts, forbid)
-    check_alike(told, listen(Http1Server(LIMITS), data, (), forbid))
+    told = listen(Http1Server(LIMITS, H11), data, cuts, forbid)
+    check_alike(told, listen(Http1Server(LIMITS, H11), data, (), forbid))
+    check_alike(told, listen(Http1Server(LIMITS, LLHTTP), data, cuts, forbid))
     refusals = told.refused is not None
     assert len(llhttp_responses(told.outbox)) == told.answered + refusals
 
 
 def h1_client(data: bytes, cuts: Sequence[int]) -> None:
     """An upstream's HTTP/1."""
-    told = listen(asking(Http1Client(LIMITS)), data, cuts, wait)
-    check_alike(told, listen(asking(Http1Client(LIMITS)), data, (), wait))
+    told = listen(asking(Http1Client(LIMITS, H11)), data, cuts, wait)
+    check_alike(told, listen(asking(Http1Client(LIMITS, H11)), data, (), wait))
+    check_alike(told, listen(asking(Http1Client(LIMITS, LLHTTP)), data, cuts, wait))
     assert len(h11_requests(told.outbox)) == 1
 
 

@@ -162,7 +162,9 @@ async def test_policies_are_read_again_on_sighup_and_bad_ones_change_nothing(pla
 async def test_only_post_stops_the_sidecar(place: Path) -> None:
     async with served(place) as (app, sidecar):
         status = ("-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:15000/quitquitquit")
-        assert '"state": "LIVE"' in await curl(app, "http://127.0.0.1:15000/server_info")
+        info = await curl(app, "http://127.0.0.1:15000/server_info")
+        assert '"state": "LIVE"' in info
+        assert '"http": "httptools"' in info
         assert await curl(app, *status) == "405"
         assert sidecar.returncode is None
         assert await curl(app, "-X", "POST", *status) == "200"

@@ -142,7 +142,7 @@ async def test_a_drain_under_load_loses_no_request(place: Path, workers: str) ->
 
 
 async def test_the_desks_speak_for_all_workers(place: Path) -> None:
-    async with scene(place, "--workers", "3") as at:
+    async with scene(place, "--workers", "3", "--http", "httptools") as at:
         account = await at.load(connections=30, requests=300)
         assert account["answered"] == 300
         metrics = await at.page("15020/stats/prometheus")
@@ -151,6 +151,7 @@ async def test_the_desks_speak_for_all_workers(place: Path) -> None:
         assert {number for number, _ in counts} == {"1", "2", "3"}
         info = json.loads(await at.page("15000/server_info"))
         assert len({each["pid"] for each in info["workers"].values()}) == 3
+        assert {each["http"] for each in info["workers"].values()} == {"httptools"}
         assert (await at.page("15000/clusters")).count("worker ") == 3
         changed = await at.app.run(
             ["curl", "-sS", "-X", "POST", "http://127.0.0.1:15000/logging?level=debug"], user=ROOT

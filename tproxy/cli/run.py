@@ -11,6 +11,8 @@ import click
 from click.core import ParameterSource
 
 from tproxy.cli.limit_option import BadLimit, limits_of
+from tproxy.codec.h1_choice import CHOICES, head_parser
+from tproxy.codec.h1_parser import HeadParser
 from tproxy.launch import launch
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
@@ -43,6 +45,15 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float) -> float
     if not math.isfinite(value):
         raise click.BadParameter(f"{value} is no number of seconds")
     return value
+
+
+def _parser(_ctx: click.Context, _param: click.Parameter, value: str) -> HeadParser:
+    try:
+        return head_parser(value)
+    except ModuleNotFoundError as error:
+        raise click.BadParameter(
+            "httptools is not installed: pip install 'tproxy[fast]'"
+        ) from error
 
 
 def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
@@ -88,6 +99,15 @@ def _labels(
     type=click.Choice(["redirect", "tproxy"]),
     default="redirect",
     help="How the capture sends inbound connections; tproxy needs CAP_NET_ADMIN or CAP_NET_RAW.",
+)
+@click.option(
+    "--http",
+    "parser",
+    type=click.Choice(CHOICES),
+    default="auto",
+    envvar="TPROXY_HTTP",
+    callback=_parser,
+    help="What reads HTTP/1: h11, or httptools (faster), which auto takes where it is installed.",
 )
 @click.option(
     "--user",
@@ -210,5 +230,6 @@ def _settings(options: dict[str, Any]) -> Settings:
         user=options["user"],
         workers=options["workers"],
         tproxy_inbound=options["inbound_mode"] == "tproxy",
+        parser=options["parser"],
         limits=_all_limits(options),
     )

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from tproxy.codec.h1_head import BlockFinder, Malformed, render_head
+from tproxy.codec.h1_head import BlockFinder, render_head
+from tproxy.codec.h1_parser import Malformed
 from tproxy.codec.headers import end_to_end_trailers, valid_token
 from tproxy.model.http import NO_HEADERS, Field, Headers
 from tproxy.model.limits import Limits

@@ -16,14 +16,15 @@ from tproxy.codec.h1_body import (
     OpaqueWriter,
     SilentWriter,
 )
+from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_head import (
     BlockFinder,
-    Malformed,
     ResponseOpening,
     check_status_line,
     parse_response,
     render_head,
 )
+from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import Phase
 from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, RequestHead, ResponseHead
@@ -40,8 +41,9 @@ class Http1Client:
     multiplexed = False
     reading_head = False
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, parser: HeadParser = H11) -> None:
         self._limits = limits
+        self._parser = parser
         self._finder = BlockFinder(limits, check_status_line)
         self._unread = b""
         self._out: list[bytes] = []
@@ -181,7 +183,7 @@ class Http1Client:
         end = self._finder.end(self._unread)
         if not end:
             return False
-        opening = parse_response(self._unread[:end])
+        opening = parse_response(self._unread[:end], self._parser)
         self._unread = self._unread[end:]
         if self._opens_tunnel(opening):
             self._open_tunnel(opening, events)

@@ -1,17 +1,15 @@
 """HTTP/1 heads, from bytes that have passed the strictest reading to the head that the pipeline knows.
 
 A head is forwarded only when every reader must take it for the same message: lines end in CRLF, nothing is folded, no
-control byte hides anywhere, and the length of what follows can be told in one way. h11 parses; what it lets through
-for the sake of old peers is refused around it, since a proxy's two neighbours may each be old in another way.
+control byte hides anywhere, and the length of what follows can be told in one way. A library splits the fields; what it lets
+through for the sake of old peers is refused around it, since a proxy's two neighbours may each be old in another way.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-import h11
-
+from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.headers import (
     content_length,
     end_to_end,
@@ -22,30 +20,17 @@ from tproxy.codec.headers import (
     valid_path,
     valid_token,
 )
-from tproxy.model.http import Headers, HttpVersion, RequestHead, ResponseHead
+from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
-
-CODEC_ERROR: Final = "http1.codec_error"
 
 # Any control byte but a tab, unless it is part of a CRLF that no folded line follows. What follows the last byte at
 # hand is not known yet, and is looked at when it comes.
 _SUSPECT = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f](?!(?<=\r)(?:\n|\Z))(?!(?<=\r\n)(?:[^ \t]|\Z))")
-_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-\xff]+) HTTP/1\.[01]")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-\xff]+) HTTP/1\.([01])")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
+_VERSIONS = {b"0": HttpVersion.HTTP10, b"1": HttpVersion.HTTP11}
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?]*)(/[^?]*)?(\?.*)?", re.IGNORECASE)
-
-# h11 reads a response, informational ones and 101 included, only after a request that could have caused it.
-_ANY_REQUEST = h11.Request(method="GET", target="/", headers=[("host", "any"), ("upgrade", "any")])
-
-
-class Malformed(Exception):
-    """A peer's message that has no one meaning, in the words of Envoy's response code details."""
-
-    def __init__(self, details: str = CODEC_ERROR, *, status: int = 400) -> None:
-        super().__init__(details)
-        self.details = details
-        self.status = status
 
 
 class BlockFinder:
@@ -92,10 +77,7 @@ class BlockFinder:
 
 def check_request_line(line: bytes) -> None:
     """Refuse a request line that is none, or whose method or target two readers could take for different ones."""
-    parts = _REQUEST_LINE.fullmatch(line)
-    if parts is None:
-        raise Malformed
-    method, target = parts.groups()
+    method, target, _ = _request_line(line)
     if not valid_method(method):
         raise Malformed("http.invalid_method")
     if not _valid_target(method, target):
@@ -104,8 +86,23 @@ def check_request_line(line: bytes) -> None:
 
 def check_status_line(line: bytes) -> None:
     """Refuse a line that is not the first of an HTTP/1 response: no use in waiting for the rest."""
-    if not _STATUS_LINE.fullmatch(line):
+    _status_line(line)
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, HttpVersion]:
+    parts = _REQUEST_LINE.fullmatch(line)
+    if parts is None:
         raise Malformed
+    method, target, minor = parts.groups()
+    return method, target, _VERSIONS[minor]
+
+
+def _status_line(line: bytes) -> tuple[int, bytes, HttpVersion]:
+    parts = _STATUS_LINE.fullmatch(line)
+    if parts is None:
+        raise Malformed
+    minor, status, reason = parts.groups()
+    return int(status), reason or b"", _VERSIONS[minor]
 
 
 def _valid_target(method: bytes, target: bytes) -> bool:
@@ -136,45 +133,40 @@ class RequestOpening:
         return bool(self.head.upgrade) or self.head.method == b"CONNECT"
 
 
-def parse_request(block: bytes) -> RequestOpening:
-    """Parse a whole request head."""
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(block)
-    try:
-        request = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise _refusal(block, error) from error
-    assert isinstance(request, h11.Request), "the block is a whole head"
-    headers = Headers(request.headers.raw_items())
-    version = HttpVersion.HTTP10 if request.http_version == b"1.0" else HttpVersion.HTTP11
+def parse_request(block: bytes, parser: HeadParser) -> RequestOpening:
+    """Read a whole request head."""
+    method, target, version = _request_line(block[: block.index(b"\r\n")])
+    fields = parser.request(block)
+    headers = Headers(fields)
+    _check_coding(headers)
+    _check_hosts(fields, version)
     chunked = _chunked(headers, block, version)
     length = None if chunked else _length(headers) or 0
-    authority, path = _destination(request.method, request.target, headers, version)
+    authority, path = _destination(method, target, headers, version)
     options = list_of(headers.get(b"connection"))
-    connecting = request.method == b"CONNECT"
+    connecting = method == b"CONNECT"
     if connecting and length != 0:
         raise Malformed("http1.body_disallowed")
     # CONNECT already asks for a tunnel; with an upgrade beside it, it would pass for HTTP/2's extended CONNECT.
     upgrade = b"" if connecting or length != 0 else _upgrade(headers, options, version)
     head = RequestHead(
-        method=request.method,
+        method=method,
         scheme=b"http",
         authority=authority,
         path=path,
         headers=_with_host(end_to_end(headers), authority),
         version=version,
         upgrade=upgrade,
-        absolute=_ABSOLUTE_FORM.fullmatch(request.target) is not None,
+        absolute=_ABSOLUTE_FORM.fullmatch(target) is not None,
     )
     return RequestOpening(head, length, persistent=_persistent(options, version))
 
 
-def _refusal(block: bytes, error: h11.RemoteProtocolError) -> Malformed:
-    if error.error_status_hint == 501:
-        return Malformed("http1.invalid_transfer_encoding", status=501)
-    if b"\r\nhost:" not in block.lower():
-        return Malformed("missing_host_header")
-    return Malformed(CODEC_ERROR)
+def _check_coding(headers: Headers) -> None:
+    """Refuse any other coding than the one that says where a body ends, or that one twice."""
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and coding.lower() != b"chunked":
+        raise Malformed("http1.invalid_transfer_encoding", status=501)
 
 
 def _chunked(headers: Headers, block: bytes, version: HttpVersion) -> bool:
@@ -193,6 +185,15 @@ def _length(headers: Headers) -> int | None:
         return content_length(headers)
     except ValueError as error:
         raise Malformed from error
+
+
+def _check_hosts(fields: list[Field], version: HttpVersion) -> None:
+    """Refuse a second Host, which another reader may prefer, and a request of HTTP/1.1 without one (RFC 9112, 3.2)."""
+    hosts = sum(name.lower() == b"host" for name, _ in fields)
+    if not hosts and version is HttpVersion.HTTP11:
+        raise Malformed("missing_host_header")
+    if hosts > 1:
+        raise Malformed
 
 
 def _destination(
@@ -255,22 +256,13 @@ class ResponseOpening:
     """The protocol that a 101 switches to."""
 
 
-def parse_response(block: bytes) -> ResponseOpening:
-    """Parse a whole response head, informational or final."""
-    connection = h11.Connection(h11.CLIENT)
-    connection.send(_ANY_REQUEST)
-    connection.receive_data(block)
-    try:
-        response = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise Malformed from error
-    assert isinstance(response, h11.Response | h11.InformationalResponse), (
-        "the block is a whole head"
-    )
-    headers = Headers(response.headers.raw_items())
-    version = HttpVersion.HTTP10 if response.http_version == b"1.0" else HttpVersion.HTTP11
+def parse_response(block: bytes, parser: HeadParser) -> ResponseOpening:
+    """Read a whole response head, informational or final."""
+    status, reason, version = _status_line(block[: block.index(b"\r\n")])
+    headers = Headers(parser.response(block))
+    _check_coding(headers)
     return ResponseOpening(
-        ResponseHead(response.status_code, end_to_end(headers), version, response.reason),
+        ResponseHead(status, end_to_end(headers), version, reason),
         chunked=_chunked(headers, block, version),
         length=_length(headers),
         persistent=_persistent(list_of(headers.get(b"connection")), version),

@@ -18,14 +18,15 @@ from tproxy.codec.h1_body import (
     OpaqueWriter,
     SilentWriter,
 )
+from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_head import (
     BlockFinder,
-    Malformed,
     RequestOpening,
     check_request_line,
     parse_request,
     render_head,
 )
+from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import Phase
 from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, HttpVersion, RequestHead, ResponseHead
@@ -40,8 +41,9 @@ class Http1Server:
 
     multiplexed = False
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, parser: HeadParser = H11) -> None:
         self._limits = limits
+        self._parser = parser
         self._finder = BlockFinder(limits, check_request_line)
         self._unread = b""
         self._out: list[bytes] = []
@@ -172,7 +174,7 @@ class Http1Server:
         end = self._finder.end(self._unread)
         if not end:
             return
-        opening = parse_request(self._unread[:end])
+        opening = parse_request(self._unread[:end], self._parser)
         self._unread = self._unread[end:]
         self._opening = opening
         self._stream += 1

@@ -5,6 +5,7 @@ from functools import partial
 
 import trio
 
+from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.decision import UNPROVEN
@@ -109,7 +110,7 @@ async def serve_http(
     downstream: TcpStream, flow: Flow, runtime: Runtime, *, leaving: bool = False
 ) -> None:
     """Serve a connection whose protocol is known to be HTTP, and close it; soon, if we are `leaving`."""
-    codec = (Http1Server if flow.protocol is Protocol.HTTP1 else Http2Server)(runtime.limits)
+    codec = _codec(flow.protocol, runtime)
     connection = HttpConnection(downstream, codec, runtime.limits)
     connection.on_refused = partial(runtime.journal.refused, flow)
     server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
@@ -121,6 +122,12 @@ async def serve_http(
             await server.run()
         except ProxyError as error:
             runtime.journal.refused(flow, error)
+
+
+def _codec(protocol: Protocol, runtime: Runtime) -> Codec:
+    if protocol is Protocol.HTTP1:
+        return Http1Server(runtime.limits, runtime.parser)
+    return Http2Server(runtime.limits)
 
 
 def _answer(flow: Flow, runtime: Runtime, request: Request) -> Awaitable[Response]:

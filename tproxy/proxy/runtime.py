@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from tproxy.codec.h1_h11 import H11
+from tproxy.codec.h1_parser import HeadParser
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
 from tproxy.model.limits import Limits
@@ -32,6 +34,8 @@ class Runtime:
     own_ports: frozenset[int]
     """The proxy's listeners: a connection that was going to one of them is refused, or it would come back for ever."""
     tproxy_inbound: bool = False
+    parser: HeadParser = H11
+    """What reads HTTP/1."""
 
     def turning_away(self) -> Self:
         """Return the same collaborators, of whom none carries a request."""

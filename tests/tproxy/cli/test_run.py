@@ -23,6 +23,7 @@ run_module = sys.modules["tproxy.cli.run"]
         pytest.param(["--user", "-1"], "UID or UID:GID", id="negative user"),
         pytest.param(["--label", "app"], "KEY=VALUE", id="label without a value"),
         pytest.param(["--label", "=v"], "KEY=VALUE", id="label without a key"),
+        pytest.param(["--http", "nginx"], "httptools", id="unknown parser"),
         pytest.param(["--inbound-mode", "ebpf"], "redirect", id="unknown mode"),
         pytest.param(["--max-connections", "0"], "--max-connections", id="no connections"),
         pytest.param(["--drain-seconds", "-1"], "--drain-seconds", id="negative drain"),
@@ -48,6 +49,32 @@ def test_the_environment_is_checked_alike() -> None:
     result = CliRunner().invoke(run, [], env={"TPROXY_USER": "root"}, auto_envvar_prefix="TPROXY")
     assert result.exit_code == 2
     assert "'root' is not UID or UID:GID" in result.output
+
+
+def test_a_parser_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tproxy.codec.h1_llhttp", raising=False)
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    result = CliRunner().invoke(run, ["--http", "httptools"])
+    assert result.exit_code == 2
+    assert "pip install 'tproxy[fast]'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "name"),
+    [
+        pytest.param([], {}, "httptools", id="default"),
+        pytest.param(["--http", "h11"], {}, "h11", id="option"),
+        pytest.param([], {"TPROXY_HTTP": "h11"}, "h11", id="variable"),
+    ],
+)
+def test_the_parser_comes_by_option_and_environment(
+    options: list[str], env: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(run_module, "launch", lambda settings, _: seen.append(settings))
+    result = CliRunner().invoke(run, options, env=env)
+    assert result.exit_code == 0, result.output
+    assert seen[0].parser.name == name
 
 
 def test_policies_that_cannot_be_kept_are_all_told(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.engines import CLIENTS, SERVERS
 from fakes.wire import feed, joined
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted, ResponseStarted, Room
-from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -19,8 +19,6 @@ from tproxy.model.outcome import DownstreamError, ProxyError
 
 Server = Callable[[Limits], Codec]
 
-SERVERS = [pytest.param(Http1Server, id="h11")]
-CLIENTS = [pytest.param(Http1Client, id="h11")]
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
 OLD = b"GET / HTTP/1.0\r\n\r\n"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.engines import SERVERS
 from fakes.wire import feed
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted
-from tproxy.codec.h1 import Http1Server
 from tproxy.model.http import Headers, HttpVersion, RequestHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ResponseFlag
@@ -18,7 +18,6 @@ from tproxy.model.outcome import DownstreamError, ResponseFlag
 Server = Callable[[Limits], Codec]
 
 LIMITS = Limits(head_bytes=2048, header_fields=12, chunk_line_bytes=64, stream_window=8192)
-ENGINES = [pytest.param(Http1Server, id="h11")]
 HOST = (b"Host", b"a")
 
 
@@ -163,6 +162,22 @@ ACCEPTED = [
         b"Purge / HTTP/1.1\r\nHost: a\r\n\r\n",
         alone(request(HOST, method=b"Purge")),
         id="a method of its own",
+    ),
+    *(
+        pytest.param(
+            method + b" / HTTP/1.1\r\nHost: a\r\n\r\n",
+            alone(request(HOST, method=method)),
+            id=f"the method {method!r}",
+        )
+        for method in (
+            b"PURGE",
+            b"PROPFIND",
+            b"PROPFIND2",
+            b"QUERY",
+            b"PRI",
+            b"SOURCE",
+            b"DESCRIBE",
+        )
     ),
     pytest.param(
         b"GET / HTTP/1.0\r\n\r\n",
@@ -365,7 +380,22 @@ REFUSED = [
     ),
     pytest.param(b"GET / HTTP/1.1\r\nX: y\r\n\r\n", 400, "missing_host_header", id="no Host"),
     pytest.param(b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400, "missing_host_header", id="empty Host"),
+    pytest.param(
+        b"GET http://a/ HTTP/1.1\r\nX: y\r\n\r\n",
+        400,
+        "missing_host_header",
+        id="no Host beside an absolute target",
+    ),
+    pytest.param(
+        b"CONNECT a:1 HTTP/1.1\r\nX: y\r\n\r\n",
+        400,
+        "missing_host_header",
+        id="no Host beside CONNECT",
+    ),
     pytest.param(head(b"Host: b"), 400, CODEC, id="two Hosts"),
+    pytest.param(
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, CODEC, id="two Hosts in 1.0"
+    ),
     *(
         pytest.param(
             b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", 400, AUTHORITY, id=f"Host {host!r}"
@@ -435,7 +465,7 @@ REFUSED = [
 BEHIND = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize(("wire", "events"), ACCEPTED)
 def test_a_request_is_told_alike_however_it_arrives(
     server: Server, wire: bytes, events: list[Event]
@@ -444,7 +474,7 @@ def test_a_request_is_told_alike_however_it_arrives(
     assert feed(server(LIMITS), wire, range(len(wire))) == events
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize(("wire", "events"), ACCEPTED)
 def test_what_follows_a_request_is_not_part_of_it(
     server: Server, wire: bytes, events: list[Event]
@@ -453,7 +483,7 @@ def test_what_follows_a_request_is_not_part_of_it(
     assert feed(server(LIMITS), wire + BEHIND, range(len(wire + BEHIND))) == events
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize(("wire", "status", "details"), REFUSED)
 @pytest.mark.parametrize("step", [1, 3, 100_000], ids=["byte by byte", "in threes", "whole"])
 def test_a_request_of_more_than_one_meaning_is_refused(
@@ -487,7 +517,7 @@ def assert_complete_refusal(wire: bytes, status: int, details: str) -> None:
     assert client.their_state is h11.MUST_CLOSE
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @given(
     case=st.sampled_from([param.values for param in ACCEPTED]),
     cuts=st.lists(st.integers(1, 400), max_size=8),
@@ -499,7 +529,7 @@ def test_any_cutting_of_the_bytes_tells_the_same(
     assert feed(server(LIMITS), wire + BEHIND, cuts) == events
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @given(
     case=st.sampled_from([param.values for param in REFUSED]),
     cuts=st.lists(st.integers(1, 400), max_size=8),
@@ -513,7 +543,7 @@ def test_any_cutting_of_the_bytes_is_refused_alike(
     assert (refusal.value.status, refusal.value.details) == (status, details)
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @given(noise=st.binary(max_size=60), cuts=st.lists(st.integers(1, 200), max_size=4))
 def test_noise_in_a_head_is_taken_or_refused_the_same_way_however_it_arrives(
     server: Server, noise: bytes, cuts: list[int]
@@ -529,7 +559,7 @@ def test_noise_in_a_head_is_taken_or_refused_the_same_way_however_it_arrives(
     assert outcome(cuts) == outcome([])
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize(
     "begun",
     [
@@ -547,7 +577,7 @@ def test_a_downstream_that_leaves_within_its_request_fails_it(server: Server, be
     assert codec.finished
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("begun", [b"", b"GET / HTT"], ids=["idle", "in a head"])
 def test_a_downstream_that_leaves_before_a_request_is_nobody_s_failure(
     server: Server, begun: bytes
@@ -559,7 +589,7 @@ def test_a_downstream_that_leaves_before_a_request_is_nobody_s_failure(
     assert codec.outbox() == b""
 
 
-@pytest.mark.parametrize("server", ENGINES)
+@pytest.mark.parametrize("server", SERVERS)
 def test_pipelined_bytes_are_bounded(server: Server) -> None:
     codec = server(LIMITS)
     codec.receive(BEHIND)

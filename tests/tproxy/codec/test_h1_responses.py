@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from fakes.engines import CLIENTS
 from fakes.wire import feed
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, Informed, ResponseStarted, Room
-from tproxy.codec.h1 import Http1Client
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError
@@ -18,7 +18,6 @@ from tproxy.model.outcome import ResponseFlag, UpstreamError
 Client = Callable[[Limits], Codec]
 
 LIMITS = Limits(head_bytes=2048, header_fields=12, chunk_line_bytes=64, informational_heads=3)
-ENGINES = [pytest.param(Http1Client, id="h11")]
 
 
 def asked(
@@ -184,6 +183,7 @@ ACCEPTED = [
 ]
 
 CODEC = "http1.codec_error"
+TE = "http1.invalid_transfer_encoding"
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 TUNNELLED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n"
@@ -199,11 +199,14 @@ REFUSED = [
         b"GET", OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", CODEC, id="two lengths"
     ),
     pytest.param(b"GET", OK + b"Content-Length: x\r\n\r\n", CODEC, id="no length"),
-    pytest.param(b"GET", OK + b"Transfer-Encoding: gzip\r\n\r\n", CODEC, id="unknown coding"),
+    pytest.param(b"GET", OK + b"Transfer-Encoding: gzip\r\n\r\n", TE, id="unknown coding"),
+    pytest.param(
+        b"GET", OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", TE, id="a coding too many"
+    ),
     pytest.param(
         b"GET",
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "http1.invalid_transfer_encoding",
+        TE,
         id="coding in 1.0",
     ),
     pytest.param(b"GET", CHUNKED + b"5 \r\nhello\r\n", CODEC, id="bad chunk size"),
@@ -250,7 +253,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("method", "wire", "events", "reusable"), ACCEPTED)
 def test_a_response_is_told_alike_however_it_arrives(
     client: Client, method: bytes, wire: bytes, events: list[Event], *, reusable: bool
@@ -262,7 +265,7 @@ def test_a_response_is_told_alike_however_it_arrives(
         assert codec.finished is not reusable
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("method", "wire", "events", "reusable"), ACCEPTED)
 def test_bytes_after_a_response_cost_the_connection_but_not_the_response(
     client: Client, method: bytes, wire: bytes, events: list[Event], *, reusable: bool
@@ -276,7 +279,7 @@ def test_bytes_after_a_response_cost_the_connection_but_not_the_response(
         assert codec.receive(b"") == []
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("method", "wire", "details"), REFUSED)
 @pytest.mark.parametrize("step", [1, 3, 100_000], ids=["byte by byte", "in threes", "whole"])
 def test_a_response_of_more_than_one_meaning_ends_the_connection(
@@ -296,7 +299,7 @@ def test_a_response_of_more_than_one_meaning_ends_the_connection(
     assert codec.outbox() == b""
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @given(
     case=st.sampled_from([param.values for param in ACCEPTED]),
     cuts=st.lists(st.integers(1, 200), max_size=8),
@@ -314,7 +317,7 @@ BEFORE = "upstream_reset_before_response_started{connection_termination}"
 AFTER = "upstream_reset_after_response_started{connection_termination}"
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(
     ("wire", "details"),
     [
@@ -337,7 +340,7 @@ def test_an_upstream_that_leaves_within_its_response_fails_it(
     assert codec.finished
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_a_body_without_framing_ends_with_the_connection(client: Client, version: bytes) -> None:
     codec = asked(client)
@@ -347,7 +350,7 @@ def test_a_body_without_framing_ends_with_the_connection(client: Client, version
     assert codec.finished
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("arrival", [b"HTTP/1.1 200 OK\r\n\r\n", b""], ids=["bytes", "its end"])
 def test_whatever_arrives_on_an_idle_connection_makes_it_unusable(
     client: Client, arrival: bytes
@@ -374,7 +377,7 @@ TUNNEL = [
 ]
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("method", "upgrade", "wire", "head"), TUNNEL)
 def test_a_tunnel_has_room_once_it_is_open_and_loses_no_byte(
     client: Client, method: bytes, upgrade: bytes, wire: bytes, head: ResponseHead
@@ -398,7 +401,7 @@ def test_a_tunnel_has_room_once_it_is_open_and_loses_no_byte(
         assert not codec.reusable
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_tunnel_goes_on_one_way_after_our_end(client: Client) -> None:
     codec = asked(client, upgrade=b"websocket")
     codec.send_end(1, NO_HEADERS)
@@ -409,14 +412,14 @@ def test_a_tunnel_goes_on_one_way_after_our_end(client: Client) -> None:
     assert codec.finished
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_switch_to_another_protocol_than_asked_for_is_an_error(client: Client) -> None:
     codec = asked(client, upgrade=b"tcp")
     with pytest.raises(UpstreamError):
         codec.receive(TUNNELLED)
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_an_upgrade_that_is_not_granted_is_a_request_like_any_other(client: Client) -> None:
     codec = asked(client, upgrade=b"websocket")
     assert feed(codec, OK + b"Content-Length: 5\r\n\r\nhello") == with_body(
@@ -427,7 +430,7 @@ def test_an_upgrade_that_is_not_granted_is_a_request_like_any_other(client: Clie
     assert codec.reusable
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_response_that_ends_before_its_request_ends_the_connection(client: Client) -> None:
     codec = asked(client, b"POST", ended=False)
     feed(codec, b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
@@ -439,7 +442,7 @@ def test_a_response_that_ends_before_its_request_ends_the_connection(client: Cli
     assert not codec.reusable
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_reset_or_a_farewell_leaves_no_reusable_connection(client: Client) -> None:
     given_up, leaving, idle = asked(client), asked(client), client(LIMITS)
     given_up.send_reset(1)
@@ -472,7 +475,7 @@ def asking(method: bytes, *fields: tuple[bytes, bytes], upgrade: bytes = b"") ->
     return RequestHead(method, b"https", b"a:1", path, Headers(fields), HttpVersion.HTTP2, upgrade)
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(
     ("head", "parts", "ended", "wire"),
     [
@@ -553,14 +556,14 @@ def test_a_request_is_written_as_it_was_with_the_framing_it_needs(
     assert sent(client, head, *parts, ended=ended) == wire
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("value", [b"a\r\nX: b", b"a\nb", b"a\x00"])
 def test_a_field_that_would_become_two_is_never_written(client: Client, value: bytes) -> None:
     with pytest.raises(AssertionError):
         sent(client, asking(b"GET", (b"x", value)), ended=True)
 
 
-@pytest.mark.parametrize("client", ENGINES)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_request_shorter_than_it_said_spoils_the_connection(client: Client) -> None:
     codec = client(LIMITS)
     codec.send_head(1, asking(b"POST", (b"content-length", b"3")), ended=False)

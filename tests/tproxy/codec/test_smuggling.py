@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.engines import PARSERS
 from fakes.h2_peer import H2Peer
 from fakes.readers import (
     REQUEST_READERS,
@@ -27,6 +28,8 @@ from tproxy.codec.events import (
     ResponseStarted,
 )
 from tproxy.codec.h1 import Http1Client, Http1Server
+from tproxy.codec.h1_h11 import H11
+from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Field, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -45,8 +48,8 @@ REGISTERED = frozenset(
 class Origin:
     """One connection to an origin. What changes: what was written to it, and what the proxy takes that for."""
 
-    def __init__(self) -> None:
-        self.codec = Http1Client(LIMITS)
+    def __init__(self, parser: HeadParser) -> None:
+        self.codec = Http1Client(LIMITS, parser)
         self.wire = b""
         self.meant: list[Read] = []
         self.begun: Read | None = None
@@ -95,8 +98,9 @@ def meaning(head: RequestHead) -> Read:
 class Proxied:
     """One downstream's connection through the proxy. What changes: the origins' connections it leads to."""
 
-    def __init__(self) -> None:
-        self.server = Http1Server(LIMITS)
+    def __init__(self, parser: HeadParser) -> None:
+        self.server = Http1Server(LIMITS, parser)
+        self._parser = parser
         self.origins: list[Origin] = []
         self.error: ProxyError | None = None
 
@@ -121,7 +125,7 @@ class Proxied:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RequestStarted) and not self._reusable:
-            self.origins.append(Origin())
+            self.origins.append(Origin(self._parser))
         self.origins[-1].take(event)
 
     @property
@@ -440,10 +444,13 @@ REFUSED = [
 ]
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("wire", REFUSED)
 @pytest.mark.parametrize("step", [1, 100_000], ids=["byte by byte", "whole"])
-def test_what_two_readers_could_read_differently_reaches_no_origin(wire: bytes, step: int) -> None:
-    proxied = Proxied().run(wire + NEXT, step)
+def test_what_two_readers_could_read_differently_reaches_no_origin(
+    parser: HeadParser, wire: bytes, step: int
+) -> None:
+    proxied = Proxied(parser).run(wire + NEXT, step)
     assert proxied.error is not None
     assert proxied.error.status in {400, 414, 431, 501}
     assert proxied.server.outbox().startswith(b"HTTP/1.1 %d " % proxied.error.status)
@@ -600,12 +607,13 @@ FORWARDED = [
 ]
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize(("wire", "targets"), FORWARDED)
 @pytest.mark.parametrize("step", [1, 100_000], ids=["byte by byte", "whole"])
 def test_what_is_forwarded_is_read_as_it_was_meant(
-    wire: bytes, targets: list[bytes], step: int
+    parser: HeadParser, wire: bytes, targets: list[bytes], step: int
 ) -> None:
-    proxied = Proxied().run(wire + NEXT, step)
+    proxied = Proxied(parser).run(wire + NEXT, step)
     assert proxied.error is None
     assert proxied.targets == targets
     for origin in proxied.origins:
@@ -663,20 +671,21 @@ def edited(wire: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     edits=EDITS,
     step=st.integers(1, 90),
 )
+@pytest.mark.parametrize("parser", PARSERS)
 def test_damaged_requests_are_read_as_the_proxy_read_them(
-    messages: list[bytes], edits: list[tuple[int, int, bytes]], step: int
+    parser: HeadParser, messages: list[bytes], edits: list[tuple[int, int, bytes]], step: int
 ) -> None:
     wire = edited(b"".join(messages), edits)
-    for origin in Proxied().run(wire, step).origins:
+    for origin in Proxied(parser).run(wire, step).origins:
         assert_all_read_alike(origin)
 
 
 class Answered:
     """One request's answer through the proxy: what the downstream gets, and what the proxy takes that for."""
 
-    def __init__(self, method: bytes) -> None:
-        self.server = Http1Server(LIMITS)
-        self.client = Http1Client(LIMITS)
+    def __init__(self, method: bytes, parser: HeadParser) -> None:
+        self.server = Http1Server(LIMITS, parser)
+        self.client = Http1Client(LIMITS, parser)
         self.meant: list[Read] = []
         self.error: ProxyError | None = None
         (asked,) = self.server.receive(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -855,10 +864,13 @@ WHOLE_ANSWERS = [
 ]
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("wire", BROKEN_ANSWERS)
 @pytest.mark.parametrize("step", [1, 100_000], ids=["byte by byte", "whole"])
-def test_no_downstream_takes_a_broken_answer_for_a_whole_one(wire: bytes, step: int) -> None:
-    answered = Answered(b"GET")
+def test_no_downstream_takes_a_broken_answer_for_a_whole_one(
+    parser: HeadParser, wire: bytes, step: int
+) -> None:
+    answered = Answered(b"GET", parser)
     got = answered.run(wire, step)
     assert answered.error is not None
     assert answered.error.status in {502, 503}
@@ -867,12 +879,13 @@ def test_no_downstream_takes_a_broken_answer_for_a_whole_one(wire: bytes, step: 
     assert_answer_read_alike(got, [], b"GET")
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize(("method", "wire", "meant"), WHOLE_ANSWERS)
 @pytest.mark.parametrize("step", [1, 100_000], ids=["byte by byte", "whole"])
 def test_what_follows_an_answer_reaches_nobody(
-    method: bytes, wire: bytes, meant: list[Read], step: int
+    parser: HeadParser, method: bytes, wire: bytes, meant: list[Read], step: int
 ) -> None:
-    answered = Answered(method)
+    answered = Answered(method, parser)
     assert_answer_read_alike(answered.run(wire, step), meant, method)
     assert answered.meant == meant
     assert not answered.client.reusable
@@ -892,11 +905,16 @@ ANSWERS = [
     edits=EDITS,
     step=st.integers(1, 90),
 )
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_damaged_answers_are_read_as_the_proxy_read_them(
-    method: bytes, messages: list[bytes], edits: list[tuple[int, int, bytes]], step: int
+    parser: HeadParser,
+    method: bytes,
+    messages: list[bytes],
+    edits: list[tuple[int, int, bytes]],
+    step: int,
 ) -> None:
-    answered = Answered(method)
+    answered = Answered(method, parser)
     got = answered.run(edited(b"".join(messages), edits), step)
     assert_answer_read_alike(got, answered.meant, method)
 
@@ -948,7 +966,7 @@ def downgraded(fields: list[Field], body: bytes) -> Origin:
     peer = H2Peer(Http2Server(LIMITS), client=True)
     number = peer.request(fields, ended=False)
     peer.h2.send_data(number, body, end_stream=True)
-    origin = Origin()
+    origin = Origin(H11)
     for event in peer.pump():
         if isinstance(event, RequestStarted | Data | Ended | Failed):
             origin.take(event)

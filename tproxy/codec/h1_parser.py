@@ -1,0 +1,31 @@
+"""What is asked of an HTTP/1 parser: to split a whole head into its fields, or to refuse it.
+
+It is given heads whose first line and line ends are already known to be strict (`h1_head.py`), and what its fields mean
+is judged there as well. So all parsers are held to one reading, and one may be put in another's place.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tproxy.model.http import Field
+
+CODEC_ERROR: Final = "http1.codec_error"
+
+
+class Malformed(Exception):
+    """A peer's message that has no one meaning, in the words of Envoy's response code details."""
+
+    def __init__(self, details: str = CODEC_ERROR, *, status: int = 400) -> None:
+        super().__init__(details)
+        self.details = details
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class HeadParser:
+    """A library's two ways to read a head; both return the fields in order, and raise Malformed."""
+
+    name: str
+    request: Callable[[bytes], list[Field]]
+    response: Callable[[bytes], list[Field]]
