@@ -1,6 +1,6 @@
 """HTTP messages as the pipeline sees them, whatever version carried them."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol, Self
 
@@ -35,13 +35,17 @@ class Headers:
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of `name` (written in lower case); several are joined by a comma (RFC 9110, 5.3)."""
+        return self.by_name().get(name)
+
+    def by_name(self) -> Mapping[bytes, bytes]:
+        """Return what `get` gives, for whoever asks for several."""
         if self._index is None:
             self._index = _indexed(self.fields)
-        return self._index.get(name)
+        return self._index
 
     def __contains__(self, name: bytes) -> bool:
         """Whether the field `name` (written in lower case) is there."""
-        return self.get(name) is not None
+        return name in self.by_name()
 
     def without(self, names: frozenset[bytes]) -> Self:
         """Return the fields whose lower-case names are not in `names`."""
@@ -53,7 +57,7 @@ class Headers:
 
     def with_value(self, name: bytes, value: bytes) -> Self:
         """Return these fields with `name` (written in lower case) set to `value`, at the end."""
-        index = _indexed(self.fields) if self._index is None else self._index
+        index = self.by_name()
         fields = self.fields
         if name in index:
             fields = tuple(field for field in fields if field[0].lower() != name)

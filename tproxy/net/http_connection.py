@@ -57,6 +57,7 @@ class HttpConnection:
     def __init__(self, transport: EagerStream, codec: Codec, limits: Limits) -> None:
         self.transport = transport
         self.codec = codec
+        self._multiplexed = codec.multiplexed
         self._limits = limits
         self._streams: dict[int, HttpStream] = {}
         self._opened: deque[HttpStream] = deque()
@@ -112,7 +113,7 @@ class HttpConnection:
         With several streams at once the accepting task keeps the reader's seat for good, so that no other is woken
         only to find it taken again. A ProxyError is what the peer did wrong; the parting words are already written.
         """
-        self._reading = self.codec.multiplexed
+        self._reading = self._multiplexed
         while (stream := self._next_opened()) is None:
             self.resume()
             if self._opened:
@@ -304,7 +305,8 @@ class HttpConnection:
         # Every stream has been told of a failure; the parting words remain to be written.
         self._take(data)
         took = perf_counter() - began
-        self.try_flush()
+        if self._multiplexed or self.error is not None:
+            self.try_flush()  # what the codec has answered by itself
         self._eager += 1
         if took > LONG_TURN or self._eager == EAGER_READS or len(data) == self._read_bytes:
             await self._take_turns(len(data), long=took > LONG_TURN)

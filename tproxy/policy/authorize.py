@@ -138,21 +138,29 @@ class RuleIndex:
             return None
         found = len(self.rules)
         for places in self.candidates(flow, head):
-            for place in places:
-                if place >= found:
-                    break
-                if self.rules[place].holds(flow, head):
-                    found = place
-                    break
+            found = self._earliest(places, found, flow, head)
         return self.rules[found] if found < len(self.rules) else None
 
-    def candidates(self, flow: Flow, head: RequestHead | None) -> Iterator[Sequence[int]]:
-        """Give the places of the rules that may hold, those under each key in order."""
-        yield self._always
+    def _earliest(
+        self, places: Sequence[int], before: int, flow: Flow, head: RequestHead | None
+    ) -> int:
+        """Find the first of `places` that is before another one, and where a rule holds; else return that one."""
+        for place in places:
+            if place >= before:
+                break
+            if self.rules[place].holds(flow, head):
+                return place
+        return before
+
+    def candidates(self, flow: Flow, head: RequestHead | None) -> list[Sequence[int]]:
+        """Return the places of the rules that may hold, those under each key in order."""
+        found: list[Sequence[int]] = [self._always] if self._always else []
         for (read, cut), table in self._tables.items():
             value = read(flow, head)
-            if value is not None:
-                yield table.get(cut.of(value), ())
+            places = None if value is None else table.get(cut.of(value))
+            if places is not None:
+                found.append(places)
+        return found
 
     def _file(self, place: int, keys: frozenset[Key] | None) -> None:
         if keys is None:

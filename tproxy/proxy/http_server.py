@@ -133,7 +133,12 @@ class HttpServer:
         finally:
             life.end(failure)
             failure = None  # it holds this frame, which must not hold it
-            await self._end(stream)
+            self._told = self._told or (
+                stream.failure is not None and stream.failure is self.connection.error
+            )
+            stream.release()
+            if stream.truncated and not self.connection.codec.multiplexed:
+                await self._break_off()
 
     async def _carry(self, stream: HttpStream, life: Life) -> None:
         """Have the request answered, and the answer sent; beside that, more only where there is more to the request."""
@@ -147,13 +152,6 @@ class HttpServer:
             await stream.transmit(response.head, response.body)
             if response.until is not None:
                 await response.until.wait()
-
-    async def _end(self, stream: HttpStream) -> None:
-        failure = stream.failure
-        self._told = self._told or (failure is not None and failure is self.connection.error)
-        stream.release()
-        if stream.truncated and not self.connection.codec.multiplexed:
-            await self._break_off()
 
     async def _break_off(self) -> None:
         """End a response so that it can not pass for a whole one: without a declared length, an end would complete it."""

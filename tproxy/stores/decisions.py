@@ -85,7 +85,7 @@ class Decisions:
         self._denied: deque[Kept] = deque(maxlen=KEPT)
         self._asked = _asked(policies.current)
 
-    def keep(self, exchange: Exchange, head: RequestHead, request_id: str) -> None:
+    def keep(self, exchange: Exchange, head: RequestHead, request_id: str, now: float) -> None:
         """Remember what was decided on a request; where no policy applied, nothing was."""
         decision = exchange.decision
         if decision is ALLOWED:
@@ -95,7 +95,7 @@ class Decisions:
         if len(fields) > MAX_FIELDS:
             names, fields = (), ()
         kept = Kept(
-            time.time(),
+            now,
             exchange.flow,
             decision,
             exchange.generation,

@@ -85,25 +85,26 @@ class Journal:
 
     def exchange(self, told: Told) -> None:
         """Record one request and its response, or what became of them."""
-        request, response = told.request, told.response
-        self._metrics.own.decided(told.exchange.decision)
-        self.decisions.keep(told.exchange, request.head, told.trace.request_id)
+        exchange, request, response = told.exchange, told.request, told.response
+        now = time.time()
+        self._metrics.own.decided(exchange.decision)
+        self.decisions.keep(exchange, request.head, told.trace.request_id, now)
         status, flag, details, cause = _ending(response, told.failure)
         received, sent = request.body.size, response.body.size if response else 0
         series = self._metrics.request_series(
-            told.exchange.flow,
+            exchange.flow,
             request.head.authority,
             status=status,
             flag=flag,
-            grpc_status=_grpc_status(request, response),
+            grpc_status=None if told.messages is None else _grpc_status(response),
         )
         series.observe(told.seconds, received, sent)
         if told.messages is not None:
             series.count_messages(*told.messages)
         self._line(
             Record(
-                flow=self._fields[id(told.exchange.flow)],
-                started=time.time() - told.seconds,
+                flow=self._fields[id(exchange.flow)],
+                started=now - told.seconds,
                 duration=told.seconds,
                 head=request.head,
                 status=status,
@@ -115,11 +116,11 @@ class Journal:
                 upstream_seconds=told.upstream_seconds,
                 upstream=response.upstream if response else None,
                 upstream_local=response.upstream_local if response else None,
-                route=told.exchange.route,
+                route=exchange.route,
                 trace=told.trace,
-                decision=told.exchange.decision,
-                normalized_path=told.exchange.path,
-                policy_generation=told.exchange.generation,
+                decision=exchange.decision,
+                normalized_path=exchange.path,
+                policy_generation=exchange.generation,
             )
         )
 
@@ -202,10 +203,8 @@ def _ending(
     return response.head.status, response.flag, response.details, response.cause
 
 
-def _grpc_status(request: Request, response: Response | None) -> bytes | None:
-    """Find the status of a gRPC call, in its trailers or, trailers-only, its head; None for any other request."""
-    if not request.head.is_grpc:
-        return None
+def _grpc_status(response: Response | None) -> bytes:
+    """Find the status of a gRPC call, in its trailers or, trailers-only, its head."""
     if response is None:
         return b""
     return (

@@ -6,7 +6,8 @@ that nobody can find, and its sampling decision would silence applications that 
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from tproxy.model.http import Headers
 
@@ -18,9 +19,11 @@ _TRACEPARENT = re.compile(
 )
 _B3_TRACE_ID = re.compile(rb"(?!0+(-|$))(?P<trace>[0-9a-fA-F]{32}|[0-9a-fA-F]{16})(-|$)")
 
+CONTEXT = frozenset((b"traceparent", b"x-b3-traceid", b"b3"))
+"""The fields that name a trace."""
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+
+class Trace(msgspec.Struct, frozen=True):
     """What names one request in logs."""
 
     request_id: str
@@ -30,8 +33,9 @@ class Trace:
 
 def traced(headers: Headers, new_id: Callable[[], int]) -> tuple[Headers, Trace]:
     """Give a request its id if it has none; `new_id` gives 128 random bits."""
-    trace_id = _trace_id(headers)
-    known = headers.get(b"x-request-id")
+    index = headers.by_name()
+    trace_id = "" if CONTEXT.isdisjoint(index) else _trace_id(headers)
+    known = index.get(b"x-request-id")
     if known is not None and _REQUEST_ID.fullmatch(known):
         return headers, Trace(known.decode(), trace_id)
     request_id = uuid4(new_id())

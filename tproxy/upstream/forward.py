@@ -27,8 +27,8 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 _OWN = re.compile(rb"(?:\A|,)\s*(?:ntlm|negotiate)\b", re.IGNORECASE)
 """Authentication schemes with which a server may take all that follows on a connection for the same user's."""
 
-CREDENTIALS = (b"authorization", b"proxy-authorization")
-CHALLENGES = (b"www-authenticate", b"proxy-authenticate")
+CREDENTIALS = frozenset((b"authorization", b"proxy-authorization"))
+CHALLENGES = frozenset((b"www-authenticate", b"proxy-authenticate"))
 
 
 def source_of(flow: Flow) -> Address | None:
@@ -128,11 +128,12 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
 
 def _authenticates(asked: Headers, answered: Headers) -> bool:
     """Whether the upstream may know the connection as one user's now: the next request could be another's."""
-    values = (
-        *(asked.get(name) for name in CREDENTIALS),
-        *(answered.get(name) for name in CHALLENGES),
-    )
-    return any(value is not None and _OWN.search(value) for value in values)
+    for names, headers in ((CREDENTIALS, asked.by_name()), (CHALLENGES, answered.by_name())):
+        if not names.isdisjoint(headers):
+            values = (headers[name] for name in names if name in headers)
+            if any(_OWN.search(value) for value in values):
+                return True
+    return False
 
 
 async def _upload(stream: HttpStream, body: Body) -> None:

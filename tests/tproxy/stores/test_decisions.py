@@ -1,6 +1,7 @@
 """What a sidecar remembers of its decisions, and what it tells those who ask."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -80,7 +81,7 @@ class Memory:
         policies = self.store.current
         decision, path = policies.judge(FLOW, head)
         exchange = Exchange(FLOW, policies.route(FLOW), decision, path, policies.generation)
-        self.decisions.keep(exchange, head, request_id)
+        self.decisions.keep(exchange, head, request_id, time.time())
 
     def asked(self, **query: str) -> dict[str, Any] | None:
         """What is remembered, as it travels."""
