@@ -53,6 +53,10 @@ class MemoryStream(EagerStream):
         self.stapled.send_stream.close()
         self.stapled.receive_stream.close()
 
+    def end(self) -> None:
+        """End this direction."""
+        self.stapled.send_stream.close()
+
     def close(self) -> None:
         """Close both directions."""
         self.stapled.send_stream.close()

@@ -15,7 +15,9 @@ class Address(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, host: str, port: int) -> Self:
         """Take `host` as a socket reports it: scope ids are dropped, `::ffff:192.0.2.1` becomes `192.0.2.1`."""
-        if ":" in host:
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        elif ":" in host:
             parsed = IPv6Address(host.partition("%")[0])
             host = str(parsed.ipv4_mapped or parsed)
         return cls(host, port)

@@ -7,8 +7,9 @@ joins one more epoll once, edge-triggered, and trio watches that epoll as a whol
 
 import select
 
-import outcome
 import trio
+
+from tproxy.net.bell import Bell
 
 JOINING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 FINAL = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -18,15 +19,16 @@ _OF_THIS_RUN: "trio.lowlevel.RunVar[Arrivals]" = trio.lowlevel.RunVar("arrivals"
 
 
 class Arrival:
-    """What one socket's reader knows of it. What changes: whether something may have arrived, and who waits for that."""
+    """What one socket's reader knows of it. What changes: whether something may have arrived, and who is told."""
 
-    __slots__ = ("_final", "_task", "possible")
+    __slots__ = ("_final", "bell", "possible")
 
     def __init__(self) -> None:
         self.possible = True
         """Whether a read may find something; if not, it need not be tried."""
+        self.bell = Bell()
+        """Rung when something arrives; whoever reads from several sockets puts one in the place of theirs."""
         self._final = False
-        self._task: trio.lowlevel.Task | None = None
 
     def exhausted(self) -> None:
         """Take note that the kernel has no more for now."""
@@ -36,31 +38,19 @@ class Arrival:
         """Wait until something may have arrived; trio.ClosedResourceError when interrupted."""
         if self.possible:
             await trio.lowlevel.checkpoint()
-            return
-        if self._task is not None:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._leave)
+        else:
+            await self.bell.rung()
 
     def tell(self, events: int) -> None:
         """Wake whoever waits."""
         self.possible = True
         if events & FINAL:
             self._final = True
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
+        self.bell.ring()
 
     def interrupt(self) -> None:
         """Wake whoever waits with trio.ClosedResourceError."""
-        if self._task is not None:
-            error = trio.ClosedResourceError("this stream was closed")
-            trio.lowlevel.reschedule(self._task, outcome.Error(error))
-            self._task = None
-
-    def _leave(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
+        self.bell.fail(trio.ClosedResourceError("this stream was closed"))
 
 
 class Arrivals:

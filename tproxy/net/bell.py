@@ -1,5 +1,6 @@
 """The smallest way for one task to wait until another has news for it."""
 
+import outcome
 import trio
 
 
@@ -25,6 +26,12 @@ class Bell:
         trio.lowlevel.reschedule(self._task)
         self._task = None
         return True
+
+    def fail(self, error: Exception) -> None:
+        """Wake the task that waits, if one does, with `error`."""
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, outcome.Error(error))
+            self._task = None
 
     def _leave(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
         self._task = None

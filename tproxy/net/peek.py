@@ -16,11 +16,23 @@ TIMEOUT = Sniffed(Protocol.OPAQUE, Detection.TIMEOUT)
 
 async def detect(stream: TcpStream, *, seconds: float, size: int) -> tuple[Sniffed, float]:
     """Wait until the peer's first bytes name their protocol, or its silence does; and say how long that took."""
+    at_once = _at_once(stream, size)
+    if at_once is not NEED_MORE:
+        return at_once, 0.0
     began = trio.current_time()
     sniffed = TIMEOUT
     with trio.move_on_after(seconds):
         sniffed = await _opening(stream, size)
     return sniffed, trio.current_time() - began
+
+
+def _at_once(stream: TcpStream, limit: int) -> Sniffed | NeedMore:
+    """Judge by what is there: mostly that is enough, and no time-out has to be set."""
+    try:
+        data = stream.try_peek(limit)
+    except trio.BrokenResourceError:
+        return CLOSED
+    return NEED_MORE if data is None else _judge(data, 0, limit)
 
 
 async def _opening(stream: TcpStream, limit: int) -> Sniffed:

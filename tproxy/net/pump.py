@@ -16,6 +16,8 @@ from enum import StrEnum
 import trio
 
 from tproxy.model.limits import Limits
+from tproxy.net.arrivals import Arrival
+from tproxy.net.bell import Bell
 from tproxy.net.stream import EagerStream
 from tproxy.net.tcp_stream import TcpStream
 
@@ -143,13 +145,19 @@ class _SinkBroke(Exception):
     """Sending failed."""
 
 
-async def pump(source: EagerStream, sink: EagerStream, *, meter: Meter, pipes: Pipes) -> Ending:
-    """Carry `source`'s bytes and its end to `sink`.
+async def pump(
+    source: EagerStream, sink: EagerStream, *, meter: Meter, pipes: Pipes, rest: bytes = b""
+) -> Ending:
+    """Carry `source`'s bytes and its end to `sink`, beginning with the `rest` that was received already.
 
     A failure is told, not passed on: the caller resets what it must (`reset_when_sent`). Cancelled, it may have
     taken bytes that were not delivered.
     """
     try:
+        if rest:
+            await _send(sink, rest)
+            meter.bytes += len(rest)
+            del rest
         while not (await _copy(source, sink, meter) or await _splice(source, sink, meter, pipes)):
             pass
         await _end(sink)
@@ -170,6 +178,21 @@ async def reset_when_sent(stream: EagerStream) -> None:
         stream.reset()
 
 
+@dataclass(slots=True)
+class Lane:
+    """One direction of a connection. What changes: whether its source has ended, and what its sink did not take."""
+
+    source: EagerStream
+    sink: EagerStream
+    meter: Meter
+    broke: tuple[RelayEnd, RelayEnd]
+    """What it means when its source breaks, and when its sink does."""
+    ended: bool = False
+    rest: bytes = b""
+    bulky: bool = False
+    """Whether its source had as much as one read takes."""
+
+
 async def relay(
     downstream: EagerStream,
     upstream: EagerStream,
@@ -178,38 +201,92 @@ async def relay(
     pipes: Pipes,
     limits: Limits,
 ) -> RelayEnd:
-    """Carry both directions until both have ended, or one side broke, which the other then sees as a reset."""
-    ends: list[RelayEnd] = []
-    async with trio.open_nursery() as nursery:
+    """Carry both directions until both have ended, or one side broke, which the other then sees as a reset.
 
-        async def upwards() -> None:
-            ending = await pump(downstream, upstream, meter=traffic.received, pipes=pipes)
-            conclude(ending, RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE)
-
-        async def downwards() -> None:
-            ending = await pump(upstream, downstream, meter=traffic.sent, pipes=pipes)
-            conclude(ending, RelayEnd.UPSTREAM_BROKE, RelayEnd.DOWNSTREAM_BROKE)
-
-        def conclude(ending: Ending, source_broke: RelayEnd, sink_broke: RelayEnd) -> None:
-            match ending:
-                case Ending.SOURCE_BROKE:
-                    ends.append(source_broke)
-                    nursery.cancel_scope.cancel()
-                case Ending.SINK_BROKE:
-                    # What the broken side said before is still on its way, and may explain.
-                    ends.append(sink_broke)
-                    nursery.cancel_scope.deadline = trio.current_time() + limits.close_seconds
-                case Ending.ENDED:
-                    pass
-
-        nursery.start_soon(upwards)
-        await downwards()
-    if not ends:
+    While little is said one task listens to both sides; a task for each direction follows once one has much to say.
+    """
+    ours, theirs = RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE
+    lanes = (
+        Lane(downstream, upstream, traffic.received, (ours, theirs)),
+        Lane(upstream, downstream, traffic.sent, (theirs, ours)),
+    )
+    if isinstance(downstream, TcpStream) and isinstance(upstream, TcpStream):
+        await _converse(lanes, downstream.arrival(), upstream.arrival())
+    if lanes[0].ended and lanes[1].ended:
         return RelayEnd.COMPLETE
-    with trio.move_on_after(limits.close_seconds):
-        await reset_when_sent(downstream)
-        await reset_when_sent(upstream)
-    return ends[0]
+    end = await _pump_both(lanes, pipes, limits)
+    if end is not RelayEnd.COMPLETE:
+        with trio.move_on_after(limits.close_seconds):
+            await reset_when_sent(downstream)
+            await reset_when_sent(upstream)
+    return end
+
+
+async def _converse(lanes: tuple[Lane, Lane], *arrivals: Arrival) -> None:
+    """Copy what little is said; return when both sides have ended, or when it takes two tasks to go on."""
+    bell = Bell()
+    for arrival in arrivals:
+        arrival.bell = bell
+    rounds = 0
+    try:
+        while not (lanes[0].ended and lanes[1].ended):
+            if not (_copied(lanes[0]) | _copied(lanes[1])):
+                await bell.rung()
+            elif any(lane.rest or lane.bulky for lane in lanes):
+                return
+            else:
+                rounds += 1
+                if rounds % EAGER_ROUNDS == 0:
+                    await trio.lowlevel.checkpoint()
+    except trio.BrokenResourceError:
+        return  # it will be met again, and told then
+    finally:
+        for arrival in arrivals:
+            arrival.bell = Bell()
+
+
+def _copied(lane: Lane) -> bool:
+    """Copy what one read takes, or the end, and say whether there was anything."""
+    if lane.ended:
+        return False
+    data = lane.source.try_receive(COPY_BYTES)
+    if data is None:
+        return False
+    if not data:
+        lane.sink.end()
+        lane.ended = True
+        return True
+    lane.rest = data
+    sent = lane.sink.try_send(data)
+    lane.meter.bytes += sent
+    lane.rest = data[sent:]
+    lane.bulky = len(data) == COPY_BYTES
+    return True
+
+
+async def _pump_both(lanes: tuple[Lane, Lane], pipes: Pipes, limits: Limits) -> RelayEnd:
+    """Carry both directions on, each in a task of its own."""
+    ends: list[RelayEnd] = []
+
+    async def carry(lane: Lane) -> None:
+        rest, lane.rest = lane.rest, b""
+        ending = await pump(lane.source, lane.sink, meter=lane.meter, pipes=pipes, rest=rest)
+        match ending:
+            case Ending.SOURCE_BROKE:
+                ends.append(lane.broke[0])
+                nursery.cancel_scope.cancel()
+            case Ending.SINK_BROKE:
+                # What the broken side said before is still on its way, and may explain.
+                ends.append(lane.broke[1])
+                nursery.cancel_scope.deadline = trio.current_time() + limits.close_seconds
+            case Ending.ENDED:
+                pass
+
+    async with trio.open_nursery() as nursery:
+        for lane in lanes:
+            if not lane.ended:
+                nursery.start_soon(carry, lane)
+    return ends[0] if ends else RelayEnd.COMPLETE
 
 
 async def _copy(source: EagerStream, sink: EagerStream, meter: Meter) -> bool:

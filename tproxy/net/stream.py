@@ -30,6 +30,10 @@ class EagerStream(trio.abc.HalfCloseableStream):
         """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
 
     @abstractmethod
+    def end(self) -> None:
+        """End our direction; the peer may go on sending."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close at once; what was sent still arrives."""
 

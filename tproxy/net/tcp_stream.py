@@ -115,7 +115,7 @@ class TcpStream(EagerStream):
             raise ValueError("max_bytes must be at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
-        arrival = self._joined()
+        arrival = self.arrival()
         self._receiving = True
         try:
             while True:
@@ -136,6 +136,13 @@ class TcpStream(EagerStream):
         finally:
             self._sending = False
 
+    def arrival(self) -> Arrival:
+        """Return what is known of bytes that arrive; kept from the first time it is asked."""
+        if self._arrival is None:
+            self._check_open()
+            self._arrival = Arrivals.of_this_run().join(self.socket.fileno())
+        return self._arrival
+
     async def wait_readable(self) -> None:
         """Wait until there are bytes, an end or an error to take."""
         self._check_open()
@@ -147,10 +154,15 @@ class TcpStream(EagerStream):
 
     async def send_eof(self) -> None:
         """End our direction; the peer may go on sending."""
+        self._check_open()
+        await trio.lowlevel.checkpoint()
+        self.end()
+
+    def end(self) -> None:
+        """End our direction, as `send_eof` does, without a turn for others."""
         if self._sending or self._awaits_room:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._check_open()
-        await trio.lowlevel.checkpoint()
         if not self._eof_sent:
             try:
                 self.socket.shutdown(socket.SHUT_WR)
@@ -245,12 +257,6 @@ class TcpStream(EagerStream):
             await trio.lowlevel.wait_writable(self.socket)
         finally:
             self._awaits_room = False
-
-    def _joined(self) -> Arrival:
-        if self._arrival is None:
-            self._check_open()
-            self._arrival = Arrivals.of_this_run().join(self.socket.fileno())
-        return self._arrival
 
     def _receive(self, max_bytes: int) -> bytes | None:
         arrival = self._arrival

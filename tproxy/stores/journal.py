@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -54,6 +53,24 @@ class Relayed:
     upstream_local: Address | None = None
 
 
+class Watched:
+    """The block for which a connection is open."""
+
+    __slots__ = ("_flow", "_journal")
+
+    def __init__(self, journal: "Journal", flow: Flow) -> None:
+        self._journal = journal
+        self._flow = flow
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._journal.opened(self._flow)
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._journal.closed(self._flow)
+
+
 class Journal:
     """Where records go. What changes: the rendered facts of connections that are open."""
 
@@ -67,17 +84,20 @@ class Journal:
         """The last ones, for whoever asks why."""
         self._fields: dict[int, FlowFields] = {}
 
-    @contextmanager
-    def connection(self, flow: Flow) -> Iterator[None]:
-        """Count a captured connection, whose protocol is known, for as long as the block lasts."""
+    def connection(self, flow: Flow) -> "Watched":
+        """Count a captured connection, whose protocol is known, for as long as a block lasts."""
+        return Watched(self, flow)
+
+    def opened(self, flow: Flow) -> None:
+        """Take note of a connection; `closed` is owed for it."""
         self._metrics.own.detected(flow)
         self._metrics.own.opened(flow)
         self._fields[id(flow)] = FlowFields.of(flow)
-        try:
-            yield
-        finally:
-            del self._fields[id(flow)]
-            self._metrics.own.closed(flow)
+
+    def closed(self, flow: Flow) -> None:
+        """Forget a connection."""
+        del self._fields[id(flow)]
+        self._metrics.own.closed(flow)
 
     def not_captured(self, peer: Address, destination: Address, why: str) -> None:
         """Tell of a connection that was refused because carrying it would be a loop."""

@@ -286,16 +286,16 @@ class OwnMetrics:
 
     def detected(self, flow: Flow) -> None:
         """Count a connection whose protocol is settled."""
-        self._detected(flow.direction.value, flow.sniffed.detection.value).inc()
+        self._detected(flow.direction, flow.sniffed.detection).inc()
         self._detect_seconds.observe(flow.detect_seconds)
 
     def opened(self, flow: Flow) -> None:
         """Count a connection as held; `closed` with the same flow takes it back."""
-        self._active(flow.direction.value, flow.protocol.value).inc()
+        self._active(flow.direction, flow.protocol).inc()
 
     def closed(self, flow: Flow) -> None:
         """Count a connection as held no more."""
-        self._active(flow.direction.value, flow.protocol.value).dec()
+        self._active(flow.direction, flow.protocol).dec()
 
     def pool(self, state: str, connections: int) -> None:
         """Say how many pooled connections are in `state`: `idle`, `busy`."""
