@@ -42,6 +42,7 @@ class TcpStream(EagerStream):
         "_local",
         "_receiving",
         "_sending",
+        "_trio_waits",
         "peer",
         "socket",
     )
@@ -59,6 +60,8 @@ class TcpStream(EagerStream):
         self._receiving = False
         self._sending = False
         self._awaits_room = False
+        self._trio_waits = 0
+        """How many tasks wait for the socket by trio's own means."""
         self._arrival: Arrival | None = None
         """None until somebody waits for bytes."""
 
@@ -146,7 +149,11 @@ class TcpStream(EagerStream):
     async def wait_readable(self) -> None:
         """Wait until there are bytes, an end or an error to take."""
         self._check_open()
-        await trio.lowlevel.wait_readable(self.socket)
+        self._trio_waits += 1
+        try:
+            await trio.lowlevel.wait_readable(self.socket)
+        finally:
+            self._trio_waits -= 1
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes bytes, or has an error to tell."""
@@ -212,7 +219,8 @@ class TcpStream(EagerStream):
 
     def interrupt(self) -> None:
         """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
-        trio.lowlevel.notify_closing(self.socket)
+        if self._trio_waits:
+            trio.lowlevel.notify_closing(self.socket)
         if self._arrival is not None:
             self._arrival.interrupt()
 
@@ -253,10 +261,12 @@ class TcpStream(EagerStream):
         if self._awaits_room:
             raise trio.BusyResourceError("another task is waiting to send on this stream")
         self._awaits_room = True
+        self._trio_waits += 1
         try:
             await trio.lowlevel.wait_writable(self.socket)
         finally:
             self._awaits_room = False
+            self._trio_waits -= 1
 
     def _receive(self, max_bytes: int) -> bytes | None:
         arrival = self._arrival
