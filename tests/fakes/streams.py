@@ -16,6 +16,14 @@ class MemoryStream(EagerStream):
         self.other: MemoryStream | None = None
         self.was_reset = False
 
+    @property
+    def expectant(self) -> bool:
+        """Whatever has arrived, it has to be waited for."""
+        return True
+
+    def expect(self) -> None:
+        """Go on expecting."""
+
     def try_receive(self, max_bytes: int) -> bytes | None:
         """Answer that it would have to wait, whatever has arrived."""
         assert max_bytes > 0

@@ -33,13 +33,14 @@ class AccessLog:
             request = messages.asked(request)
         watch = _Watch(self._journal, exchange, request, trace, messages)
         request.life.when_over(watch.over)
-        return watch.answered(await forward(exchange, request))
+        watch.response = response = await forward(exchange, request)
+        return response if messages is None else messages.answered(response)
 
 
 class _Watch:
-    """One exchange being watched. What changes: what is known of its response."""
+    """One exchange being watched. What changes: whether it has its response."""
 
-    __slots__ = ("_answered", "_began", "_exchange", "_journal", "_messages", "_request", "_response", "_trace")  # fmt: skip
+    __slots__ = ("_began", "_exchange", "_journal", "_messages", "_request", "_trace", "response")
 
     def __init__(
         self,
@@ -55,27 +56,18 @@ class _Watch:
         self._trace = trace
         self._messages = messages
         self._began = trio.current_time()
-        self._answered: float | None = None
-        self._response: Response | None = None
-
-    def answered(self, response: Response) -> Response:
-        """Take note of the response, whose content is still to come."""
-        self._answered = trio.current_time()
-        self._response = response
-        return response if self._messages is None else self._messages.answered(response)
+        self.response: Response | None = None
 
     def over(self, failure: ProxyError | None) -> None:
         """Tell the journal."""
-        began, answered = self._began, self._answered
         self._journal.exchange(
             Told(
                 self._exchange,
                 self._request,
-                self._response,
+                self.response,
                 failure,
                 self._trace,
-                trio.current_time() - began,
-                None if answered is None else answered - began,
+                trio.current_time() - self._began,
                 None if self._messages is None else self._messages.so_far,
             )
         )

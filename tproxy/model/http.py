@@ -258,5 +258,7 @@ class Response(msgspec.Struct, frozen=True):
     """The endpoint that answered; None for the proxy's own replies that reached nobody."""
     upstream_local: Address | None = None
     """Our end of that connection."""
+    upstream_seconds: float | None = None
+    """How long that endpoint took, from the request's last byte sent to the response's first byte."""
     until: Beside | None = None
     """What else must be over before the exchange is: the other direction of a tunnel."""

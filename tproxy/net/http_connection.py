@@ -156,12 +156,15 @@ class HttpConnection:
         self._streams[stream.number] = stream
         return stream
 
-    def alive(self) -> bool:
+    def alive(self, *, look: bool = False) -> bool:
         """Take what has arrived on an idle connection and say whether it can still be used (client side).
 
-        An end may stand behind other news: HTTP/2 peers ping and widen windows before they go.
+        An end may stand behind other news: HTTP/2 peers ping and widen windows before they go. With `look` the kernel
+        is asked what nobody has been told yet.
         """
-        if self._reading:
+        if look:
+            self.transport.expect()
+        if self._reading or not self.transport.expectant:
             return self.reusable
         for _ in range(EAGER_READS):
             if not (self.reusable and self._take_arrived()):

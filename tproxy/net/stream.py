@@ -17,6 +17,15 @@ class EagerStream(trio.abc.HalfCloseableStream):
         Raises trio.BrokenResourceError once the peer has reset the connection and everything it sent before is read.
         """
 
+    @property
+    @abstractmethod
+    def expectant(self) -> bool:
+        """Whether `try_receive` may find something; if not, it need not be tried."""
+
+    @abstractmethod
+    def expect(self) -> None:
+        """Have the next `try_receive` look for itself."""
+
     @abstractmethod
     def try_send(self, data: bytes | memoryview) -> int:
         """Send as much of `data` as is possible now, and say how many bytes that was; 0 when it would have to wait."""

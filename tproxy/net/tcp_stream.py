@@ -95,6 +95,16 @@ class TcpStream(EagerStream):
             return None
         return self._receive(max_bytes)
 
+    @property
+    def expectant(self) -> bool:
+        """Whether something may have arrived."""
+        return self._arrival is None or self._arrival.possible
+
+    def expect(self) -> None:
+        """Ask the kernel the next time, though it has told of nothing."""
+        if self._arrival is not None:
+            self._arrival.possible = True
+
     def try_peek(self, max_bytes: int) -> bytes | None:
         """Look at what has arrived, as `try_receive` does, and leave it there."""
         try:

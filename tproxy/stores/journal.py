@@ -35,7 +35,6 @@ class Told(msgspec.Struct, frozen=True):
     """What ended the exchange before its response was whole."""
     trace: Trace
     seconds: float
-    upstream_seconds: float | None
     messages: tuple[int, int] | None = None
     """Of a gRPC call: how many messages its request and its response had."""
 
@@ -133,7 +132,7 @@ class Journal:
                 cause=cause,
                 bytes_received=received,
                 bytes_sent=sent,
-                upstream_seconds=told.upstream_seconds,
+                upstream_seconds=response.upstream_seconds if response else None,
                 upstream=response.upstream if response else None,
                 upstream_local=response.upstream_local if response else None,
                 route=exchange.route,

@@ -214,6 +214,7 @@ def _own(flow: FlowFields, record: Record) -> _Own:
     )
 
 
+@lru_cache(maxsize=1024)
 def _authz(decision: Decision) -> _Authz:
     rule = decision.rule
     return _Authz(

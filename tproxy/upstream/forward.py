@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
-from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response
+from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag, Unprocessed, UpstreamError
 from tproxy.net.dial import dial
@@ -83,7 +83,8 @@ class Forward:
     async def _ask(
         self, target: Target, request: Request, *, distrusting: bool = False
     ) -> Response:
-        pooled = await self._pool.take(target, distrusting=distrusting)
+        careful = request.head.method not in IDEMPOTENT
+        pooled = await self._pool.take(target, distrusting=distrusting, careful=careful)
         stream = pooled.connection.open()
         uploading: Beside | None = None
         try:
@@ -116,14 +117,19 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
         if fresh or error.flag is not ResponseFlag.UPSTREAM_CLOSED:
             raise
         raise _Stale(error.flag, error.details, cause=error.cause) from error
-    took = b"%d" % ((trio.current_time() - asked) * 1000)
+    took = trio.current_time() - asked
     # HTTP/2 carries no such scheme but request by request.
-    if not pooled.connection.codec.multiplexed and _authenticates(
-        request.head.headers, head.headers
-    ):
-        pooled.shareable = False
-    head = replace(head, headers=head.headers.with_value(b"x-envoy-upstream-service-time", took))
-    return Response(head, stream, upstream=pooled.stream.peer, upstream_local=pooled.stream.local)
+    if _authenticates(request.head.headers, head.headers):
+        pooled.shareable = pooled.connection.codec.multiplexed
+    milliseconds = b"%d" % (took * 1000)
+    headers = head.headers.with_value(b"x-envoy-upstream-service-time", milliseconds)
+    return Response(
+        ResponseHead(head.status, headers, head.version, head.reason),
+        stream,
+        upstream=pooled.stream.peer,
+        upstream_local=pooled.stream.local,
+        upstream_seconds=took,
+    )
 
 
 def _authenticates(asked: Headers, answered: Headers) -> bool:

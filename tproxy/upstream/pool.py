@@ -78,12 +78,15 @@ class Pool:
         self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
         self._exchanges = Standstill[HttpStream](limits.stream_idle_seconds)
 
-    async def take(self, target: Target, *, distrusting: bool = False) -> Pooled:
+    async def take(
+        self, target: Target, *, distrusting: bool = False, careful: bool = False
+    ) -> Pooled:
         """Find or make a connection that can carry one more request; `give_back` is owed for it.
 
         `distrusting` passes over connections that have only been idle: the upstream may have closed them all.
+        `careful` looks whether it has this very moment, for what cannot be sent twice.
         """
-        pooled = None if distrusting else self._available(target)
+        pooled = None if distrusting else self._available(target, careful=careful)
         pooled = pooled or await self._connect(target)
         pooled.users += 1
         self._idle.pop(pooled, None)
@@ -127,11 +130,11 @@ class Pool:
         """Count the connections to each address."""
         return Counter(pooled.target.address for pooled in self._all)
 
-    def _available(self, target: Target) -> Pooled | None:
+    def _available(self, target: Target, *, careful: bool = False) -> Pooled | None:
         """Find a connection that is free; the most recently used first, so that the others can grow old."""
         shelf = self._shelves.get(target)
         for pooled in reversed(shelf.free) if shelf else ():
-            if pooled.connection.alive():
+            if pooled.connection.alive(look=careful):
                 return pooled
         return None
 

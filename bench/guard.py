@@ -1,0 +1,310 @@
+"""Hold what an exchange costs against bounds that no machine can blur: calls, reads, writes, and memory that stays.
+
+    python bench/guard.py            # the table; exit code 1 if a bound is broken
+    python bench/guard.py profile    # where the time goes, by cProfile
+
+The path is the real one, from the first byte to the access-log line. Only the sockets are played, by streams that have
+everything at hand: so nothing waits, and every run makes the same calls.
+"""
+
+import cProfile
+import gc
+import pstats
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import FrameType
+from typing import Any, cast
+
+import trio
+
+from tproxy.codec.h1 import Http1Client
+from tproxy.codec.h1_h11 import H11
+from tproxy.codec.h1_llhttp import LLHTTP
+from tproxy.codec.h1_parser import HeadParser
+from tproxy.filters.pipelines import pipelines
+from tproxy.model.address import Address
+from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
+from tproxy.model.identity import Workload
+from tproxy.model.limits import Limits
+from tproxy.net.departures import Departures
+from tproxy.net.pump import Pipes
+from tproxy.net.stream import EagerStream
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.policy.compile import SourceFile, compiled
+from tproxy.policy.snapshot import Snapshot
+from tproxy.proxy.connection import serve_http
+from tproxy.proxy.register import Register
+from tproxy.proxy.runtime import Runtime
+from tproxy.proxy.sweeper import Sweeper
+from tproxy.stores.journal import Journal
+from tproxy.stores.policy_store import PolicyStore
+from tproxy.telemetry.metrics import Metrics
+from tproxy.upstream.forward import Forward
+from tproxy.upstream.pool import Pool, Target
+
+REQUEST = (
+    b"GET /catalogue/shoes?size=9 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: client/1.0\r\n"
+    b"Accept: application/json\r\nAccept-Encoding: gzip\r\nX-Request-Id: 0a1b2c3d-0000-4000-8000-00000000000f\r\n\r\n"
+)
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Thu, 26 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 1024\r\nConnection: keep-alive\r\nETag: "abc"\r\n\r\n' + b"x" * 1024
+)
+POLICIES = b"""
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec: {rules: [{to: [{operation: {methods: [GET], paths: ["/catalogue/*"]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody-administers, namespace: shop}
+spec: {action: DENY, rules: [{to: [{operation: {paths: ["/admin/*"]}}]}]}
+"""
+LIMITS = Limits()
+HERE, THERE = Address("192.0.2.1", 8080), Address("192.0.2.2", 40000)
+FLOW = Flow(Direction.INBOUND, THERE, HERE, HERE, Sniffed(Protocol.HTTP1, Detection.HTTP11))
+
+
+class Played(EagerStream):
+    """A peer that never keeps anybody waiting. What changes: how much it has still to say, and what it was asked."""
+
+    peer = THERE
+    local = HERE
+
+    def __init__(self, says: bytes, times: int, *, first: bool) -> None:
+        self._says = says
+        self._due = says if first else b""
+        self._left = times - first
+        self.reads = 0
+        self.writes = 0
+
+    def go_on(self, times: int) -> None:
+        """Be ready to say it so many times more."""
+        self._left += times
+
+    @property
+    def expectant(self) -> bool:
+        """Whether anything is due."""
+        return bool(self._due)
+
+    def expect(self) -> None:
+        """Expect what is due."""
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Give all that is due; an end once nothing is left to say."""
+        self.reads += 1
+        if not self._due:
+            return None if self._left else b""
+        part, self._due = self._due[:max_bytes], self._due[max_bytes:]
+        return part
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """Take all of it, and have the next thing to say."""
+        self.writes += 1
+        if self._left:
+            self._left -= 1
+            self._due = self._says
+        return len(data)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Never be reached."""
+        raise AssertionError(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Never be reached."""
+        raise AssertionError(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Never be reached."""
+        raise AssertionError
+
+    async def send_eof(self) -> None:
+        """End nothing."""
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+    def end(self) -> None:
+        """End nothing."""
+
+    def interrupt(self) -> None:
+        """Wake nobody."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def reset(self) -> None:
+        """Reset nothing."""
+
+
+class Unwatched:
+    """Stands for `Departures`, which needs sockets."""
+
+    @contextmanager
+    def watched(self, *_: object) -> Iterator[None]:
+        """Watch nothing."""
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way through the proxy, and what an exchange may cost on it."""
+
+    name: str
+    parser: HeadParser
+    most_calls: int
+    """Calls of Python functions and built-in ones, with this many exchanges on a connection."""
+    policies: bytes = POLICIES
+    most_reads: float = 2.1
+    most_writes: float = 2.1
+    most_kept: int = 64
+    """Bytes that stay for each exchange: memory that grows would end every sidecar."""
+
+
+CASES = (
+    Case("HTTP/1.1, no policies", LLHTTP, 520, policies=b""),
+    Case("HTTP/1.1, authorized", LLHTTP, 600),
+    Case("HTTP/1.1 read by h11, authorized", H11, 860),
+)
+
+
+class Bench:
+    """The proxy with played peers. What changes: what it has counted."""
+
+    def __init__(self, case: Case) -> None:
+        snapshot: Snapshot | tuple[object, ...] = Snapshot(1)
+        if case.policies:
+            files = [SourceFile("bench.yaml", case.policies)]
+            snapshot = compiled(files, 1, Workload("web", "shop"))
+        assert isinstance(snapshot, Snapshot), snapshot
+        store = PolicyStore(snapshot)
+        journal = Journal(Metrics(Workload("web", "shop"), "0"), self._drop, store)
+        register = Register()
+        self.lines = 0
+        self.reads = self.writes = 0
+        self._journal = journal
+        self._upstream = Played(RESPONSE, 0, first=False)
+
+        async def dial(_: Target) -> TcpStream:
+            return cast("TcpStream", self._upstream)
+
+        pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
+        lines = pipelines(journal, Forward(pool), store, LIMITS)
+        self._runtime = Runtime(
+            policies=store,
+            pipelines=lines,
+            overflow=lines,
+            journal=journal,
+            register=register,
+            sweeper=Sweeper(LIMITS, register),
+            departures=cast("Departures", Unwatched()),
+            pipes=Pipes(),
+            limits=LIMITS,
+            own_ports=frozenset(),
+            parser=case.parser,
+        )
+
+    def _drop(self, _: bytes) -> None:
+        self.lines += 1
+
+    async def carry(self, exchanges: int) -> None:
+        """Carry a connection with so many exchanges."""
+        self._upstream.go_on(exchanges)
+        downstream = Played(REQUEST, exchanges, first=True)
+        before = self._upstream.reads, self._upstream.writes
+        with self._journal.connection(FLOW):
+            await serve_http(cast("TcpStream", downstream), FLOW, self._runtime)
+        self.reads = downstream.reads + self._upstream.reads - before[0]
+        self.writes = downstream.writes + self._upstream.writes - before[1]
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Count the function calls that some work makes."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: Any) -> None:  # noqa: ANN401
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one more exchange on a connection takes."""
+
+    calls: float
+    reads: float
+    writes: float
+    kept: float
+    microseconds: float
+    """Told, and held against nothing: it depends on the machine."""
+
+
+def measured(case: Case, few: int = 50, many: int = 550) -> Cost:
+    """Measure the difference that many exchanges make."""
+    bench = Bench(case)
+    run: Callable[[int], None] = lambda exchanges: trio.run(bench.carry, exchanges)  # noqa: E731
+    run(many)  # caches fill
+    few_calls = calls_of(partial(run, few))
+    reads, writes = bench.reads, bench.writes
+    more = many - few
+    calls = (calls_of(partial(run, many)) - few_calls) / more
+    reads, writes = bench.reads - reads, bench.writes - writes
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(4):
+        run(many)
+    gc.collect()
+    kept = (sys.getallocatedblocks() - before) * 64 / (4 * many)
+    times = []
+    for _ in range(9):
+        began = time.perf_counter()
+        run(many)
+        times.append((time.perf_counter() - began) / many)
+    return Cost(calls, reads / more, writes / more, kept, min(times) * 1e6)
+
+
+def main() -> int:
+    """Print the table; return 1 if a bound is broken."""
+    broken = 0
+    for case in CASES:
+        cost = measured(case)
+        held = (
+            cost.calls <= case.most_calls
+            and cost.reads <= case.most_reads
+            and cost.writes <= case.most_writes
+            and cost.kept <= case.most_kept
+        )
+        broken += not held
+        print(
+            f"{'ok ' if held else 'NOT'} {case.name:34} {cost.calls:6.1f} calls (<= {case.most_calls}),"
+            f" {cost.reads:.2f} reads, {cost.writes:.2f} writes, {cost.kept:5.1f} bytes kept; {cost.microseconds:6.1f} us here"
+        )
+    return 1 if broken else 0
+
+
+def profile(case: Case) -> None:
+    """Print where the time goes."""
+    bench = Bench(case)
+    trio.run(bench.carry, 500)
+    profiler = cProfile.Profile()
+    profiler.runcall(trio.run, bench.carry, 5000)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["profile"]:
+        profile(CASES[1])
+    else:
+        sys.exit(main())
