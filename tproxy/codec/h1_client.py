@@ -5,6 +5,7 @@ a byte too many could be the answer to a question that nobody asked yet.
 """
 
 from tproxy.codec.events import Data, Ended, Event, Failed, Informed, ResponseStarted, Room
+from tproxy.codec.h1_block import BlockFinder, render
 from tproxy.codec.h1_body import (
     BodyReader,
     BodyWriter,
@@ -17,13 +18,8 @@ from tproxy.codec.h1_body import (
     SilentWriter,
 )
 from tproxy.codec.h1_h11 import H11
-from tproxy.codec.h1_head import (
-    BlockFinder,
-    ResponseOpening,
-    check_status_line,
-    parse_response,
-    render_head,
-)
+from tproxy.codec.h1_head import ResponseOpening, parse_response
+from tproxy.codec.h1_line import read_status_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import Phase
 from tproxy.codec.headers import content_length
@@ -44,7 +40,7 @@ class Http1Client:
     def __init__(self, limits: Limits, parser: HeadParser = H11) -> None:
         self._limits = limits
         self._parser = parser
-        self._finder = BlockFinder(limits, check_status_line)
+        self._finder = BlockFinder(limits, read_status_line)
         self._unread = b""
         self._out: list[bytes] = []
         self._stream = 0
@@ -99,7 +95,7 @@ class Http1Client:
         self._head = head
         self._informed = 0
         added = (*self._frame(head, ended=ended), *_options(head))
-        self._out.append(render_head(_request_line(head), _with_host(head), *added))
+        self._out.append(render(_request_line(head), _with_host(head), *added))
         if ended:
             self.send_end(stream, NO_HEADERS)
 
@@ -180,11 +176,11 @@ class Http1Client:
 
     def _read_head(self, events: list[Event]) -> bool:
         """Read one head, final or informational; False while it is incomplete."""
-        end = self._finder.end(self._unread)
-        if not end:
+        block = self._finder.take(self._unread)
+        if not block:
             return False
-        opening = parse_response(self._unread[:end], self._parser)
-        self._unread = self._unread[end:]
+        opening = parse_response(self._finder.line, block, self._parser)
+        self._unread = self._unread[len(block) :]
         if self._opens_tunnel(opening):
             self._open_tunnel(opening, events)
         elif opening.head.status < 200:

@@ -7,6 +7,7 @@ they would. In every other case it closes: what follows could be a body that pas
 from http import HTTPStatus
 
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted
+from tproxy.codec.h1_block import BlockFinder, render
 from tproxy.codec.h1_body import (
     BodyReader,
     BodyWriter,
@@ -19,13 +20,8 @@ from tproxy.codec.h1_body import (
     SilentWriter,
 )
 from tproxy.codec.h1_h11 import H11
-from tproxy.codec.h1_head import (
-    BlockFinder,
-    RequestOpening,
-    check_request_line,
-    parse_request,
-    render_head,
-)
+from tproxy.codec.h1_head import RequestOpening, parse_request
+from tproxy.codec.h1_line import read_request_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import Phase
 from tproxy.codec.headers import content_length
@@ -44,7 +40,7 @@ class Http1Server:
     def __init__(self, limits: Limits, parser: HeadParser = H11) -> None:
         self._limits = limits
         self._parser = parser
-        self._finder = BlockFinder(limits, check_request_line)
+        self._finder = BlockFinder(limits, read_request_line)
         self._unread = b""
         self._out: list[bytes] = []
         self._stream = 0
@@ -171,11 +167,11 @@ class Http1Server:
             raise Malformed("http1.too_much_pipelined")
 
     def _read_head(self, events: list[Event]) -> None:
-        end = self._finder.end(self._unread)
-        if not end:
+        block = self._finder.take(self._unread)
+        if not block:
             return
-        opening = parse_request(self._unread[:end], self._parser)
-        self._unread = self._unread[end:]
+        opening = parse_request(self._finder.line, block, self._parser)
+        self._unread = self._unread[len(block) :]
         self._opening = opening
         self._stream += 1
         self._persistent = self._persistent and opening.persistent
@@ -232,7 +228,7 @@ class Http1Server:
                 (b"Content-Length", b"%d" % len(text)),
                 (b"Connection", b"close"),
             )
-            self._out += [render_head(_status_line(status), NO_HEADERS, *fields), text]
+            self._out += [render(_status_line(status), NO_HEADERS, *fields), text]
 
     # Writing
 
@@ -288,7 +284,7 @@ class Http1Server:
         return ()
 
     def _write_head(self, head: ResponseHead, *added: Field) -> None:
-        self._out.append(render_head(_status_line(head.status, head.reason), head.headers, *added))
+        self._out.append(render(_status_line(head.status, head.reason), head.headers, *added))
 
     def _settle(self) -> None:
         """Once the response is complete, await the next request or finish the connection."""

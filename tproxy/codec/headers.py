@@ -5,7 +5,10 @@ message: hop-by-hop fields end here, and a nomination in `Connection` cannot tak
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address
+
+import msgspec
 
 from tproxy.model.http import NO_HEADERS, Field, Headers
 
@@ -25,6 +28,10 @@ HOP_BY_HOP = frozenset(
 Proxy-Authenticate and Proxy-Authorization are not among them: nobody addresses a transparent proxy, so they are meant
 for an explicit one that the application dials through us.
 """
+
+_NO_OPTIONS: frozenset[bytes] = frozenset()
+_ENDING_HERE = HOP_BY_HOP | {b"close"}
+"""What Connection may list without taking a field away that would go on."""
 
 _END_TO_END = frozenset(
     {
@@ -180,9 +187,9 @@ def valid_path(path: bytes) -> bool:
 def list_of(value: bytes | None) -> frozenset[bytes]:
     """Return the members of a comma-separated list of tokens, in lower case."""
     if value is None:
-        return frozenset()
-    members = (member.strip(b" \t").lower() for member in value.split(b","))
-    return frozenset(member for member in members if member)
+        return _NO_OPTIONS
+    members = [member.strip(b" \t") for member in value.lower().split(b",")]
+    return frozenset(filter(None, members))
 
 
 def content_length(headers: Headers) -> int | None:
@@ -195,13 +202,35 @@ def content_length(headers: Headers) -> int | None:
     return int(value)
 
 
-def end_to_end(headers: Headers) -> Headers:
-    """Return the fields that go on to the next hop; of TE only `trailers`, which gRPC needs, survives."""
-    connection = headers.get(b"connection")
-    hop_by_hop = HOP_BY_HOP if connection is None else HOP_BY_HOP | _strippable(connection)
-    if b"trailers" in list_of(headers.get(b"te")):
-        return headers.without(hop_by_hop).plus((b"te", b"trailers"))
-    return headers.without(hop_by_hop)
+class Parted(msgspec.Struct, frozen=True):
+    """A head's fields: those that go on to the next hop, and what the others say about this one."""
+
+    onward: Headers
+    own: Mapping[bytes, bytes]
+    """The fields about one connection, by their names in lower case."""
+    options: frozenset[bytes]
+    """What Connection lists, in lower case."""
+
+
+def parted(fields: Iterable[Field]) -> Parted:
+    """Part the fields of a head; of TE only `trailers`, which gRPC needs, goes on."""
+    onward: list[Field] = []
+    own: dict[bytes, bytes] = {}
+    for field in fields:
+        name = field[0].lower()
+        if name not in HOP_BY_HOP:
+            onward.append(field)
+        else:
+            own[name] = own[name] + b", " + field[1] if name in own else field[1]
+    if not own:
+        return Parted(Headers(onward), own, _NO_OPTIONS)
+    options = list_of(own.get(b"connection"))
+    if not options <= _ENDING_HERE:
+        withdrawn = _withdrawn(options)
+        onward = [field for field in onward if field[0].lower() not in withdrawn]
+    if b"trailers" in list_of(own.get(b"te")):
+        onward.append((b"te", b"trailers"))
+    return Parted(Headers(onward), own, options)
 
 
 def end_to_end_trailers(trailers: Headers) -> Headers:
@@ -216,7 +245,7 @@ def _may_trail(field: Field) -> bool:
     return name not in _NOT_IN_TRAILERS and not name.startswith(_NOT_IN_TRAILERS_PREFIXES)
 
 
-def _strippable(connection: bytes) -> frozenset[bytes]:
+def _withdrawn(options: frozenset[bytes]) -> frozenset[bytes]:
     """Return the nominated fields that may go.
 
     A sender must not nominate a field that is meant for all recipients (RFC 9110, 7.6.1): taking
@@ -225,6 +254,6 @@ def _strippable(connection: bytes) -> frozenset[bytes]:
     """
     return frozenset(
         name
-        for name in list_of(connection)
+        for name in options
         if name not in _END_TO_END and not name.startswith(_END_TO_END_PREFIXES)
     )
