@@ -17,13 +17,8 @@ _SUSPECT = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f](?!(?<=\r)(?:\n|\Z))(?!(?<=\r\n
 Line = TypeVar("Line")
 
 
-def plain(block: bytes, lines: int) -> bool:
-    """Whether the ends of so many `lines` are all the control bytes there are, and none of them is folded.
-
-    The same as to find no `_SUSPECT`, in a quarter of the time.
-    """
-    controls = len(block) - len(block.translate(None, _CONTROL))
-    return controls == 2 * lines and b"\n " not in block and b"\n\t" not in block
+def _controls(block: bytes) -> int:
+    return len(block) - len(block.translate(None, _CONTROL))
 
 
 class BlockFinder(Generic[Line]):
@@ -44,31 +39,40 @@ class BlockFinder(Generic[Line]):
         self._lines = 0
 
     def take(self, unread: bytes) -> bytes:
-        """Return the block that `unread` begins with, its empty line included; nothing while it is incomplete."""
+        """Return the block that `unread` begins with, its empty line included; nothing while it is incomplete.
+
+        Whether a block that came whole is folded is left to its parser, which refuses that.
+        """
+        found = unread.find(b"\r\n\r\n", max(0, self._seen - 3), self._limits.head_bytes)
+        if found < 0:
+            self._wait(unread)
+            return b""
+        block = unread[: found + 4]
+        lines = block.count(b"\r\n")
+        if self._seen or lines - 2 > self._limits.header_fields or _controls(block) != 2 * lines:
+            self._look(block)
+        else:
+            self.line = self._read_line(block[: block.find(b"\r\n")])
+        self._seen = self._lines = 0
+        return block
+
+    def _wait(self, unread: bytes) -> None:
         most = self._limits.head_bytes
-        found = unread.find(b"\r\n\r\n", max(0, self._seen - 3), most)
-        stop = found + 4 if found >= 0 else min(len(unread), most)
-        self._look(unread, max(0, self._seen - 1), stop)
-        if found >= 0:
-            self._seen = self._lines = 0
-            return unread[:stop]
+        self._look(unread[:most])
         if len(unread) >= most:
             raise Malformed("http1.headers_too_large", status=431 if self._lines else 414)
-        self._seen = stop
-        return b""
+        self._seen = len(unread)
 
-    def _look(self, unread: bytes, start: int, stop: int) -> None:
+    def _look(self, block: bytes) -> None:
         """Refuse as soon as it is certain: a sender of bare LFs waits for an answer, not for us to find CRLFs."""
-        lines = unread.count(b"\r\n", start, stop)
-        suspect = None
-        if not plain(unread[start:stop], lines):
-            suspect = _SUSPECT.search(unread, start, stop)
-        clean = stop if suspect is None else suspect.end()
+        start = max(0, self._seen - 1)
+        suspect = _SUSPECT.search(block, start)
+        clean = len(block) if suspect is None else suspect.end()
         if not self._lines:
-            end = unread.find(b"\r\n", start, stop)
+            end = block.find(b"\r\n", start)
             if 0 <= end < clean:
-                self.line = self._read_line(unread[:end])
-        self._lines += lines if suspect is None else unread.count(b"\r\n", start, clean)
+                self.line = self._read_line(block[:end])
+        self._lines += block.count(b"\r\n", start, clean)
         if self._lines - 2 > self._limits.header_fields:
             raise Malformed("http1.too_many_headers", status=431)
         if suspect is not None:
@@ -82,5 +86,5 @@ def render(start: bytes, headers: Headers, *added: Field) -> bytes:
     """
     lines = [start, *map(b": ".join, headers), *map(b": ".join, added), b"", b""]
     block = b"\r\n".join(lines)
-    assert plain(block, len(lines) - 1), "no field may hold a line end or another control byte"
+    assert _controls(block) == 2 * (len(lines) - 1), "no field may hold a line end"
     return block

@@ -22,6 +22,9 @@ def _response(block: bytes) -> list[Field]:
 
 
 def _fields(connection: h11.Connection, block: bytes) -> list[Field]:
+    # h11 would unfold lines.
+    if b"\n " in block or b"\n\t" in block:
+        raise Malformed
     connection.receive_data(block)
     try:
         head = connection.next_event()

@@ -12,6 +12,8 @@ from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
 from tproxy.model.http import Field
 
+_Parser = httptools.HttpRequestParser | httptools.HttpResponseParser
+
 
 class _Heard:
     """What the parser calls back. What changes: the fields so far."""
@@ -27,19 +29,17 @@ class _Heard:
 
 def _request(block: bytes) -> list[Field]:
     heard = _Heard()
-    took = _takes(httptools.HttpRequestParser(heard), block)
+    took = _takes(httptools.HttpRequestParser(heard), heard, block)
     return heard.fields if took else H11.request(block)
 
 
 def _response(block: bytes) -> list[Field]:
     heard = _Heard()
-    took = _takes(httptools.HttpResponseParser(heard), block)
+    took = _takes(httptools.HttpResponseParser(heard), heard, block)
     return heard.fields if took else H11.response(block)
 
 
-def _takes(
-    parser: httptools.HttpRequestParser | httptools.HttpResponseParser, block: bytes
-) -> bool:
+def _takes(parser: _Parser, heard: _Heard, block: bytes) -> bool:
     """Feed a parser that is used once: it would wait for the body of a head, which is read elsewhere."""
     try:
         parser.feed_data(block)
@@ -48,7 +48,8 @@ def _takes(
         return True
     except httptools.HttpParserError:
         return False
-    return True
+    # Were a line folded or skipped, there would be fewer.
+    return len(heard.fields) == block.count(b"\n") - 2
 
 
 LLHTTP: Final = HeadParser("httptools", _request, _response)

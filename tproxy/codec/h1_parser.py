@@ -1,7 +1,7 @@
 """What is asked of an HTTP/1 parser: to split a whole head into its fields, or to refuse it.
 
-It is given heads whose first line and line ends are already known to be strict (`h1_head.py`), and what its fields mean
-is judged there as well. So all parsers are held to one reading, and one may be put in another's place.
+It is given heads whose first line and control bytes are known to be strict; that no line is folded is for it to see to.
+What the fields mean is judged by `h1_head.py`. So all parsers are held to one reading, and one may be put in another's place.
 """
 
 from collections.abc import Callable
