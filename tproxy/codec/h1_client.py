@@ -18,7 +18,7 @@ from tproxy.codec.h1_body import (
     SilentWriter,
 )
 from tproxy.codec.h1_h11 import H11
-from tproxy.codec.h1_head import ResponseOpening, parse_response
+from tproxy.codec.h1_head import CHUNKED, ResponseOpening, parse_response
 from tproxy.codec.h1_line import read_status_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import Phase
@@ -236,7 +236,7 @@ class Http1Client:
             _refuse_framing(opening)
         if self._asked.method == b"HEAD" or status in {204, 304}:
             return CountedReader(0)
-        if opening.chunked:
+        if opening.length == CHUNKED:
             return ChunkedReader(self._limits)
         if opening.length is not None:
             return CountedReader(opening.length)
@@ -322,7 +322,7 @@ def _options(head: RequestHead) -> tuple[Field, ...]:
 
 def _refuse_framing(opening: ResponseOpening) -> None:
     """Refuse a body where there can be none: what follows would be read as the next message (RFC 9110, 15.2, 15.3.5)."""
-    if opening.chunked:
+    if opening.length == CHUNKED:
         raise Malformed("http1.transfer_encoding_not_allowed")
     if opening.length:
         raise Malformed("http1.content_length_not_allowed")

@@ -6,23 +6,29 @@ through for the sake of old peers is refused around it, since a proxy's two neig
 """
 
 import re
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from tproxy.codec.h1_line import RequestLine, StatusLine
 from tproxy.codec.h1_parser import HeadParser, Malformed
-from tproxy.codec.headers import Parted, content_length, parted, valid_host, valid_token
+from tproxy.codec.headers import end_to_end, length_of, list_of, parted, valid_host, valid_token
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
+
+
+CHUNKED: Final = -1
+"""The length of a body that comes in chunks."""
 
 
 class RequestOpening(msgspec.Struct, frozen=True):
     """A request's head, with what only this connection needs to know."""
 
     head: RequestHead
-    length: int | None
-    """Bytes of body that follow; None when they come in chunks."""
+    length: int
+    """Bytes of body that follow, or CHUNKED."""
     persistent: bool
     """Whether the peer expects to send another request afterwards."""
 
@@ -34,62 +40,57 @@ class RequestOpening(msgspec.Struct, frozen=True):
 
 def parse_request(line: RequestLine, block: bytes, parser: HeadParser) -> RequestOpening:
     """Read a whole request head, whose first line was read before."""
-    fields = parser.request(block)
-    hop = parted(fields)
-    version = line.version
-    _check_coding(hop)
-    host = _host(fields, hop.onward, version)
-    chunked = _chunked(hop, block, version)
-    length = None if chunked else _length(hop.onward) or 0
-    upgrade = _upgrade(line, length, hop)
+    fields, here = parted(parser.request(block))
+    version, host = line.version, here.get(b"host")
+    _check_coding(here)
+    if host is None or b"," in host:
+        _check_hosts(host, fields, version)
+    length = _length(here, block, version) or 0
+    options = list_of(here.get(b"connection"))
+    upgrade = _upgrade(line, length, here, options)
     authority = _authority(line, host)
+    headers = end_to_end(fields, here, options)
     head = RequestHead(
         line.method,
         b"http",
         authority,
         line.path,
-        hop.onward if host in (None, authority) else _with_host(hop.onward, authority),
+        headers if host == authority or host is None else _with_host(headers, authority),
         version,
         upgrade,
         line.absolute,
     )
-    return RequestOpening(head, length, _persistent(hop.options, version))
+    return RequestOpening(head, length, _persistent(options, version))
 
 
-def _check_coding(hop: Parted) -> None:
+def _check_coding(here: Mapping[bytes, bytes]) -> None:
     """Refuse any other coding than the one that says where a body ends, or that one twice."""
-    coding = hop.own.get(b"transfer-encoding")
-    if coding is not None and coding.lower() != b"chunked":
+    if here.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
         raise Malformed("http1.invalid_transfer_encoding", status=501)
 
 
-def _chunked(hop: Parted, block: bytes, version: HttpVersion) -> bool:
-    """Whether the body is chunked; refuses what some reader could take for another framing (RFC 9112, 6.1)."""
-    if b"transfer-encoding" not in hop.own:
-        return False
-    if version is HttpVersion.HTTP10 or not _CHUNKED_LINE.search(block):
-        raise Malformed("http1.invalid_transfer_encoding")
-    if b"content-length" in hop.onward:
-        raise Malformed("http1.content_length_and_chunked_not_allowed")
-    return True
-
-
-def _length(headers: Headers) -> int | None:
-    try:
-        return content_length(headers)
-    except ValueError as error:
-        raise Malformed from error
-
-
-def _host(fields: list[Field], headers: Headers, version: HttpVersion) -> bytes | None:
-    """Return Host; refuse a second one, which another reader may prefer, and HTTP/1.1 without one (RFC 9112, 3.2)."""
-    host = headers.get(b"host")
+def _check_hosts(host: bytes | None, fields: list[Field], version: HttpVersion) -> None:
+    """Refuse HTTP/1.1 without a Host, and a second one, which another reader may prefer (RFC 9112, 3.2)."""
     if host is None and version is HttpVersion.HTTP11:
         raise Malformed("missing_host_header")
-    # Several are joined by a comma.
-    if host and b"," in host and sum(name.lower() == b"host" for name, _ in fields) > 1:
+    if sum(name.lower() == b"host" for name, _ in fields) > 1:
         raise Malformed
-    return host
+
+
+def _length(here: Mapping[bytes, bytes], block: bytes, version: HttpVersion) -> int | None:
+    """Return the declared length; refuse what some reader could take for another framing (RFC 9112, 6.1)."""
+    if b"transfer-encoding" in here:
+        if version is HttpVersion.HTTP10 or not _CHUNKED_LINE.search(block):
+            raise Malformed("http1.invalid_transfer_encoding")
+        if b"content-length" in here:
+            raise Malformed("http1.content_length_and_chunked_not_allowed")
+        return CHUNKED
+    if b"content-length" not in here:
+        return None
+    try:
+        return length_of(here[b"content-length"])
+    except ValueError as error:
+        raise Malformed from error
 
 
 def _authority(line: RequestLine, host: bytes | None) -> bytes:
@@ -110,16 +111,18 @@ def _with_host(headers: Headers, authority: bytes) -> Headers:
     )
 
 
-def _upgrade(line: RequestLine, length: int | None, hop: Parted) -> bytes:
+def _upgrade(
+    line: RequestLine, length: int, here: Mapping[bytes, bytes], options: frozenset[bytes]
+) -> bytes:
     """Return the one protocol that is asked for; an Upgrade may be ignored, and several or h2c are."""
     if line.method == b"CONNECT":
-        if length != 0:
+        if length:
             raise Malformed("http1.body_disallowed")
         # It already asks for a tunnel; with an upgrade beside it, it would pass for HTTP/2's extended CONNECT.
         return b""
-    if b"upgrade" not in hop.options or length != 0 or line.version is HttpVersion.HTTP10:
+    if b"upgrade" not in options or length or line.version is HttpVersion.HTTP10:
         return b""
-    protocol = hop.own.get(b"upgrade") or b""
+    protocol = here.get(b"upgrade", b"")
     name, _, edition = protocol.partition(b"/")
     if name.lower() == b"h2c" or not (valid_token(name) and valid_token(edition or name)):
         return b""
@@ -136,9 +139,8 @@ class ResponseOpening(msgspec.Struct, frozen=True):
     """A response's head, with what only this connection needs to know."""
 
     head: ResponseHead
-    chunked: bool
     length: int | None
-    """The declared length, whether or not a body follows."""
+    """The declared length, whether or not a body follows; or CHUNKED."""
     persistent: bool
     """Whether the peer will take another request afterwards."""
     upgrade: bytes
@@ -147,12 +149,12 @@ class ResponseOpening(msgspec.Struct, frozen=True):
 
 def parse_response(line: StatusLine, block: bytes, parser: HeadParser) -> ResponseOpening:
     """Read a whole response head, informational or final, whose first line was read before."""
-    hop = parted(parser.response(block))
-    _check_coding(hop)
+    fields, here = parted(parser.response(block))
+    _check_coding(here)
+    options = list_of(here.get(b"connection"))
     return ResponseOpening(
-        ResponseHead(line.status, hop.onward, line.version, line.reason),
-        _chunked(hop, block, line.version),
-        _length(hop.onward),
-        _persistent(hop.options, line.version),
-        hop.own.get(b"upgrade") or b"",
+        ResponseHead(line.status, end_to_end(fields, here, options), line.version, line.reason),
+        _length(here, block, line.version),
+        _persistent(options, line.version),
+        here.get(b"upgrade", b""),
     )

@@ -20,7 +20,7 @@ from tproxy.codec.h1_body import (
     SilentWriter,
 )
 from tproxy.codec.h1_h11 import H11
-from tproxy.codec.h1_head import RequestOpening, parse_request
+from tproxy.codec.h1_head import CHUNKED, RequestOpening, parse_request
 from tproxy.codec.h1_line import read_request_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import Phase
@@ -183,7 +183,7 @@ class Http1Server:
             self._request = Phase.BODY
             self._reader = (
                 ChunkedReader(self._limits)
-                if opening.length is None
+                if opening.length == CHUNKED
                 else CountedReader(opening.length)
             )
         ended = self._request is Phase.DONE

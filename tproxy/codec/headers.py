@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address
 
-import msgspec
-
 from tproxy.model.http import NO_HEADERS, Field, Headers
 
 HOP_BY_HOP = frozenset(
@@ -29,7 +27,8 @@ Proxy-Authenticate and Proxy-Authorization are not among them: nobody addresses 
 for an explicit one that the application dials through us.
 """
 
-_NO_OPTIONS: frozenset[bytes] = frozenset()
+_NONE: frozenset[bytes] = frozenset()
+_READ_HERE = HOP_BY_HOP | {b"content-length", b"host"}
 _ENDING_HERE = HOP_BY_HOP | {b"close"}
 """What Connection may list without taking a field away that would go on."""
 
@@ -186,51 +185,49 @@ def valid_path(path: bytes) -> bool:
 
 def list_of(value: bytes | None) -> frozenset[bytes]:
     """Return the members of a comma-separated list of tokens, in lower case."""
-    if value is None:
-        return _NO_OPTIONS
-    members = [member.strip(b" \t") for member in value.lower().split(b",")]
-    return frozenset(filter(None, members))
+    if not value:
+        return _NONE
+    members = value.lower().split(b",")
+    return frozenset([each for member in members if (each := member.strip(b" \t"))])
 
 
 def content_length(headers: Headers) -> int | None:
     """Return the declared length, or None without one; ValueError when it is not one plain number."""
     value = headers.get(b"content-length")
-    if value is None:
-        return None
+    return None if value is None else length_of(value)
+
+
+def length_of(value: bytes) -> int:
+    """Return the length that a field declares; ValueError when it is not one plain number."""
     if not _LENGTH.fullmatch(value):
         raise ValueError("content-length is not a number")
     return int(value)
 
 
-class Parted(msgspec.Struct, frozen=True):
-    """A head's fields: those that go on to the next hop, and what the others say about this one."""
-
-    onward: Headers
-    own: Mapping[bytes, bytes]
-    """The fields about one connection, by their names in lower case."""
-    options: frozenset[bytes]
-    """What Connection lists, in lower case."""
-
-
-def parted(fields: Iterable[Field]) -> Parted:
-    """Part the fields of a head; of TE only `trailers`, which gRPC needs, goes on."""
+def parted(fields: Iterable[Field]) -> tuple[list[Field], dict[bytes, bytes]]:
+    """Return the fields that may go on to the next hop; and those that are read here, by their names in lower case."""
     onward: list[Field] = []
-    own: dict[bytes, bytes] = {}
+    here: dict[bytes, bytes] = {}
     for field in fields:
         name = field[0].lower()
-        if name not in HOP_BY_HOP:
-            onward.append(field)
-        else:
-            own[name] = own[name] + b", " + field[1] if name in own else field[1]
-    if not own:
-        return Parted(Headers(onward), own, _NO_OPTIONS)
-    options = list_of(own.get(b"connection"))
+        if name in _READ_HERE:
+            here[name] = here[name] + b", " + field[1] if name in here else field[1]
+            if name in HOP_BY_HOP:
+                continue
+        onward.append(field)
+    return onward, here
+
+
+def end_to_end(
+    onward: list[Field], here: Mapping[bytes, bytes], options: frozenset[bytes]
+) -> Headers:
+    """Return what goes on of `parted` fields, when Connection has these options; of TE only `trailers`, for gRPC."""
     if not options <= _ENDING_HERE:
         withdrawn = _withdrawn(options)
         onward = [field for field in onward if field[0].lower() not in withdrawn]
-    if b"trailers" in list_of(own.get(b"te")):
+    if b"te" in here and b"trailers" in list_of(here[b"te"]):
         onward.append((b"te", b"trailers"))
-    return Parted(Headers(onward), own, options)
+    return Headers(onward)
 
 
 def end_to_end_trailers(trailers: Headers) -> Headers:
