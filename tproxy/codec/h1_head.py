@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from tproxy.codec.h1_line import RequestLine, StatusLine
+from tproxy.codec.h1_line import HTTP10, HTTP11, RequestLine, StatusLine
 from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.headers import end_to_end, length_of, list_of, parted, valid_host, valid_token
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
@@ -71,7 +71,7 @@ def _check_coding(here: Mapping[bytes, bytes]) -> None:
 
 def _check_hosts(host: bytes | None, fields: list[Field], version: HttpVersion) -> None:
     """Refuse HTTP/1.1 without a Host, and a second one, which another reader may prefer (RFC 9112, 3.2)."""
-    if host is None and version is HttpVersion.HTTP11:
+    if host is None and version is HTTP11:
         raise Malformed("missing_host_header")
     if sum(name.lower() == b"host" for name, _ in fields) > 1:
         raise Malformed
@@ -80,7 +80,7 @@ def _check_hosts(host: bytes | None, fields: list[Field], version: HttpVersion) 
 def _length(here: Mapping[bytes, bytes], block: bytes, version: HttpVersion) -> int | None:
     """Return the declared length; refuse what some reader could take for another framing (RFC 9112, 6.1)."""
     if b"transfer-encoding" in here:
-        if version is HttpVersion.HTTP10 or not _CHUNKED_LINE.search(block):
+        if version is HTTP10 or not _CHUNKED_LINE.search(block):
             raise Malformed("http1.invalid_transfer_encoding")
         if b"content-length" in here:
             raise Malformed("http1.content_length_and_chunked_not_allowed")
@@ -99,7 +99,7 @@ def _authority(line: RequestLine, host: bytes | None) -> bytes:
         raise Malformed("http.invalid_authority")
     if line.authority is not None:
         return line.authority
-    if not host and line.version is HttpVersion.HTTP11:
+    if not host and line.version is HTTP11:
         raise Malformed("missing_host_header")
     return host or b""
 
@@ -120,7 +120,7 @@ def _upgrade(
             raise Malformed("http1.body_disallowed")
         # It already asks for a tunnel; with an upgrade beside it, it would pass for HTTP/2's extended CONNECT.
         return b""
-    if b"upgrade" not in options or length or line.version is HttpVersion.HTTP10:
+    if b"upgrade" not in options or length or line.version is HTTP10:
         return b""
     protocol = here.get(b"upgrade", b"")
     name, _, edition = protocol.partition(b"/")
@@ -130,7 +130,7 @@ def _upgrade(
 
 
 def _persistent(options: frozenset[bytes], version: HttpVersion) -> bool:
-    if version is HttpVersion.HTTP10:
+    if version is HTTP10:
         return b"keep-alive" in options and b"close" not in options
     return b"close" not in options
 

@@ -1,6 +1,7 @@
 """The first line of an HTTP/1 head, which is judged before the rest has come: no use in waiting for what follows a bad one."""
 
 import re
+from typing import Final
 
 import msgspec
 
@@ -11,7 +12,9 @@ from tproxy.model.http import HttpVersion
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-\xff]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?]*)(/[^?]*)?(\?.*)?", re.IGNORECASE)
-_VERSIONS = {b"0": HttpVersion.HTTP10, b"1": HttpVersion.HTTP11}
+HTTP10: Final = HttpVersion.HTTP10
+HTTP11: Final = HttpVersion.HTTP11
+_VERSIONS = {b"0": HTTP10, b"1": HTTP11}
 
 
 class RequestLine(msgspec.Struct, frozen=True):
