@@ -13,7 +13,7 @@ import msgspec
 
 from tproxy.codec.h1_line import HTTP10, HTTP11, RequestLine, StatusLine
 from tproxy.codec.h1_parser import HeadParser, Malformed
-from tproxy.codec.headers import end_to_end, length_of, list_of, parted, valid_host, valid_token
+from tproxy.codec.headers import length_of, valid_host, valid_token
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
@@ -40,16 +40,17 @@ class RequestOpening(msgspec.Struct, frozen=True):
 
 def parse_request(line: RequestLine, block: bytes, parser: HeadParser) -> RequestOpening:
     """Read a whole request head, whose first line was read before."""
-    fields, here = parted(parser.request(block))
-    version, host = line.version, here.get(b"host")
+    fields = parser.request(block)
+    version, here = line.version, fields.here
+    host = here.get(b"host")
     _check_coding(here)
     if host is None or b"," in host:
-        _check_hosts(host, fields, version)
+        _check_hosts(host, fields.onward, version)
     length = _length(here, block, version) or 0
-    options = list_of(here.get(b"connection"))
+    options = fields.options()
     upgrade = _upgrade(line, length, here, options)
     authority = _authority(line, host)
-    headers = end_to_end(fields, here, options)
+    headers = fields.end_to_end(options)
     head = RequestHead(
         line.method,
         b"http",
@@ -149,11 +150,11 @@ class ResponseOpening(msgspec.Struct, frozen=True):
 
 def parse_response(line: StatusLine, block: bytes, parser: HeadParser) -> ResponseOpening:
     """Read a whole response head, informational or final, whose first line was read before."""
-    fields, here = parted(parser.response(block))
+    fields = parser.response(block)
+    here, options = fields.here, fields.options()
     _check_coding(here)
-    options = list_of(here.get(b"connection"))
     return ResponseOpening(
-        ResponseHead(line.status, end_to_end(fields, here, options), line.version, line.reason),
+        ResponseHead(line.status, fields.end_to_end(options), line.version, line.reason),
         _length(here, block, line.version),
         _persistent(options, line.version),
         here.get(b"upgrade", b""),

@@ -9,6 +9,8 @@ from tproxy.codec.h1_parser import Malformed
 from tproxy.codec.headers import valid_authority, valid_method, valid_path
 from tproxy.model.http import HttpVersion
 
+# What nearly all are: a path of the bytes that `valid_path` allows.
+_ORIGIN_LINE = re.compile(rb"([!-~]+) (/[!\"$-\[\]-~]*) HTTP/1\.([01])")
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-\xff]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?]*)(/[^?]*)?(\?.*)?", re.IGNORECASE)

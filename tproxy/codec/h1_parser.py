@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tproxy.model.http import Field
+from tproxy.codec.h1_fields import Fields
 
 CODEC_ERROR: Final = "http1.codec_error"
 
@@ -24,8 +24,8 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HeadParser:
-    """A library's two ways to read a head; both return the fields in order, and raise Malformed."""
+    """A library's two ways to read a head; both return the fields, or raise Malformed."""
 
     name: str
-    request: Callable[[bytes], list[Field]]
-    response: Callable[[bytes], list[Field]]
+    request: Callable[[bytes], Fields]
+    response: Callable[[bytes], Fields]

@@ -5,7 +5,6 @@ message: hop-by-hop fields end here, and a nomination in `Connection` cannot tak
 """
 
 import re
-from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address
 
 from tproxy.model.http import NO_HEADERS, Field, Headers
@@ -28,9 +27,6 @@ for an explicit one that the application dials through us.
 """
 
 _NONE: frozenset[bytes] = frozenset()
-_READ_HERE = HOP_BY_HOP | {b"content-length", b"host"}
-_ENDING_HERE = HOP_BY_HOP | {b"close"}
-"""What Connection may list without taking a field away that would go on."""
 
 _END_TO_END = frozenset(
     {
@@ -204,32 +200,6 @@ def length_of(value: bytes) -> int:
     return int(value)
 
 
-def parted(fields: Iterable[Field]) -> tuple[list[Field], dict[bytes, bytes]]:
-    """Return the fields that may go on to the next hop; and those that are read here, by their names in lower case."""
-    onward: list[Field] = []
-    here: dict[bytes, bytes] = {}
-    for field in fields:
-        name = field[0].lower()
-        if name in _READ_HERE:
-            here[name] = here[name] + b", " + field[1] if name in here else field[1]
-            if name in HOP_BY_HOP:
-                continue
-        onward.append(field)
-    return onward, here
-
-
-def end_to_end(
-    onward: list[Field], here: Mapping[bytes, bytes], options: frozenset[bytes]
-) -> Headers:
-    """Return what goes on of `parted` fields, when Connection has these options; of TE only `trailers`, for gRPC."""
-    if not options <= _ENDING_HERE:
-        withdrawn = _withdrawn(options)
-        onward = [field for field in onward if field[0].lower() not in withdrawn]
-    if b"te" in here and b"trailers" in list_of(here[b"te"]):
-        onward.append((b"te", b"trailers"))
-    return Headers(onward)
-
-
 def end_to_end_trailers(trailers: Headers) -> Headers:
     """Return the trailers that may go on: none that frames, routes or authenticates (RFC 9110, 6.5.1)."""
     if not trailers:
@@ -242,8 +212,8 @@ def _may_trail(field: Field) -> bool:
     return name not in _NOT_IN_TRAILERS and not name.startswith(_NOT_IN_TRAILERS_PREFIXES)
 
 
-def _withdrawn(options: frozenset[bytes]) -> frozenset[bytes]:
-    """Return the nominated fields that may go.
+def withdrawn(options: frozenset[bytes]) -> frozenset[bytes]:
+    """Return the fields that Connection lists and that may go.
 
     A sender must not nominate a field that is meant for all recipients (RFC 9110, 7.6.1): taking
     `Connection: x-forwarded-client-cert` at its word would let it erase what proxies on the way asserted. So what is

@@ -2,13 +2,12 @@
 
 import pytest
 
+from tproxy.codec.h1_fields import Fields
 from tproxy.codec.headers import (
     HOP_BY_HOP,
     content_length,
-    end_to_end,
     end_to_end_trailers,
     list_of,
-    parted,
     valid_authority,
     valid_host,
     valid_method,
@@ -185,8 +184,10 @@ def test_anything_else_is_no_length(values: list[bytes]) -> None:
 
 def onward(headers: Headers) -> Headers:
     """What the next hop gets."""
-    fields, here = parted(headers)
-    return end_to_end(fields, here, list_of(here.get(b"connection")))
+    fields = Fields()
+    for name, value in headers:
+        fields.on_header(name, value)
+    return fields.end_to_end(fields.options())
 
 
 @pytest.mark.parametrize("name", sorted(HOP_BY_HOP))
