@@ -1,13 +1,12 @@
 """What a codec tells its driver: the same words for HTTP/1 and HTTP/2, server and client side."""
 
-from dataclasses import dataclass
+import msgspec
 
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.outcome import ProxyError
 
 
-@dataclass(frozen=True, slots=True)
-class RequestStarted:
+class RequestStarted(msgspec.Struct, frozen=True):
     """A downstream opened `stream` with a request (server side)."""
 
     stream: int
@@ -16,24 +15,21 @@ class RequestStarted:
     """No body and no trailers follow; no `Ended` will be told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A downstream tried to open `stream`, and was answered with its reset (server side)."""
 
     stream: int
     error: ProxyError
 
 
-@dataclass(frozen=True, slots=True)
-class Informed:
+class Informed(msgspec.Struct, frozen=True):
     """An informational response other than 101 came before the real one (client side)."""
 
     stream: int
     head: ResponseHead
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseStarted:
+class ResponseStarted(msgspec.Struct, frozen=True):
     """The upstream answers on `stream` (client side)."""
 
     stream: int
@@ -42,8 +38,7 @@ class ResponseStarted:
     """No body and no trailers follow; no `Ended` will be told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(msgspec.Struct, frozen=True):
     """A part of a body, never empty."""
 
     stream: int
@@ -52,31 +47,27 @@ class Data:
     """What to hand to `consumed` once the part has been pulled or discarded: its flow-controlled length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The message on `stream` is complete."""
 
     stream: int
     trailers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """`stream` is over before its message was complete; nothing more may be sent on it."""
 
     stream: int
     error: ProxyError
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """There may be room to send again on `stream`, or on every stream when it is 0."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(msgspec.Struct, frozen=True):
     """The peer takes no further requests on this connection; streams that are open go on."""
 
 

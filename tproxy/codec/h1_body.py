@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from tproxy.codec.h1_head import BlockFinder, render_head
+from tproxy.codec.h1_block import BlockFinder, render
 from tproxy.codec.h1_parser import Malformed
 from tproxy.codec.headers import end_to_end_trailers, valid_token
 from tproxy.model.http import NO_HEADERS, Field, Headers
@@ -127,13 +127,12 @@ class ChunkedReader:
         return start + 2
 
     def _trailers(self, unread: bytes, start: int, _: list[bytes]) -> int:
-        block = unread[start:]
-        end = self._lines.end(block)
-        if end:
-            fields = (_field(line) for line in block[2 : end - 4].split(b"\r\n") if line)
+        block = self._lines.take(unread[start:])
+        if block:
+            fields = (_field(line) for line in block[2:-4].split(b"\r\n") if line)
             self.trailers = end_to_end_trailers(Headers(fields))
             self.ended = True
-        return start + end
+        return start + len(block)
 
 
 def _check_trailer(line: bytes) -> None:
@@ -198,7 +197,7 @@ class ChunkedWriter:
 
     def end(self, trailers: Headers) -> bytes:
         """Write the last chunk and the trailers."""
-        return render_head(b"0", end_to_end_trailers(trailers)) if trailers else b"0\r\n\r\n"
+        return render(b"0", end_to_end_trailers(trailers)) if trailers else b"0\r\n\r\n"
 
 
 class OpaqueWriter:

@@ -5,6 +5,7 @@ a byte too many could be the answer to a question that nobody asked yet.
 """
 
 from tproxy.codec.events import Data, Ended, Event, Failed, Informed, ResponseStarted, Room
+from tproxy.codec.h1_block import BlockFinder, render
 from tproxy.codec.h1_body import (
     BodyReader,
     BodyWriter,
@@ -17,15 +18,10 @@ from tproxy.codec.h1_body import (
     SilentWriter,
 )
 from tproxy.codec.h1_h11 import H11
-from tproxy.codec.h1_head import (
-    BlockFinder,
-    ResponseOpening,
-    check_status_line,
-    parse_response,
-    render_head,
-)
+from tproxy.codec.h1_head import CHUNKED, ResponseOpening, parse_response
+from tproxy.codec.h1_line import read_status_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
-from tproxy.codec.h1_phase import Phase
+from tproxy.codec.h1_phase import BODY, DONE, HEAD, TUNNEL
 from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -41,16 +37,18 @@ class Http1Client:
     multiplexed = False
     reading_head = False
 
+    _asked: RequestHead
+    """The request that is open, or was last."""
+
     def __init__(self, limits: Limits, parser: HeadParser = H11) -> None:
         self._limits = limits
         self._parser = parser
-        self._finder = BlockFinder(limits, check_status_line)
+        self._finder = BlockFinder(limits, read_status_line)
         self._unread = b""
         self._out: list[bytes] = []
         self._stream = 0
-        self._head: RequestHead | None = None
-        self._request = Phase.HEAD
-        self._response = Phase.HEAD
+        self._request = HEAD
+        self._response = HEAD
         self._informed = 0
         self._reader: BodyReader = OpaqueReader()
         self._writer: BodyWriter = SilentWriter()
@@ -61,7 +59,7 @@ class Http1Client:
     @property
     def reusable(self) -> bool:
         """Whether a request may be sent now."""
-        return self._request is Phase.HEAD and self._persistent and not self._finished
+        return self._request is HEAD and self._persistent and not self._finished
 
     @property
     def finished(self) -> bool:
@@ -96,10 +94,10 @@ class Http1Client:
         assert isinstance(head, RequestHead), "a client sends requests"
         assert self.reusable, "one request at a time"
         self._stream = stream
-        self._head = head
+        self._asked = head
         self._informed = 0
         added = (*self._frame(head, ended=ended), *_options(head))
-        self._out.append(render_head(_request_line(head), _with_host(head), *added))
+        self._out.append(render(_request_line(head), _with_host(head), *added))
         if ended:
             self.send_end(stream, NO_HEADERS)
 
@@ -112,7 +110,7 @@ class Http1Client:
         """Complete the request."""
         if self._is_open(stream):
             self._out.append(self._writer.end(trailers))
-            self._request = Phase.DONE
+            self._request = DONE
             self._settle()
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:  # noqa: ARG002  (the interface's)
@@ -122,7 +120,7 @@ class Http1Client:
 
     def room(self, stream: int) -> int:
         """Let one outbox full of body be sent, but nothing before a tunnel is open; a stream that is over drops it."""
-        waits = self._request is Phase.TUNNEL and self._is_open(stream)
+        waits = self._request is TUNNEL and self._is_open(stream)
         return 0 if waits else self._limits.unsent_bytes
 
     def consumed(self, stream: int, credit: int) -> None:
@@ -131,7 +129,7 @@ class Http1Client:
     def farewell(self) -> None:
         """Send no request after the one that is open."""
         self._persistent = False
-        if self._request is Phase.HEAD:
+        if self._request is HEAD:
             self._finished = True
 
     def expire(self) -> DownstreamError:
@@ -146,17 +144,17 @@ class Http1Client:
 
     def _is_open(self, stream: int) -> bool:
         """Whether `stream` goes on; its sender may not know yet that it is over."""
-        return stream == self._stream and self._request is not Phase.HEAD and not self._finished
+        return stream == self._stream and self._request is not HEAD and not self._finished
 
     # Writing
 
     def _frame(self, head: RequestHead, *, ended: bool) -> tuple[Field, ...]:
         """Choose how the end of the body will be told, and return the field that says so (RFC 9112, 6.3)."""
         if head.upgrade or head.method == b"CONNECT":
-            self._request = Phase.TUNNEL
+            self._request = TUNNEL
             self._writer = SilentWriter()
             return ()
-        self._request = Phase.BODY
+        self._request = BODY
         length = content_length(head.headers)
         if length is not None or ended:
             self._writer = CountedWriter(length or 0)
@@ -168,23 +166,23 @@ class Http1Client:
     # Reading
 
     def _advance(self, events: list[Event]) -> None:
-        if self._finished or self._request is Phase.HEAD:
+        if self._finished or self._request is HEAD:
             self._finished = self._finished or bool(self._unread)
             self._unread = b""
             return
-        while self._response is Phase.HEAD and self._unread:
+        while self._response is HEAD and self._unread:
             if not self._read_head(events):
                 return
-        if self._response is Phase.BODY and self._unread:
+        if self._response is BODY and self._unread:
             self._read_body(events)
 
     def _read_head(self, events: list[Event]) -> bool:
         """Read one head, final or informational; False while it is incomplete."""
-        end = self._finder.end(self._unread)
-        if not end:
+        block = self._finder.take(self._unread)
+        if not block:
             return False
-        opening = parse_response(self._unread[:end], self._parser)
-        self._unread = self._unread[end:]
+        opening = parse_response(self._finder.line, block, self._parser)
+        self._unread = self._unread[len(block) :]
         if self._opens_tunnel(opening):
             self._open_tunnel(opening, events)
         elif opening.head.status < 200:
@@ -207,9 +205,9 @@ class Http1Client:
         self._reader, self._writer = OpaqueReader(), OpaqueWriter()
         self._tunnel = True
         self._persistent = False
-        if self._request is Phase.TUNNEL:
-            self._request = Phase.BODY
-        self._response = Phase.BODY
+        if self._request is TUNNEL:
+            self._request = BODY
+        self._response = BODY
         events += [
             ResponseStarted(self._stream, opening.head, ended=False),
             Room(self._stream),
@@ -223,11 +221,11 @@ class Http1Client:
         events.append(Informed(self._stream, opening.head))
 
     def _begin(self, opening: ResponseOpening, events: list[Event]) -> None:
-        if self._request is Phase.TUNNEL:
-            self._request = Phase.DONE
+        if self._request is TUNNEL:
+            self._request = DONE
         self._persistent = self._persistent and opening.persistent
         self._reader = self._body(opening)
-        self._response = Phase.BODY
+        self._response = BODY
         ended = self._reader.ended
         events.append(ResponseStarted(self._stream, opening.head, ended))
         if ended:
@@ -240,7 +238,7 @@ class Http1Client:
             _refuse_framing(opening)
         if self._asked.method == b"HEAD" or status in {204, 304}:
             return CountedReader(0)
-        if opening.chunked:
+        if opening.length == CHUNKED:
             return ChunkedReader(self._limits)
         if opening.length is not None:
             return CountedReader(opening.length)
@@ -258,36 +256,31 @@ class Http1Client:
     def _read_end(self, events: list[Event]) -> None:
         """Settle what the end of the upstream's stream means for what it was saying."""
         self._persistent = False
-        if self._request is Phase.HEAD or self._finished:
+        if self._request is HEAD or self._finished:
             self._finished = True
-        elif self._response is Phase.BODY and self._reader.ends_with_stream:
+        elif self._response is BODY and self._reader.ends_with_stream:
             events.append(Ended(self._stream, NO_HEADERS))
             self._end_response()
         else:
             self._finished = True
-            begun = self._response is Phase.BODY
+            begun = self._response is BODY
             events.append(Failed(self._stream, upstream_gone(response_begun=begun)))
 
     def _end_response(self) -> None:
-        self._response = Phase.DONE
+        self._response = DONE
         self._settle()
 
     def _settle(self) -> None:
         """Once the response is complete, be ready for the next request or finish the connection."""
-        if self._response is not Phase.DONE:
+        if self._response is not DONE:
             return
-        if self._tunnel and self._request is Phase.BODY:
+        if self._tunnel and self._request is BODY:
             return
-        clean = self._request is Phase.DONE and self._writer.whole and not self._unread
+        clean = self._request is DONE and self._writer.whole and not self._unread
         if clean and self._persistent:
-            self._request = self._response = Phase.HEAD
+            self._request = self._response = HEAD
         else:
             self._finished = True
-
-    @property
-    def _asked(self) -> RequestHead:
-        assert self._head is not None, "an open stream has a request"
-        return self._head
 
 
 def _request_line(head: RequestHead) -> bytes:
@@ -326,7 +319,7 @@ def _options(head: RequestHead) -> tuple[Field, ...]:
 
 def _refuse_framing(opening: ResponseOpening) -> None:
     """Refuse a body where there can be none: what follows would be read as the next message (RFC 9110, 15.2, 15.3.5)."""
-    if opening.chunked:
+    if opening.length == CHUNKED:
         raise Malformed("http1.transfer_encoding_not_allowed")
     if opening.length:
         raise Malformed("http1.content_length_not_allowed")

@@ -8,38 +8,26 @@ from typing import Final
 
 import httptools
 
+from tproxy.codec.h1_fields import Fields
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
-from tproxy.model.http import Field
+
+_Parser = httptools.HttpRequestParser | httptools.HttpResponseParser
 
 
-class _Heard:
-    """What the parser calls back. What changes: the fields so far."""
-
-    __slots__ = ("fields",)
-
-    def __init__(self) -> None:
-        self.fields: list[Field] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value.rstrip(b" \t")))
+def _request(block: bytes) -> Fields:
+    fields = Fields()
+    took = _takes(httptools.HttpRequestParser(fields), block)
+    return fields if took and _are_all(fields, block) else H11.request(block)
 
 
-def _request(block: bytes) -> list[Field]:
-    heard = _Heard()
-    took = _takes(httptools.HttpRequestParser(heard), block)
-    return heard.fields if took else H11.request(block)
+def _response(block: bytes) -> Fields:
+    fields = Fields()
+    took = _takes(httptools.HttpResponseParser(fields), block)
+    return fields if took and _are_all(fields, block) else H11.response(block)
 
 
-def _response(block: bytes) -> list[Field]:
-    heard = _Heard()
-    took = _takes(httptools.HttpResponseParser(heard), block)
-    return heard.fields if took else H11.response(block)
-
-
-def _takes(
-    parser: httptools.HttpRequestParser | httptools.HttpResponseParser, block: bytes
-) -> bool:
+def _takes(parser: _Parser, block: bytes) -> bool:
     """Feed a parser that is used once: it would wait for the body of a head, which is read elsewhere."""
     try:
         parser.feed_data(block)
@@ -49,6 +37,11 @@ def _takes(
     except httptools.HttpParserError:
         return False
     return True
+
+
+def _are_all(fields: Fields, block: bytes) -> bool:
+    """Whether each line is a field: were one folded or skipped, there would be fewer."""
+    return len(fields.onward) + fields.ended == block.count(b"\n") - 2
 
 
 LLHTTP: Final = HeadParser("httptools", _request, _response)

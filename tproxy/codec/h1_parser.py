@@ -1,14 +1,14 @@
 """What is asked of an HTTP/1 parser: to split a whole head into its fields, or to refuse it.
 
-It is given heads whose first line and line ends are already known to be strict (`h1_head.py`), and what its fields mean
-is judged there as well. So all parsers are held to one reading, and one may be put in another's place.
+It is given heads whose first line and control bytes are known to be strict; that no line is folded is for it to see to.
+What the fields mean is judged by `h1_head.py`. So all parsers are held to one reading, and one may be put in another's place.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tproxy.model.http import Field
+from tproxy.codec.h1_fields import Fields
 
 CODEC_ERROR: Final = "http1.codec_error"
 
@@ -24,8 +24,8 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HeadParser:
-    """A library's two ways to read a head; both return the fields in order, and raise Malformed."""
+    """A library's two ways to read a head; both return the fields, or raise Malformed."""
 
     name: str
-    request: Callable[[bytes], list[Field]]
-    response: Callable[[bytes], list[Field]]
+    request: Callable[[bytes], Fields]
+    response: Callable[[bytes], Fields]

@@ -7,6 +7,7 @@ they would. In every other case it closes: what follows could be a body that pas
 from http import HTTPStatus
 
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted
+from tproxy.codec.h1_block import BlockFinder, render
 from tproxy.codec.h1_body import (
     BodyReader,
     BodyWriter,
@@ -19,17 +20,12 @@ from tproxy.codec.h1_body import (
     SilentWriter,
 )
 from tproxy.codec.h1_h11 import H11
-from tproxy.codec.h1_head import (
-    BlockFinder,
-    RequestOpening,
-    check_request_line,
-    parse_request,
-    render_head,
-)
+from tproxy.codec.h1_head import CHUNKED, parse_request
+from tproxy.codec.h1_line import HTTP10, HTTP11, read_request_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
-from tproxy.codec.h1_phase import Phase
+from tproxy.codec.h1_phase import BODY, DONE, HEAD, TUNNEL
 from tproxy.codec.headers import content_length
-from tproxy.model.http import NO_HEADERS, Field, Headers, HttpVersion, RequestHead, ResponseHead
+from tproxy.model.http import NO_HEADERS, Field, Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone, head_timeout
 
@@ -41,16 +37,18 @@ class Http1Server:
 
     multiplexed = False
 
+    _asked: RequestHead
+    """The request that is open, or was last."""
+
     def __init__(self, limits: Limits, parser: HeadParser = H11) -> None:
         self._limits = limits
         self._parser = parser
-        self._finder = BlockFinder(limits, check_request_line)
+        self._finder = BlockFinder(limits, read_request_line)
         self._unread = b""
         self._out: list[bytes] = []
         self._stream = 0
-        self._opening: RequestOpening | None = None
-        self._request = Phase.HEAD
-        self._response = Phase.HEAD
+        self._request = HEAD
+        self._response = HEAD
         self._reader: BodyReader = OpaqueReader()
         self._writer: BodyWriter = SilentWriter()
         self._persistent = True
@@ -70,7 +68,7 @@ class Http1Server:
     @property
     def reading_head(self) -> bool:
         """Whether a request has begun whose head is not complete."""
-        return self._request is Phase.HEAD and bool(self._unread) and not self._finished
+        return self._request is HEAD and bool(self._unread) and not self._finished
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the downstream; a DownstreamError leaves the refusal in the outbox."""
@@ -87,7 +85,7 @@ class Http1Server:
         assert isinstance(head, ResponseHead), "a server sends responses"
         if not self._is_open(stream):
             return
-        assert self._response is Phase.HEAD, "a request is answered once"
+        assert self._response is HEAD, "a request is answered once"
         if self._opens_tunnel(head):
             self._open_tunnel(head)
         elif head.status < 200:
@@ -95,7 +93,7 @@ class Http1Server:
             return
         else:
             self._answer(head, ended=ended)
-        self._response = Phase.BODY
+        self._response = BODY
         if ended:
             self.send_end(stream, NO_HEADERS)
 
@@ -108,7 +106,7 @@ class Http1Server:
         """Complete the response."""
         if self._is_open(stream):
             self._out.append(self._writer.end(trailers))
-            self._response = Phase.DONE
+            self._response = DONE
             self._settle()
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:  # noqa: ARG002  (the interface's)
@@ -145,7 +143,7 @@ class Http1Server:
 
     def _is_open(self, stream: int) -> bool:
         """Whether `stream` still wants an answer; its sender may not know yet that it is over."""
-        return stream == self._stream and self._request is not Phase.HEAD and not self._finished
+        return stream == self._stream and self._request is not HEAD and not self._finished
 
     # Reading
 
@@ -161,9 +159,9 @@ class Http1Server:
         if self._finished:
             self._unread = b""
             return
-        if self._request is Phase.HEAD and self._unread:
+        if self._request is HEAD and self._unread:
             self._read_head(events)
-        if self._request is Phase.BODY and self._unread:
+        if self._request is BODY and self._unread:
             self._read_body(events)
         if self._input_ended:
             self._read_end(events)
@@ -171,26 +169,26 @@ class Http1Server:
             raise Malformed("http1.too_much_pipelined")
 
     def _read_head(self, events: list[Event]) -> None:
-        end = self._finder.end(self._unread)
-        if not end:
+        block = self._finder.take(self._unread)
+        if not block:
             return
-        opening = parse_request(self._unread[:end], self._parser)
-        self._unread = self._unread[end:]
-        self._opening = opening
+        opening = parse_request(self._finder.line, block, self._parser)
+        self._unread = self._unread[len(block) :]
+        self._asked = opening.head
         self._stream += 1
         self._persistent = self._persistent and opening.persistent
         if opening.asks_tunnel:
-            self._request = Phase.TUNNEL
+            self._request = TUNNEL
         elif opening.length == 0:
-            self._request = Phase.DONE
+            self._request = DONE
         else:
-            self._request = Phase.BODY
+            self._request = BODY
             self._reader = (
                 ChunkedReader(self._limits)
-                if opening.length is None
+                if opening.length == CHUNKED
                 else CountedReader(opening.length)
             )
-        ended = self._request is Phase.DONE
+        ended = self._request is DONE
         events.append(RequestStarted(self._stream, opening.head, ended))
 
     def _read_body(self, events: list[Event]) -> None:
@@ -202,20 +200,19 @@ class Http1Server:
 
     def _read_end(self, events: list[Event]) -> None:
         """Settle what the end of the downstream's stream means for what it was saying."""
-        match self._request:
-            case Phase.HEAD:
-                self._finished = True
-            case Phase.BODY if self._reader.ends_with_stream:
-                self._end_request(events)
-            case Phase.BODY | Phase.TUNNEL:
-                self._finished = True
-                events.append(Failed(self._stream, downstream_gone()))
-            case _:
-                self._persistent = self._persistent and bool(self._unread)
+        if self._request is HEAD:
+            self._finished = True
+        elif self._request is BODY and self._reader.ends_with_stream:
+            self._end_request(events)
+        elif self._request is DONE:
+            self._persistent = self._persistent and bool(self._unread)
+        else:
+            self._finished = True
+            events.append(Failed(self._stream, downstream_gone()))
 
     def _end_request(self, events: list[Event]) -> None:
         events.append(Ended(self._stream, self._reader.trailers))
-        self._request = Phase.DONE
+        self._request = DONE
         self._settle()
 
     def _refuse(self, error: Malformed) -> DownstreamError:
@@ -225,19 +222,19 @@ class Http1Server:
     def _say_refusal(self, status: int, details: str) -> None:
         """Leave the refusal in the outbox, unless it would stand in the middle of a response."""
         self._finished = True
-        if self._response is Phase.HEAD:
+        if self._response is HEAD:
             text = details.encode() + b"\n"
             fields = (
                 (b"Content-Type", b"text/plain"),
                 (b"Content-Length", b"%d" % len(text)),
                 (b"Connection", b"close"),
             )
-            self._out += [render_head(_status_line(status), NO_HEADERS, *fields), text]
+            self._out += [render(_status_line(status), NO_HEADERS, *fields), text]
 
     # Writing
 
     def _opens_tunnel(self, head: ResponseHead) -> bool:
-        if self._request is not Phase.TUNNEL:
+        if self._request is not TUNNEL:
             return False
         return head.status == 101 if self._asked.upgrade else 200 <= head.status < 300
 
@@ -247,20 +244,20 @@ class Http1Server:
         switch = ((b"Connection", b"Upgrade"), (b"Upgrade", protocol)) if protocol else ()
         self._write_head(head, *switch)
         self._reader, self._writer = OpaqueReader(), OpaqueWriter()
-        self._request = Phase.BODY
+        self._request = BODY
         self._persistent = False
 
     def _inform(self, head: ResponseHead) -> None:
         """Pass a 1xx on, but never to an HTTP/1.0 peer, which would take it for the answer (RFC 9110, 15.2)."""
         assert head.status != 101, "nobody asked to switch protocols"
-        if self._asked.version is HttpVersion.HTTP11:
+        if self._asked.version is HTTP11:
             self._write_head(head)
 
     def _answer(self, head: ResponseHead, *, ended: bool) -> None:
-        if self._request is Phase.TUNNEL:
-            self._request = Phase.DONE
+        if self._request is TUNNEL:
+            self._request = DONE
         framing = self._frame(head, ended=ended)
-        if ended and self._request is not Phase.DONE:
+        if ended and self._request is not DONE:
             self._persistent = False
         self._write_head(head, *framing, *self._options())
 
@@ -273,7 +270,7 @@ class Http1Server:
         if length is not None or ended:
             self._writer = CountedWriter(length or 0)
             return ((b"Content-Length", b"0"),) if length is None else ()
-        if self._asked.version is HttpVersion.HTTP11:
+        if self._asked.version is HTTP11:
             self._writer = ChunkedWriter()
             return ((b"Transfer-Encoding", b"chunked"),)
         self._writer = OpaqueWriter()
@@ -283,28 +280,23 @@ class Http1Server:
     def _options(self) -> tuple[Field, ...]:
         if not self._persistent:
             return ((b"Connection", b"close"),)
-        if self._asked.version is HttpVersion.HTTP10:
+        if self._asked.version is HTTP10:
             return ((b"Connection", b"keep-alive"),)
         return ()
 
     def _write_head(self, head: ResponseHead, *added: Field) -> None:
-        self._out.append(render_head(_status_line(head.status, head.reason), head.headers, *added))
+        self._out.append(render(_status_line(head.status, head.reason), head.headers, *added))
 
     def _settle(self) -> None:
         """Once the response is complete, await the next request or finish the connection."""
-        if self._response is not Phase.DONE:
+        if self._response is not DONE:
             return
-        if self._request is Phase.BODY and self._reader.ends_with_stream:
+        if self._request is BODY and self._reader.ends_with_stream:
             return
-        if self._request is Phase.DONE and self._persistent and self._writer.whole:
-            self._request = self._response = Phase.HEAD
+        if self._request is DONE and self._persistent and self._writer.whole:
+            self._request = self._response = HEAD
         else:
             self._finished = True
-
-    @property
-    def _asked(self) -> RequestHead:
-        assert self._opening is not None, "an open stream has a request"
-        return self._opening.head
 
 
 def _status_line(status: int, reason: bytes = b"") -> bytes:

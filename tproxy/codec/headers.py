@@ -26,6 +26,8 @@ Proxy-Authenticate and Proxy-Authorization are not among them: nobody addresses 
 for an explicit one that the application dials through us.
 """
 
+_NONE: frozenset[bytes] = frozenset()
+
 _END_TO_END = frozenset(
     {
         b"accept",
@@ -179,29 +181,23 @@ def valid_path(path: bytes) -> bool:
 
 def list_of(value: bytes | None) -> frozenset[bytes]:
     """Return the members of a comma-separated list of tokens, in lower case."""
-    if value is None:
-        return frozenset()
-    members = (member.strip(b" \t").lower() for member in value.split(b","))
-    return frozenset(member for member in members if member)
+    if not value:
+        return _NONE
+    members = value.lower().split(b",")
+    return frozenset([each for member in members if (each := member.strip(b" \t"))])
 
 
 def content_length(headers: Headers) -> int | None:
     """Return the declared length, or None without one; ValueError when it is not one plain number."""
     value = headers.get(b"content-length")
-    if value is None:
-        return None
+    return None if value is None else length_of(value)
+
+
+def length_of(value: bytes) -> int:
+    """Return the length that a field declares; ValueError when it is not one plain number."""
     if not _LENGTH.fullmatch(value):
         raise ValueError("content-length is not a number")
     return int(value)
-
-
-def end_to_end(headers: Headers) -> Headers:
-    """Return the fields that go on to the next hop; of TE only `trailers`, which gRPC needs, survives."""
-    connection = headers.get(b"connection")
-    hop_by_hop = HOP_BY_HOP if connection is None else HOP_BY_HOP | _strippable(connection)
-    if b"trailers" in list_of(headers.get(b"te")):
-        return headers.without(hop_by_hop).plus((b"te", b"trailers"))
-    return headers.without(hop_by_hop)
 
 
 def end_to_end_trailers(trailers: Headers) -> Headers:
@@ -216,8 +212,8 @@ def _may_trail(field: Field) -> bool:
     return name not in _NOT_IN_TRAILERS and not name.startswith(_NOT_IN_TRAILERS_PREFIXES)
 
 
-def _strippable(connection: bytes) -> frozenset[bytes]:
-    """Return the nominated fields that may go.
+def withdrawn(options: frozenset[bytes]) -> frozenset[bytes]:
+    """Return the fields that Connection lists and that may go.
 
     A sender must not nominate a field that is meant for all recipients (RFC 9110, 7.6.1): taking
     `Connection: x-forwarded-client-cert` at its word would let it erase what proxies on the way asserted. So what is
@@ -225,6 +221,6 @@ def _strippable(connection: bytes) -> frozenset[bytes]:
     """
     return frozenset(
         name
-        for name in list_of(connection)
+        for name in options
         if name not in _END_TO_END and not name.startswith(_END_TO_END_PREFIXES)
     )

@@ -1,0 +1,56 @@
+"""The fields of one HTTP/1 head, parted as its parser tells them: those that go on, and those that are read here."""
+
+from typing import Final
+
+from tproxy.codec.headers import HOP_BY_HOP, list_of, withdrawn
+from tproxy.model.http import Field, Headers
+
+_READ_HERE: Final = HOP_BY_HOP | {b"content-length", b"host"}
+_TAKES_NOTHING: Final = HOP_BY_HOP | {b"close"}
+"""What Connection may list without taking a field away that would go on."""
+_USUAL: Final = {
+    value: list_of(value)
+    for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"upgrade", b"Upgrade")
+}
+"""What Connection lists nearly always."""
+
+
+class Fields:
+    """What a head says below its first line. What changes: which fields were told so far."""
+
+    __slots__ = ("ended", "here", "onward")
+
+    def __init__(self) -> None:
+        self.onward: list[Field] = []
+        """Those that may go on to the next hop, in order."""
+        self.here: dict[bytes, bytes] = {}
+        """Those that are read here, by their names in lower case; several of one name are joined by a comma."""
+        self.ended = 0
+        """How many end here."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one more field. The name is llhttp's, which leaves the blanks behind a value to us."""
+        value = value.rstrip(b" \t")
+        lower = name.lower()
+        if lower in _READ_HERE:
+            here = self.here
+            here[lower] = here[lower] + b", " + value if lower in here else value
+            if lower in HOP_BY_HOP:
+                self.ended += 1
+                return
+        self.onward.append((name, value))
+
+    def options(self) -> frozenset[bytes]:
+        """Return what Connection lists, in lower case."""
+        connection = self.here.get(b"connection")
+        return _USUAL.get(connection or b"") or list_of(connection)
+
+    def end_to_end(self, options: frozenset[bytes]) -> Headers:
+        """Return what goes on to the next hop; of TE only `trailers`, which gRPC needs."""
+        fields = self.onward
+        if not options <= _TAKES_NOTHING:
+            names = withdrawn(options)
+            fields = [field for field in fields if field[0].lower() not in names]
+        if b"te" in self.here and b"trailers" in list_of(self.here[b"te"]):
+            fields = [*fields, (b"te", b"trailers")]
+        return Headers(fields)
