@@ -212,8 +212,8 @@ class Life:
 
     def end(self, failure: ProxyError | None) -> None:
         """Tell everybody."""
-        while self._told:
-            self._told.pop()(failure)
+        for tell in reversed(self._told):
+            tell(failure)
 
 
 Work = Callable[[], Awaitable[None]]

@@ -192,10 +192,10 @@ class HttpConnection:
         """Wait until `ready()`, reading for everybody unless another task does; `bell` tells when to look again."""
         try:
             while not ready():
-                if self._reading:
-                    await self.park(bell)
-                else:
+                if not self._reading:
                     await self._read_until(ready)
+                    break
+                await self.park(bell)
         finally:
             if self._parked:
                 self._offer_seat()
@@ -277,6 +277,7 @@ class HttpConnection:
     async def _read_until(self, ready: Callable[[], bool]) -> None:
         self._reading = True
         try:
+            await self._receive()
             while not ready():
                 await self._receive()
         finally:

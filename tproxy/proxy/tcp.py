@@ -33,7 +33,9 @@ async def relay_opaque(downstream: TcpStream, exchange: Exchange, runtime: Runti
     try:
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
-            upstream = await connect(flow.original_dst, source_of(flow), runtime.limits)
+            upstream = await connect(
+                flow.original_dst, source_of(flow.original_dst, flow.direction), runtime.limits
+            )
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
             )

@@ -2,14 +2,14 @@
 
 import contextlib
 import re
-from functools import partial
+from functools import lru_cache, partial
 
 import trio
 from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Direction, Flow
+from tproxy.model.flow import Direction, Protocol
 from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag, Unprocessed, UpstreamError
@@ -31,11 +31,14 @@ CREDENTIALS = frozenset((b"authorization", b"proxy-authorization"))
 CHALLENGES = frozenset((b"www-authenticate", b"proxy-authenticate"))
 
 
-def source_of(flow: Flow) -> Address | None:
+def source_of(address: Address, direction: Direction) -> Address | None:
     """Choose what our end of the upstream connection is bound to, lest it be captured again."""
-    return (
-        INBOUND_SOURCE[flow.original_dst.is_ipv6] if flow.direction is Direction.INBOUND else None
-    )
+    return INBOUND_SOURCE[address.is_ipv6] if direction is Direction.INBOUND else None
+
+
+@lru_cache(maxsize=1024)
+def _target(address: Address, protocol: Protocol, direction: Direction) -> Target:
+    return Target(address, protocol, source_of(address, direction))
 
 
 async def connect(address: Address, source: Address | None, limits: Limits) -> TcpStream:
@@ -69,7 +72,7 @@ class Forward:
         """
         flow = exchange.flow
         protocol = exchange.route.protocol or flow.protocol
-        target = Target(flow.original_dst, protocol, source_of(flow))
+        target = _target(flow.original_dst, protocol, flow.direction)
         if not request.head.authority:
             request = replace(request, head=_addressed(request.head, target.address))
         try:
