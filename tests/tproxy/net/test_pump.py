@@ -291,3 +291,50 @@ async def test_a_broken_sink_does_not_wait_for_ever_for_the_other_direction() ->
             await relayed.client.send_all(b"x")
             nursery.cancel_scope.deadline = trio.current_time() + 5
     assert relayed.end is RelayEnd.UPSTREAM_BROKE
+
+
+async def tasks_below(nursery: trio.Nursery) -> int:
+    """Count the tasks of a nursery, and theirs, once nothing moves."""
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    waiting, count = list(nursery.child_tasks), 0
+    while waiting:
+        task = waiting.pop()
+        count += 1
+        waiting += [child for inner in task.child_nurseries for child in inner.child_tasks]
+    return count
+
+
+async def test_small_talk_takes_one_task_and_bulk_two_more() -> None:
+    relayed = Relayed()
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        for question in (b"how", b"are", b"you"):
+            await relayed.client.send_all(question)
+            assert await relayed.server.receive_some(100) == question
+            await relayed.server.send_all(b"fine")
+            assert await relayed.client.receive_some(100) == b"fine"
+        assert await tasks_below(nursery) == 1
+        nursery.start_soon(relayed.client.send_all, bytes(BULK))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert await tasks_below(nursery) == 3 + 1
+        got = 0
+        while got < BULK:
+            got += len(await relayed.server.receive_some())
+        await relayed.server.send_all(b"that was much")
+        assert await relayed.client.receive_some(100) == b"that was much"
+        await relayed.client.send_eof()
+        await relayed.server.send_eof()
+    assert relayed.end is RelayEnd.COMPLETE
+    assert relayed.traffic.received.bytes == 9 + BULK
+    relayed.pipes.close()
+
+
+async def test_a_silent_connection_that_breaks_is_reset_on_the_other_side() -> None:
+    relayed = Relayed()
+    async with relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        await relayed.client.send_all(b"hello")
+        assert await relayed.server.receive_some(100) == b"hello"
+        relayed.client.reset()
+        assert await read_until_broken(relayed.server) == b""
+    assert relayed.end is RelayEnd.DOWNSTREAM_BROKE
