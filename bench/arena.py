@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import trio
 
+from bench.loads import client as program
 from bench.measure import family
 from bench.proxies import HERE, ROOT, Proxy, filled
-from tproxy.lab import Lab, LabError, Pod, PodSpec, Process, Stdio, User, open_pod
+from bench.talk import talking
+from tproxy.lab import Lab, LabError, Pod, PodSpec, Process, Stdio, open_pod
 
 QUIET = Stdio(subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
 START_SECONDS = 20.0
@@ -25,7 +28,8 @@ SETTINGS = {
     "net/ipv4/ip_local_port_range": "10000 65535",
     "net/netfilter/nf_conntrack_tcp_timeout_time_wait": "1",
 }
-BODIES = {"1k": 1 << 10, "1m": 1 << 20}
+FILES = {"1k": bytes(1 << 10), "1m": bytes(1 << 20), "message": b"\0\0\0\0\x40" + bytes(64)}
+"""What the origins serve, and a gRPC message that is sent."""
 
 
 def _pin(*cores: int) -> Sequence[str]:
@@ -70,24 +74,36 @@ class Contender:
         if self.access_log.exists():
             os.truncate(self.access_log, 0)
 
-    async def start(self) -> None:
-        """Start the proxy, and wait until it listens; LabError if it does not come so far."""
-        if self.proxy.argv is None:
-            return
-        self.process = await self._launch([*proxy_core(), *self.proxy.argv(self.directory)])
-        try:
-            with trio.fail_after(START_SECONDS):
-                await self.process.listens(INBOUND)
-        except (LabError, trio.TooSlowError):
-            said = (self.directory / "proxy.log").read_text()[-SAID:]
-            raise LabError(f"{self.proxy.name} does not listen: {said}") from None
+    async def start(self, client: Pod) -> float:
+        """Start the proxy afresh; after how many seconds it answered the client's first request.
+
+        LabError if it does not come so far.
+        """
+        await self.stop()
+        words = program("first_answer", self.address)
+        async with talking(client, [*other_cores(), *words]) as talk:
+            await talk.hear()
+            began = time.monotonic()
+            self.process = await self._launch()
+            try:
+                with trio.fail_after(START_SECONDS):
+                    await self.process.listens(INBOUND)
+                    answered: float = await talk.hear()
+            except (LabError, trio.TooSlowError):
+                raise LabError(f"{self.proxy.name} does not answer: {self._last_words()}") from None
+        return answered - began
 
     async def stop(self) -> None:
-        """End the proxy."""
+        """End the proxy, if it runs."""
         if self.process is not None:
             await self.process.stop()
 
-    async def _launch(self, argv: Sequence[str]) -> Process:
+    def _last_words(self) -> str:
+        return (self.directory / "proxy.log").read_text()[-SAID:]
+
+    async def _launch(self) -> Process:
+        assert self.proxy.argv is not None, "there is a proxy"
+        argv = [*proxy_core(), *self.proxy.argv(self.directory)]
         with (
             self.access_log.open("ab") as access,
             (self.directory / "proxy.log").open("ab") as log,
@@ -105,6 +121,12 @@ class Arena:
     failures: Mapping[str, str]
     """Why a proxy is not among the contenders."""
 
+    def contender(self, proxy: Proxy) -> Contender:
+        """The one that stands for a proxy; LabError if that could not be started."""
+        if proxy.name in self.failures:
+            raise LabError(self.failures[proxy.name])
+        return self.contenders[proxy.name]
+
 
 @asynccontextmanager
 async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator[Arena]:
@@ -112,8 +134,8 @@ async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator
     lab = Lab(directory / "lab")
     site = directory / "site"
     site.mkdir()
-    for name, size in BODIES.items():
-        (site / name).write_bytes(os.urandom(size))
+    for name, content in FILES.items():
+        (site / name).write_bytes(content)
     contenders: dict[str, Contender] = {}
     failures: dict[str, str] = {}
     async with AsyncExitStack() as scopes:
@@ -122,7 +144,8 @@ async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator
         for proxy in proxies:
             contender = await scopes.enter_async_context(_contender(proxy, lab, directory))
             try:
-                await contender.start()
+                if proxy.argv is not None:
+                    await contender.start(client)
             except (LabError, OSError) as error:
                 failures[proxy.name] = str(error)
             else:
@@ -172,5 +195,6 @@ def _origins(directory: Path, site: Path) -> Sequence[tuple[Sequence[str], int]]
         (["nginx", "-c", str(nginx)], 8080),
         (["nghttpd", "--no-tls", "-d", str(site), "8081"], 8081),
         (["nghttpd", "--no-tls", "-d", str(site), *echo, "8082"], 8082),
-        (["iperf3", "-s"], 5201),
+        ([sys.executable, str(HERE / "origins" / "echo.py"), "9000"], 9000),
+        ([sys.executable, str(HERE / "origins" / "sink.py"), "9001"], 9001),
     )

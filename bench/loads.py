@@ -2,12 +2,15 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 FACTORS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)?")
 MEBIBYTE = 1 << 20
+CLIENTS = Path(__file__).parent / "clients"
 
 
 class LoadFailed(Exception):
@@ -48,6 +51,8 @@ def read_wrk(output: str) -> Outcome:
     if trouble := re.search(r"Socket errors:.*|Non-2xx.*", output):
         raise LoadFailed(trouble[0])
     requests, seconds = _found(r"(\d+) requests in (\S+),", output)
+    if not int(requests):
+        raise LoadFailed("no request was answered")
     latencies = {
         f"p{share}": seconds_of(_found(rf"^ +{share}% +(\S+)", output)[0]) for share in (50, 99)
     }
@@ -63,23 +68,21 @@ def read_wrk_mebibytes(output: str) -> Outcome:
 
 
 def read_h2load(output: str) -> Outcome:
-    """What h2load printed."""
+    """What h2load printed, and its log of every request."""
     (seconds,) = _found(r"finished in (\S+),", output)
-    done, failed, errored, timeout = map(
+    done, *bad = map(
         int, _found(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
     )
-    if failed or errored or timeout or not done:
-        raise LoadFailed(f"{done} succeeded, {failed} failed, {errored} errored, {timeout} timeout")
-    return Outcome(done, seconds_of(seconds))
+    if any(bad) or not done:
+        raise LoadFailed(f"{done} succeeded; failed, errored, timed out: {bad}")
+    taken = [int(each) / 1e6 for each in re.findall(r"^\d+\t\d+\t(\d+)$", output, re.MULTILINE)]
+    return Outcome(done, seconds_of(seconds), percentiles(taken))
 
 
-def read_iperf(output: str) -> Outcome:
-    """What `iperf3 -J` printed, in MiB that arrived."""
-    told = json.loads(output)
-    if "error" in told:
-        raise LoadFailed(told["error"])
-    arrived = told["end"]["sum_received"]
-    return Outcome(arrived["bytes"] / MEBIBYTE, arrived["seconds"])
+def percentiles(taken: Sequence[float]) -> Mapping[str, float]:
+    """What half, and all but one of a hundred, did not take longer than."""
+    ordered = sorted(taken)
+    return {f"p{share}": ordered[len(ordered) * share // 100] for share in (50, 99) if ordered}
 
 
 def read_own(output: str) -> Outcome:
@@ -111,3 +114,65 @@ def _padding(size: int) -> Sequence[str]:
     """Header fields of 64 bytes each, as wrk takes them."""
     fields = (f"x-padding-{number:02}: {'v' * 48}" for number in range(size // 64))
     return [word for each in fields for word in ("-H", each)]
+
+
+def bodies(connections: int) -> Load:
+    """Bodies of 1 MiB over HTTP/1.1."""
+    return Load("MiB", http1(connections, "/1m").argv, read_wrk_mebibytes)
+
+
+def http2(connections: int, streams: int) -> Load:
+    """HTTP/2 with prior knowledge."""
+
+    def argv(address: str, seconds: float) -> Sequence[str]:
+        return _h2load(connections, streams, seconds, f"http://{address}:8081/1k")
+
+    return Load("request", argv, read_h2load)
+
+
+def grpc(connections: int, streams: int, message: Path) -> Load:
+    """Unary calls: the origin echoes the message, and ends with grpc-status 0."""
+    words = ["-d", str(message), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+
+    def argv(address: str, seconds: float) -> Sequence[str]:
+        url = f"http://{address}:8082/bench.Echo/Call"
+        return _h2load(connections, streams, seconds, *words, url)
+
+    return Load("call", argv, read_h2load)
+
+
+def _h2load(connections: int, streams: int, seconds: float, *words: str) -> Sequence[str]:
+    size = [f"-c{connections}", f"-m{streams}", "-D", f"{round(seconds * 1000)}ms"]
+    return ["h2load", *size, "--log-file=/dev/stderr", *words]
+
+
+def bulk(connections: int) -> Load:
+    """Bytes towards the server, on so many connections."""
+
+    def argv(address: str, seconds: float) -> Sequence[str]:
+        return client("bulk", address, "9001", str(seconds), str(connections))
+
+    return Load("MiB", argv, read_own)
+
+
+def connections(at_once: int) -> Load:
+    """Connections that are pinged once and closed."""
+
+    def argv(address: str, seconds: float) -> Sequence[str]:
+        return client("connections", address, "9000", str(seconds), str(at_once))
+
+    return Load("connection", argv, read_own)
+
+
+def pings() -> Load:
+    """Pings on one connection, one at a time."""
+
+    def argv(address: str, seconds: float) -> Sequence[str]:
+        return client("ping", address, "9000", str(seconds))
+
+    return Load("ping", argv, read_own)
+
+
+def client(program: str, *words: str) -> Sequence[str]:
+    """The command line of one of our own clients."""
+    return [sys.executable, str(CLIENTS / f"{program}.py"), *words]

@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+QUICK_ROWS = {
+    *("h1_c1", "h1_c32", "h1_c256", "h2_1x32", "tcp_bulk1", "tcp_bulk8", "tcp_conn"),
+    *("start", "idle", "tcp_idle_conn", "h1_policies"),
+}
+"""What has a target."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -17,10 +22,19 @@ class Options:
     """A part of the ids of rows; empty is all of them."""
     results: Path
 
+    def takes(self, row: str) -> bool:
+        """Whether a row is measured: all are, but when time is short and it was not asked for."""
+        return bool(self.only) or not self.quick or row in QUICK_ROWS
+
+    @property
+    def whole(self) -> bool:
+        """Whether the results are those that the documentation shows."""
+        return not self.quick and not self.only and self.results == RESULTS
+
     @property
     def turns(self) -> int:
         """How often the proxies take turns in a row."""
-        return 3 if self.quick else 5
+        return 2 if self.quick else 5
 
     @property
     def seconds(self) -> float:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
+from bench.many_policies import many
 from tproxy.lab import User
 
 HERE = Path(__file__).parent
@@ -32,10 +33,22 @@ def filled(template: Path, into: Path, **values: object) -> Path:
     return written
 
 
-def _tproxy(policies: Path) -> Callable[[Path], Sequence[str]]:
+def _tproxy(policies: Callable[[Path], Path]) -> Callable[[Path], Sequence[str]]:
     whose = ["--workload", "server", "--namespace", "default", "--service-account", "default"]
     run = [sys.executable, "-m", "tproxy", "run", "--user", "1337:1337", "--workers", "1", *whose]
-    return lambda _: [*run, "--policies", str(policies)]
+    return lambda directory: [*run, "--policies", str(policies(directory))]
+
+
+def _generated(count: int) -> Callable[[Path], Path]:
+    """So many policies, of which the last one allows what the loads ask."""
+
+    def written(directory: Path) -> Path:
+        into = directory / "policies"
+        into.mkdir(exist_ok=True)
+        (into / "server.yaml").write_text("---\n".join(many(count)))
+        return into
+
+    return written
 
 
 def _envoy(configuration: str) -> Callable[[Path], Sequence[str]]:
@@ -66,7 +79,9 @@ def _mitmproxy(directory: Path) -> Sequence[str]:
     ]
 
 
-OURS = Proxy("tproxy", _tproxy(HERE / "policies"), ROOT)
+OURS = Proxy("tproxy", _tproxy(lambda _: HERE / "policies"), ROOT)
+OURS_1 = Proxy("tproxy_1", _tproxy(_generated(1)), ROOT)
+OURS_1000 = Proxy("tproxy_1000", _tproxy(_generated(1000)), ROOT)
 ENVOY_EQUAL = Proxy("envoy_equal", _envoy("envoy_equal.yaml"))
 ENVOY_BARE = Proxy("envoy_bare", _envoy("envoy_bare.yaml"))
 HAPROXY = Proxy("haproxy", _haproxy)

@@ -10,9 +10,12 @@ import trio
 
 from bench.arena import open_arena
 from bench.options import Options, read
-from bench.results import lines
+from bench.report import write
 from bench.rows import rows
-from bench.turns import Row, take_turns
+from bench.summary import summarised
+from bench.tables import lines
+from bench.targets import judged
+from bench.turns import Taken, take_turns
 
 
 def main() -> None:
@@ -20,19 +23,31 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     options = read(sys.argv[1:], os.environ)
-    trio.run(measure, rows(options), options)
-
-
-async def measure(wanted: list[Row], options: Options) -> None:
-    """Run all rows, and tell each as soon as it is done."""
-    proxies = dict.fromkeys(entry.proxy for row in wanted for entry in row.entries)
     with TemporaryDirectory(dir="/tmp") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        async with open_arena(proxies, directory) as arena:
-            for row in wanted:
-                taken = await take_turns(row, arena, options.turns)
-                print(*lines(taken), sep="\n", flush=True)
+        everything = trio.run(measure, options, directory)
+    conclude(options, everything)
+
+
+async def measure(options: Options, directory: Path) -> list[Taken]:
+    """Run all rows, and tell each as soon as it is done."""
+    wanted = rows(options, directory / "site")
+    proxies = dict.fromkeys(entry.proxy for row in wanted for entry in row.entries)
+    everything = []
+    async with open_arena(proxies, directory) as arena:
+        for row in wanted:
+            everything.append(await take_turns(row, arena, options.turns))
+            print(*lines(everything[-1]), sep="\n", flush=True)
+    return everything
+
+
+def conclude(options: Options, everything: list[Taken]) -> None:
+    """Hold what was measured against the targets, and write it all."""
+    summary = summarised(everything)
+    judgements = [each for each in judged(summary) if each.measured or options.whole]
+    print("", *judgements, sep="\n")
+    write(options, everything, summary, judgements)
 
 
 if __name__ == "__main__":

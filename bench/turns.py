@@ -1,21 +1,20 @@
 """One run of one row, and how runs take turns: A B A B, so that what else the machine does falls on all alike."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
 import trio
 
-from bench.arena import Arena, Contender, other_cores
-from bench.loads import Load, LoadFailed
-from bench.measure import cpu_seconds
-from bench.proxies import ROOT, Proxy
+from bench.arena import Arena, Contender
+from bench.loads import LoadFailed
+from bench.proxies import Proxy
+from tproxy.lab import LabError
 
 Figures = Mapping[str, float]
 """What one run came to: `rate`, `cpu`, `p50` and whatever else was measured."""
+Beside = Callable[[Arena, Contender], AbstractAsyncContextManager[None]]
 Work = Callable[[Arena, Contender], Awaitable[Figures]]
-
-PATIENCE = 30.0
-"""Seconds beyond what a load should take until it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,8 @@ class Entry:
     label: str
     proxy: Proxy
     work: Work
+    beside: Beside | None = None
+    """What goes on meanwhile, in all turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,12 @@ class Row:
     entries: Sequence[Entry]
     bound: bool = False
     """Whether the proxy should be what limits the rate: then a run in which it was idle is a starved one."""
+    naming: str = "{row}_{figure}_vs_{other}"
+    """The ids of its comparisons in the summary."""
+    compared: Sequence[str] = ()
+    """The figures that are; empty is all."""
+    turns: int | None = None
+    """How many it takes, where that is not what all take."""
 
 
 @dataclass(slots=True)
@@ -52,40 +59,32 @@ class Taken:
 async def take_turns(row: Row, arena: Arena, turns: int) -> Taken:
     """Let all entries of a row run once each turn."""
     taken = Taken(row, {entry.label: [] for entry in row.entries})
-    for _ in range(turns):
+    async with AsyncExitStack() as scopes:
         for entry in row.entries:
-            if entry.label not in taken.failures:
-                await _run(entry, arena, taken)
+            await _attempt(entry, taken, lambda entry=entry: _enter(entry, arena, scopes))
+        for _ in range(row.turns or turns):
+            for entry in row.entries:
+                await _attempt(entry, taken, lambda entry=entry: _run(entry, arena, taken))
     return taken
 
 
-async def _run(entry: Entry, arena: Arena, taken: Taken) -> None:
-    contender = arena.contenders.get(entry.proxy.name)
-    if contender is None:
-        taken.failures[entry.label] = arena.failures[entry.proxy.name]
+async def _attempt(entry: Entry, taken: Taken, step: Callable[[], Awaitable[None]]) -> None:
+    """Do a step of an entry that has not failed; what keeps it from being done is told, not raised."""
+    if entry.label in taken.failures:
         return
     try:
-        taken.runs[entry.label].append(await entry.work(arena, contender))
-    except (LoadFailed, trio.TooSlowError) as error:
+        await step()
+    except (LoadFailed, LabError, trio.TooSlowError) as error:
         taken.failures[entry.label] = str(error) or "it took too long"
+
+
+async def _enter(entry: Entry, arena: Arena, scopes: AsyncExitStack) -> None:
+    contender = arena.contender(entry.proxy)
+    if entry.beside is not None:
+        await scopes.enter_async_context(entry.beside(arena, contender))
+
+
+async def _run(entry: Entry, arena: Arena, taken: Taken) -> None:
+    contender = arena.contender(entry.proxy)
+    taken.runs[entry.label].append(await entry.work(arena, contender))
     contender.forget_log()
-
-
-def loaded(load: Load, seconds: float) -> Work:
-    """The work of carrying a load for some seconds."""
-
-    async def work(arena: Arena, contender: Contender) -> Figures:
-        before = cpu_seconds(contender.pids())
-        argv = [*other_cores(), *load.argv(contender.address, seconds)]
-        with trio.fail_after(seconds + PATIENCE):
-            done = await arena.client.run(argv, user=ROOT)
-        cpu = cpu_seconds(contender.pids()) - before
-        if done.returncode:
-            raise LoadFailed(done.stdout + done.stderr)
-        counted = load.read(done.stdout)
-        told = {"rate": counted.units / counted.seconds, **counted.latencies}
-        if contender.process:
-            told |= {"cpu": cpu / counted.units, "busy": cpu / counted.seconds}
-        return told
-
-    return work
