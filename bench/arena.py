@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from bench.loads import CALL
 from bench.loads import client as program
 from bench.measure import family
 from bench.proxies import HERE, ROOT, Proxy, filled
@@ -28,8 +29,8 @@ SETTINGS = {
     "net/ipv4/ip_local_port_range": "10000 65535",
     "net/netfilter/nf_conntrack_tcp_timeout_time_wait": "1",
 }
-FILES = {"1k": bytes(1 << 10), "1m": bytes(1 << 20), "message": b"\0\0\0\0\x40" + bytes(64)}
-"""What the origins serve, and a gRPC message that is sent."""
+FILES = {"1k": bytes(1 << 10), "1m": bytes(1 << 20), CALL: b"\0\0\0\0\x40" + bytes(64)}
+"""What the origins serve; a gRPC message is what is sent as well."""
 
 
 def _pin(*cores: int) -> Sequence[str]:
@@ -133,8 +134,8 @@ async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator
     """All pods, up, with their proxies and origins running, while the scope is open."""
     lab = Lab(directory / "lab")
     site = directory / "site"
-    site.mkdir()
     for name, content in FILES.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_bytes(content)
     contenders: dict[str, Contender] = {}
     failures: dict[str, str] = {}
@@ -167,7 +168,7 @@ async def _contender(proxy: Proxy, lab: Lab, directory: Path) -> AsyncIterator[C
             await _capture(pod, own)
         await _settle(pod)
         for argv, port in _origins(own, directory / "site"):
-            origin = await pod.start([*other_cores(), *argv], user=ROOT, stdio=QUIET)
+            origin = await pod.start(argv, user=ROOT, stdio=QUIET)
             with trio.fail_after(START_SECONDS):
                 await origin.listens(port)
         yield Contender(proxy, pod, own)
@@ -190,11 +191,13 @@ async def _settle(pod: Pod) -> None:
 def _origins(directory: Path, site: Path) -> Sequence[tuple[Sequence[str], int]]:
     """The servers of each pod, and the ports that they serve."""
     nginx = filled(HERE / "origins" / "nginx.conf", directory, site=site)
-    echo = ["--echo-upload", "--trailer=grpc-status: 0"]
+    nghttpd = [*other_cores(), "nghttpd", "--no-tls", "-d", str(site)]
+    python = [sys.executable, "-S"]
     return (
-        (["nginx", "-c", str(nginx)], 8080),
-        (["nghttpd", "--no-tls", "-d", str(site), "8081"], 8081),
-        (["nghttpd", "--no-tls", "-d", str(site), *echo, "8082"], 8082),
-        ([sys.executable, str(HERE / "origins" / "echo.py"), "9000"], 9000),
-        ([sys.executable, str(HERE / "origins" / "sink.py"), "9001"], 9001),
+        ([*other_cores(), "nginx", "-c", str(nginx)], 8080),
+        ([*nghttpd, "8081"], 8081),
+        ([*nghttpd, "--trailer=grpc-status: 0", "8082"], 8082),
+        ([*other_cores(), *python, str(HERE / "origins" / "echo.py"), "9000"], 9000),
+        # Free, as the generator is that fills it.
+        ([*python, str(HERE / "origins" / "sink.py"), "9001"], 9001),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 FACTORS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)?")
 MEBIBYTE = 1 << 20
+CALL = "bench.Echo/Call"
 CLIENTS = Path(__file__).parent / "clients"
 
 
@@ -36,6 +37,8 @@ class Load:
     """The command line, for an address and a number of seconds."""
     read: Callable[[str], Outcome]
     """What the generator's output says; LoadFailed if anything went wrong."""
+    kept_off: bool = True
+    """Whether the generator is kept off the proxy's core: not where it takes more than the proxy does."""
 
 
 def seconds_of(text: str) -> float:
@@ -118,7 +121,7 @@ def _padding(size: int) -> Sequence[str]:
 
 def bodies(connections: int) -> Load:
     """Bodies of 1 MiB over HTTP/1.1."""
-    return Load("MiB", http1(connections, "/1m").argv, read_wrk_mebibytes)
+    return Load("MiB", http1(connections, "/1m").argv, read_wrk_mebibytes, kept_off=False)
 
 
 def http2(connections: int, streams: int) -> Load:
@@ -130,12 +133,12 @@ def http2(connections: int, streams: int) -> Load:
     return Load("request", argv, read_h2load)
 
 
-def grpc(connections: int, streams: int, message: Path) -> Load:
-    """Unary calls: the origin echoes the message, and ends with grpc-status 0."""
-    words = ["-d", str(message), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+def grpc(connections: int, streams: int, site: Path) -> Load:
+    """Unary calls: the origin answers each with a message, and ends with grpc-status 0."""
+    words = ["-d", str(site / CALL), "-H", "content-type: application/grpc", "-H", "te: trailers"]
 
     def argv(address: str, seconds: float) -> Sequence[str]:
-        url = f"http://{address}:8082/bench.Echo/Call"
+        url = f"http://{address}:8082/{CALL}"
         return _h2load(connections, streams, seconds, *words, url)
 
     return Load("call", argv, read_h2load)
@@ -152,7 +155,7 @@ def bulk(connections: int) -> Load:
     def argv(address: str, seconds: float) -> Sequence[str]:
         return client("bulk", address, "9001", str(seconds), str(connections))
 
-    return Load("MiB", argv, read_own)
+    return Load("MiB", argv, read_own, kept_off=False)
 
 
 def connections(at_once: int) -> Load:

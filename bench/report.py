@@ -16,6 +16,7 @@ from bench.targets import Judgement
 from bench.turns import Taken
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+CHART = "bench/results/chart.svg"
 PAGES = {"README.md": "short", "docs/performance.md": "whole"}
 """What shows the results, and how much of them."""
 
@@ -32,7 +33,7 @@ def write(
         options.results / "summary.json", {id_: _plain(each) for id_, each in summary.items()}
     )
     texts = {
-        "short": rows_table(everything, SHORT),
+        "short": f"![CPU time and memory]({CHART})\n\n{rows_table(everything, SHORT)}",
         "whole": _whole(everything, judgements, about),
     }
     (options.results / "table.md").write_text(texts["whole"])

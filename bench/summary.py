@@ -52,8 +52,12 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio | None:
     quotients = [our / their for our, their in zip(ours, theirs, strict=True) if their > 0]
     if not quotients:
         return None
-    middle, least, most = statistics.median(quotients), min(quotients), max(quotients)
-    return Ratio(*(round(each, DIGITS) for each in (middle, least, most)), pairs=len(quotients))
+    return Ratio(
+        median=round(statistics.median(quotients), DIGITS),
+        min=round(min(quotients), DIGITS),
+        max=round(max(quotients), DIGITS),
+        pairs=len(quotients),
+    )
 
 
 def _values(taken: Taken) -> Iterator[tuple[str, Value]]:

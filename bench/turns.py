@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -61,10 +62,10 @@ async def take_turns(row: Row, arena: Arena, turns: int) -> Taken:
     taken = Taken(row, {entry.label: [] for entry in row.entries})
     async with AsyncExitStack() as scopes:
         for entry in row.entries:
-            await _attempt(entry, taken, lambda entry=entry: _enter(entry, arena, scopes))
+            await _attempt(entry, taken, partial(_enter, entry, arena, scopes))
         for _ in range(row.turns or turns):
             for entry in row.entries:
-                await _attempt(entry, taken, lambda entry=entry: _run(entry, arena, taken))
+                await _attempt(entry, taken, partial(_run, entry, arena, taken))
     return taken
 
 

@@ -25,7 +25,8 @@ def loaded(load: Load, seconds: float) -> Work:
 
     async def work(arena: Arena, contender: Contender) -> Figures:
         before = cpu_seconds(contender.pids())
-        argv = [*other_cores(), *load.argv(contender.address, seconds)]
+        cores = other_cores() if load.kept_off else ()
+        argv = [*cores, *load.argv(contender.address, seconds)]
         with trio.fail_after(seconds + PATIENCE):
             done = await arena.client.run(argv, user=ROOT)
         cpu = cpu_seconds(contender.pids()) - before
