@@ -31,7 +31,7 @@ PACKAGES = {
 
 
 def described() -> dict[str, object]:
-    """Machine, versions, commit and time."""
+    """Machine and what it is busy with, versions, commit and time."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _said(["git", "-C", str(HERE), "describe", "--always", "--dirty"]),
@@ -39,6 +39,7 @@ def described() -> dict[str, object]:
             "cores": len(os.sched_getaffinity(0)),
             "cpu": _cpu(Path("/proc/cpuinfo").read_text()),
             "kernel": platform.release(),
+            "load": os.getloadavg()[0],
         },
         "versions": {"python": sys.version.split()[0], **_packages(), **_tools()},
     }

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.chart import svg
-from bench.machine import described
 from bench.options import Options
 from bench.proxies import HERE
 from bench.summary import Ratio, Summary, Value, starved
@@ -17,31 +16,31 @@ from bench.turns import Taken
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 CHART = "bench/results/chart.svg"
-PAGES = {"README.md": "short", "docs/performance.md": "whole"}
-"""What shows the results, and how much of them."""
 
 
-def write(
-    options: Options, everything: Sequence[Taken], summary: Summary, judgements: Sequence[Judgement]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A run that is over: what was asked, where it ran, what was measured and what that comes to."""
+
+    options: Options
+    about: Mapping[str, Any]
+    everything: Sequence[Taken]
+    summary: Summary
+    judgements: Sequence[Judgement]
+
+
+def write(account: Account) -> None:
     """Write everything; the pages only from a whole run."""
-    options.results.mkdir(parents=True, exist_ok=True)
-    about = {"quick": options.quick, "only": options.only, **described()}
-    whole = {**about, "rows": [_recorded(taken) for taken in everything]}
-    _write_json(options.results / "runs.json", whole)
-    _write_json(
-        options.results / "summary.json", {id_: _plain(each) for id_, each in summary.items()}
-    )
-    texts = {
-        "short": f"![CPU time and memory]({CHART})\n\n{rows_table(everything, SHORT)}",
-        "whole": _whole(everything, judgements, about),
-    }
-    (options.results / "table.md").write_text(texts["whole"])
-    if drawn := panels(everything):
-        (options.results / "chart.svg").write_text(svg(drawn))
-    if options.whole:
-        for page, length in PAGES.items():
-            _show(HERE.parent / page, texts[length])
+    into = account.options.results
+    into.mkdir(parents=True, exist_ok=True)
+    _write_json(into / "runs.json", _runs(account))
+    _write_json(into / "summary.json", {id_: _plain(each) for id_, each in account.summary.items()})
+    (into / "table.md").write_text(_whole(account))
+    if drawn := panels(account.everything):
+        (into / "chart.svg").write_text(svg(drawn))
+    if account.options.whole:
+        _show(HERE.parent / "README.md", _short(account))
+        _show(HERE.parent / "docs" / "performance.md", _whole(account))
 
 
 def shown(page: str, text: str) -> str:
@@ -56,16 +55,25 @@ def _show(page: Path, text: str) -> None:
     page.write_text(shown(page.read_text(), text))
 
 
-def _whole(
-    everything: Sequence[Taken], judgements: Sequence[Judgement], about: Mapping[str, Any]
-) -> str:
+def _short(account: Account) -> str:
+    return f"![CPU time and memory]({CHART})\n\n{rows_table(account.everything, SHORT)}"
+
+
+def _whole(account: Account) -> str:
+    about = account.about
     machine = ", ".join(f"{name} {value}" for name, value in about["machine"].items())
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
     return (
         f"{about['date']}, commit {about['commit']}; {machine}; {versions}.\n\n"
-        f"{targets_table(judgements)}\n{rows_table(everything)}\n"
-        f"| our CPU time by | |\n|---|---|\n{growth_table(everything)}\n"
+        f"{targets_table(account.judgements)}\n{rows_table(account.everything)}\n"
+        f"| our CPU time by | |\n|---|---|\n{growth_table(account.everything)}\n"
     )
+
+
+def _runs(account: Account) -> dict[str, object]:
+    asked = {"quick": account.options.quick, "only": account.options.only}
+    rows = [_recorded(taken) for taken in account.everything]
+    return {**asked, **account.about, "rows": rows}
 
 
 def _recorded(taken: Taken) -> dict[str, object]:

@@ -3,14 +3,16 @@
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
 
 from bench.arena import open_arena
+from bench.machine import described
 from bench.options import Options, read
-from bench.report import write
+from bench.report import Account, write
 from bench.rows import rows
 from bench.summary import summarised
 from bench.tables import lines
@@ -26,8 +28,9 @@ def main() -> None:
     with TemporaryDirectory(dir="/tmp") as name:
         directory = Path(name)
         directory.chmod(0o755)
+        about = described()
         everything = trio.run(measure, options, directory)
-    conclude(options, everything)
+    conclude(options, about, everything)
 
 
 async def measure(options: Options, directory: Path) -> list[Taken]:
@@ -42,12 +45,12 @@ async def measure(options: Options, directory: Path) -> list[Taken]:
     return everything
 
 
-def conclude(options: Options, everything: list[Taken]) -> None:
+def conclude(options: Options, about: Mapping[str, object], everything: list[Taken]) -> None:
     """Hold what was measured against the targets, and write it all."""
     summary = summarised(everything)
     judgements = [each for each in judged(summary) if each.measured or options.whole]
     print("", *judgements, sep="\n")
-    write(options, everything, summary, judgements)
+    write(Account(options, about, everything, summary, judgements))
 
 
 if __name__ == "__main__":

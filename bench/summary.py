@@ -83,9 +83,9 @@ def _ratios(taken: Taken) -> Iterator[tuple[str, Ratio]]:
 
 
 def _named(taken: Taken, *labels: str) -> list[str]:
-    """The figures that all runs of these entries have."""
-    runs = [run for label in labels for run in taken.runs[label]]
-    if not all(taken.runs[label] for label in labels):
+    """The figures that all runs of these entries have; none if one of them failed."""
+    runs = [run for label in labels for run in taken.complete(label)]
+    if not all(taken.complete(label) for label in labels):
         return []
     return [name for name in FIGURES if all(name in run for run in runs)]
 
@@ -95,7 +95,7 @@ def _paired(taken: Taken, name: str, first: str, other: str) -> tuple[list[float
     figure = FIGURES[name]
     pairs = [
         (ours[name], theirs[name])
-        for ours, theirs in zip(taken.runs[first], taken.runs[other], strict=False)
+        for ours, theirs in zip(taken.runs[first], taken.runs[other], strict=True)
         if figure.compared
         and not (figure.needs_cpu and (starved(taken.row, ours) or starved(taken.row, theirs)))
     ]

@@ -19,6 +19,8 @@ NAMES = {
 }
 """Columns: each proxy as it is called."""
 SAME = {"envoy": "envoy_equal"}
+FAILED = "failed"
+SHOWN = tuple(name for name in FIGURES if name != "busy")
 SHORT = ("cpu", "s", "pss", "kib")
 """What hardly depends on what else the machine does."""
 CHARTED = (
@@ -46,13 +48,18 @@ def lines(taken: Taken) -> Iterator[str]:
 
 def medians(taken: Taken, label: str) -> Mapping[str, float]:
     """Each figure of an entry."""
-    runs = taken.runs.get(label) or [{}]
+    runs = taken.complete(label) or [{}]
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def _mark(taken: Taken, label: str) -> str:
-    count = sum(starved(taken.row, run) for run in taken.runs[label])
+    count = _starved(taken, label)
     return f"  STARVED in {count} of {len(taken.runs[label])}" if count else ""
+
+
+def _starved(taken: Taken, label: str) -> int:
+    """How many runs of an entry were."""
+    return sum(starved(taken.row, run) for run in taken.complete(label))
 
 
 def targets_table(judgements: Sequence[Judgement]) -> str:
@@ -64,25 +71,29 @@ def targets_table(judgements: Sequence[Judgement]) -> str:
     )
 
 
-def rows_table(everything: Sequence[Taken], figures: Sequence[str] = tuple(FIGURES)) -> str:
-    """Medians in Markdown, a proxy a column."""
+def rows_table(everything: Sequence[Taken], figures: Sequence[str] = SHOWN) -> str:
+    """Medians in Markdown, a proxy a column; with a `*` where a run was starved."""
     head = f"| | | {' | '.join(NAMES.values())} |\n|{'---|' * (2 + len(NAMES))}\n"
     compared = [taken for taken in everything if taken.row.entries[0].label in NAMES]
     return head + "".join(line for taken in compared for line in _lines(taken, figures))
 
 
 def _lines(taken: Taken, figures: Sequence[str]) -> Iterator[str]:
-    told_of = {SAME.get(label, label): medians(taken, label) for label in taken.runs}
+    columns = {SAME.get(label, label): label for label in taken.runs}
     for name in figures:
-        cells = [_cell(told_of.get(label, {}), name) for label in NAMES]
-        if any(cells):
+        cells = [_cell(taken, columns.get(column, ""), name) for column in NAMES]
+        if any(cell not in {"", FAILED} for cell in cells):
             figure = FIGURES[name]
             what = f"{figure.title}, {figure.unit.format(unit=taken.row.unit)}"
             yield f"| {taken.row.title} | {what} | {' | '.join(cells)} |\n"
 
 
-def _cell(figures: Mapping[str, float], name: str) -> str:
-    return rounded(figures[name] * FIGURES[name].scale) if name in figures else ""
+def _cell(taken: Taken, label: str, name: str) -> str:
+    value = medians(taken, label).get(name)
+    if value is None:
+        return FAILED if label in taken.failures else ""
+    star = "*" if FIGURES[name].needs_cpu and _starved(taken, label) else ""
+    return rounded(value * FIGURES[name].scale) + star
 
 
 def growth_table(everything: Sequence[Taken]) -> str:
@@ -103,7 +114,8 @@ def _growth(taken: Taken) -> str:
 def panels(everything: Sequence[Taken]) -> list[Panel]:
     """The comparisons that are drawn."""
     by_id = {taken.row.id: taken for taken in everything}
-    return [_panel(by_id[row], figure) for row, figure in CHARTED if row in by_id]
+    drawn = [_panel(by_id[row], figure) for row, figure in CHARTED if row in by_id]
+    return [panel for panel in drawn if panel.bars]
 
 
 def _panel(taken: Taken, name: str) -> Panel:

@@ -56,6 +56,10 @@ class Taken:
     failures: dict[str, str] = field(default_factory=dict)
     """What an entry died of: it takes no more turns."""
 
+    def complete(self, label: str) -> Sequence[Figures]:
+        """The runs of an entry, unless it failed in one of them."""
+        return () if label in self.failures else self.runs.get(label, ())
+
 
 async def take_turns(row: Row, arena: Arena, turns: int) -> Taken:
     """Let all entries of a row run once each turn."""

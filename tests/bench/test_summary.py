@@ -3,6 +3,7 @@ from collections.abc import Mapping, Sequence
 from bench.arena import Arena, Contender
 from bench.proxies import NO_PROXY
 from bench.summary import Ratio, Value, ratio, summarised
+from bench.tables import lines
 from bench.targets import Target, judged
 from bench.turns import Entry, Figures, Row, Taken
 
@@ -48,8 +49,17 @@ def test_a_starved_run_says_nothing_of_the_rate_but_of_cpu_time() -> None:
 
 
 def test_what_failed_is_left_out() -> None:
-    runs: dict[str, list[Figures]] = {"tproxy": [{"cpu": 3.0}], "envoy": []}
-    assert summarised([taken(runs)]) == {}
+    runs: dict[str, list[Figures]] = {
+        "tproxy": [{"cpu": 3.0}, {"cpu": 3.0}],
+        "envoy": [{"cpu": 1.0}],
+    }
+    row = taken(runs)
+    row.failures["envoy"] = "in its second turn"
+    assert summarised([row]) == {}
+    assert [line.split()[1:3] for line in lines(row)] == [
+        ["tproxy", "CPU"],
+        ["envoy", "FAILED,"],
+    ]
 
 
 def test_our_own_figures_stand_beside_the_ratios() -> None:
