@@ -20,15 +20,20 @@ def cpu_seconds(pids: list[int]) -> float:
     return sum(_nanoseconds(task) for pid in pids for task in _tasks(pid)) / 1e9
 
 
-def pss_bytes(pids: list[int]) -> int:
-    """Memory in user space, where what is shared counts in parts."""
-    return sum(pss(PROC.joinpath(str(pid), "smaps_rollup").read_text()) for pid in pids)
+def memory_bytes(pids: list[int]) -> int:
+    """Memory in user space, as if nothing else ran the same programs.
+
+    The harness itself runs our Python, and another Envoy the same Envoy: what one process shares with them is all its
+    own. What several processes of one proxy share counts in parts.
+    """
+    size = "Rss" if len(pids) == 1 else "Pss"
+    return sum(rolled_up(size, PROC.joinpath(str(pid), "smaps_rollup").read_text()) for pid in pids)
 
 
-def pss(rollup: str) -> int:
-    """The proportional set size in the text of a `smaps_rollup`, in bytes."""
-    [size] = [line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")]
-    return int(size) << 10
+def rolled_up(size: str, rollup: str) -> int:
+    """One of the sizes in the text of a `smaps_rollup`, in bytes."""
+    [kibibytes] = [line.split()[1] for line in rollup.splitlines() if line.startswith(f"{size}:")]
+    return int(kibibytes) << 10
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ from bench.options import Options, read
 from bench.report import Account, write
 from bench.rows import rows
 from bench.summary import summarised
-from bench.tables import lines
+from bench.tables import failed, lines
 from bench.targets import judged
 from bench.turns import Taken, take_turns
 
@@ -49,7 +49,8 @@ def conclude(options: Options, about: Mapping[str, object], everything: list[Tak
     """Hold what was measured against the targets, and write it all."""
     summary = summarised(everything)
     judgements = [each for each in judged(summary) if each.measured or options.whole]
-    print("", *judgements, sep="\n")
+    failures = [line for taken in everything for line in failed(taken)]
+    print("", *judgements, *failures, sep="\n")
     write(Account(options, about, everything, summary, judgements))
 
 

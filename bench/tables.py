@@ -42,6 +42,11 @@ def lines(taken: Taken) -> Iterator[str]:
         ]
         if words:
             yield f"{taken.row.id:16} {label:12} {', '.join(words)}{_mark(taken, label)}"
+    yield from failed(taken)
+
+
+def failed(taken: Taken) -> Iterator[str]:
+    """What of a row could not be measured, and why."""
     for label, why in taken.failures.items():
         yield f"{taken.row.id:16} {label:12} FAILED, so it is left out: {why}"
 

@@ -7,7 +7,7 @@ import trio
 
 from bench.arena import Arena, Contender, other_cores
 from bench.loads import Load, LoadFailed, client
-from bench.measure import cpu_seconds, pss_bytes
+from bench.measure import cpu_seconds, memory_bytes
 from bench.proxies import ROOT
 from bench.talk import Talk, talking
 from bench.turns import Beside, Figures, Work
@@ -99,7 +99,7 @@ async def _hold(talk: Talk, count: int) -> None:
 async def _memory(contender: Contender) -> float:
     """What the proxy takes once it has nothing left to do."""
     await _settled(contender)
-    return float(pss_bytes(contender.pids()))
+    return float(memory_bytes(contender.pids()))
 
 
 async def _settled(contender: Contender) -> None:

@@ -5,8 +5,9 @@ import pytest
 from bench.chart import Panel, svg
 from bench.figures import rounded, told
 from bench.many_policies import many
-from bench.measure import pss
+from bench.measure import rolled_up
 from bench.options import read
+from bench.proxies import HERE
 from bench.report import shown
 
 
@@ -38,7 +39,8 @@ def test_a_page_keeps_all_but_its_results() -> None:
 
 
 def test_memory_is_read_from_the_kernels_account() -> None:
-    assert pss("Rss:   2048 kB\nPss:   1024 kB\nPss_Anon:  512 kB\n") == 1 << 20
+    rollup = "Rss:   2048 kB\nPss:   1024 kB\nPss_Anon:  512 kB\n"
+    assert [rolled_up(size, rollup) for size in ("Rss", "Pss")] == [2 << 20, 1 << 20]
 
 
 def test_policies_are_as_many_as_asked_and_have_names_of_their_own() -> None:
@@ -53,3 +55,9 @@ def test_options_come_from_the_environment_and_from_words() -> None:
     assert not options.takes("tcp_ping")
     assert not options.whole
     assert read([], {}).whole
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_the_pages_that_show_results_say_where(page: str) -> None:
+    text = (HERE.parent / page).read_text()
+    assert shown(text, "new\n").count("\nnew\n") == 1
