@@ -229,7 +229,7 @@ class Http1Server:
                 (b"Content-Length", b"%d" % len(text)),
                 (b"Connection", b"close"),
             )
-            self._out += [render(_status_line(status), NO_HEADERS, *fields), text]
+            self._out += [render(_status_line(status), NO_HEADERS, fields), text]
 
     # Writing
 
@@ -242,7 +242,7 @@ class Http1Server:
         """Stop being HTTP: what was received beyond the request is the first of the tunnel's bytes."""
         protocol = self._asked.upgrade
         switch = ((b"Connection", b"Upgrade"), (b"Upgrade", protocol)) if protocol else ()
-        self._write_head(head, *switch)
+        self._write_head(head, switch)
         self._reader, self._writer = OpaqueReader(), OpaqueWriter()
         self._request = BODY
         self._persistent = False
@@ -259,7 +259,7 @@ class Http1Server:
         framing = self._frame(head, ended=ended)
         if ended and self._request is not DONE:
             self._persistent = False
-        self._write_head(head, *framing, *self._options())
+        self._write_head(head, framing + self._options())
 
     def _frame(self, head: ResponseHead, *, ended: bool) -> tuple[Field, ...]:
         """Choose how the end of the body will be told, and return the field that says so (RFC 9112, 6.3)."""
@@ -284,8 +284,8 @@ class Http1Server:
             return ((b"Connection", b"keep-alive"),)
         return ()
 
-    def _write_head(self, head: ResponseHead, *added: Field) -> None:
-        self._out.append(render(_status_line(head.status, head.reason), head.headers, *added))
+    def _write_head(self, head: ResponseHead, added: tuple[Field, ...] = ()) -> None:
+        self._out.append(render(_status_line(head.status, head.reason), head.headers, added))
 
     def _settle(self) -> None:
         """Once the response is complete, await the next request or finish the connection."""
