@@ -48,8 +48,8 @@ class BlockFinder(Generic[Line]):
             self._wait(unread)
             return b""
         block = unread[: found + 4]
-        lines = block.count(b"\r\n")
-        if self._seen or lines - 2 > self._limits.header_fields or _controls(block) != 2 * lines:
+        ends = block.count(b"\r\n")
+        if self._seen or ends - 2 > self._limits.header_fields or _controls(block) != 2 * ends:
             self._look(block)
         else:
             self.line = self._read_line(block[: block.find(b"\r\n")])

@@ -193,12 +193,12 @@ class Http1Client:
 
     def _opens_tunnel(self, opening: ResponseOpening) -> bool:
         """Whether the answer is the one that was hoped for; a 101 must name the protocol that was asked for."""
-        upgrade, status = self._asked.upgrade.lower(), opening.head.status
-        if self._asked.method == b"CONNECT" and not upgrade and 200 <= status < 300:
+        status, upgrade = opening.head.status, self._asked.upgrade.lower()
+        if status == 101:
+            if not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
+                raise Malformed
             return True
-        if status == 101 and not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
-            raise Malformed
-        return status == 101
+        return self._asked.method == b"CONNECT" and not upgrade and 200 <= status < 300
 
     def _open_tunnel(self, opening: ResponseOpening, events: list[Event]) -> None:
         _refuse_framing(opening)

@@ -1,6 +1,8 @@
-"""The first line of an HTTP/1 head, which is judged before the rest has come: no use in waiting for what follows a bad one."""
+"""The first line of an HTTP/1 head, read before the rest has come: no use in waiting for what follows a bad one."""
 
 import re
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -17,6 +19,9 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?]*)(/[^?]*)?(\?.*)?", re.IGNORECASE)
 HTTP10: Final = HttpVersion.HTTP10
 HTTP11: Final = HttpVersion.HTTP11
+_STATUS_LINES: Final = 32
+"""How many are remembered: nearly all responses begin with the same few, and each could be as long as a head."""
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _VERSIONS = {b"0": HTTP10, b"1": HTTP11}
 
 
@@ -77,6 +82,7 @@ def _destination(method: bytes, target: bytes) -> tuple[bytes | None, bytes]:
     raise Malformed("http1.invalid_url")
 
 
+@lru_cache(maxsize=_STATUS_LINES)
 def read_status_line(line: bytes) -> StatusLine:
     """Refuse a line that is not the first of an HTTP/1 response."""
     parts = _STATUS_LINE.fullmatch(line)
@@ -84,3 +90,9 @@ def read_status_line(line: bytes) -> StatusLine:
         raise Malformed
     minor, status, reason = parts.groups()
     return StatusLine(int(status), _VERSIONS[minor], reason or b"")
+
+
+@lru_cache(maxsize=_STATUS_LINES)
+def render_status_line(status: int, reason: bytes = b"") -> bytes:
+    """Write a status line; HTTP/2 has no reasons, so the registered one is given."""
+    return b"HTTP/1.1 %d %b" % (status, reason or _REASONS.get(status, b""))
