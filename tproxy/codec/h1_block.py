@@ -1,7 +1,7 @@
 """Blocks of lines, as HTTP/1's heads and trailers are: where one ends, and that no byte of it hides another."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from tproxy.codec.h1_parser import Malformed
@@ -48,8 +48,8 @@ class BlockFinder(Generic[Line]):
             self._wait(unread)
             return b""
         block = unread[: found + 4]
-        lines = block.count(b"\r\n")
-        if self._seen or lines - 2 > self._limits.header_fields or _controls(block) != 2 * lines:
+        ends = block.count(b"\r\n")
+        if self._seen or ends - 2 > self._limits.header_fields or _controls(block) != 2 * ends:
             self._look(block)
         else:
             self.line = self._read_line(block[: block.find(b"\r\n")])
@@ -79,7 +79,7 @@ class BlockFinder(Generic[Line]):
             raise Malformed
 
 
-def render(start: bytes, headers: Headers, *added: Field) -> bytes:
+def render(start: bytes, headers: Headers, added: Iterable[Field] = ()) -> bytes:
     """Write a block: a first line, the fields as they are, in their order, and what this connection needs.
 
     h11 would move Host to the front, close HTTP/1.0 connections that ask to stay, and frame answers to HEAD.

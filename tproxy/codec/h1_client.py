@@ -96,8 +96,8 @@ class Http1Client:
         self._stream = stream
         self._asked = head
         self._informed = 0
-        added = (*self._frame(head, ended=ended), *_options(head))
-        self._out.append(render(_request_line(head), _with_host(head), *added))
+        added = self._frame(head, ended=ended) + _options(head)
+        self._out.append(render(_request_line(head), _with_host(head), added))
         if ended:
             self.send_end(stream, NO_HEADERS)
 
@@ -193,12 +193,12 @@ class Http1Client:
 
     def _opens_tunnel(self, opening: ResponseOpening) -> bool:
         """Whether the answer is the one that was hoped for; a 101 must name the protocol that was asked for."""
-        upgrade, status = self._asked.upgrade.lower(), opening.head.status
-        if self._asked.method == b"CONNECT" and not upgrade and 200 <= status < 300:
+        status, upgrade = opening.head.status, self._asked.upgrade.lower()
+        if status == 101:
+            if not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
+                raise Malformed
             return True
-        if status == 101 and not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
-            raise Malformed
-        return status == 101
+        return self._asked.method == b"CONNECT" and not upgrade and 200 <= status < 300
 
     def _open_tunnel(self, opening: ResponseOpening, events: list[Event]) -> None:
         _refuse_framing(opening)
@@ -308,13 +308,11 @@ def _with_host(head: RequestHead) -> Headers:
 
 def _options(head: RequestHead) -> tuple[Field, ...]:
     """Return the fields about this connection; TE must be named as one of them (RFC 9110, 10.1.4)."""
-    options = [b"Upgrade"] if head.upgrade else []
-    if b"te" in head.headers:
-        options.append(b"TE")
-    fields = [(b"Connection", b", ".join(options))] if options else []
-    if head.upgrade:
-        fields.append((b"Upgrade", head.upgrade))
-    return tuple(fields)
+    te = b"te" in head.headers
+    if not head.upgrade:
+        return ((b"Connection", b"TE"),) if te else ()
+    options = b"Upgrade, TE" if te else b"Upgrade"
+    return ((b"Connection", options), (b"Upgrade", head.upgrade))
 
 
 def _refuse_framing(opening: ResponseOpening) -> None:

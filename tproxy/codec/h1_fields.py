@@ -29,8 +29,11 @@ class Fields:
         """How many end here."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one more field. The name is llhttp's, which leaves the blanks behind a value to us."""
-        value = value.rstrip(b" \t")
+        """Take one more field. The name is llhttp's, which leaves the blanks behind a value to us.
+
+        No control byte but a tab is left in a head, so nothing else is stripped.
+        """
+        value = value.rstrip()
         lower = name.lower()
         if lower in _READ_HERE:
             here = self.here

@@ -41,7 +41,7 @@ def _takes(parser: _Parser, block: bytes) -> bool:
 
 def _are_all(fields: Fields, block: bytes) -> bool:
     """Whether each line is a field: were one folded or skipped, there would be fewer."""
-    return len(fields.onward) + fields.ended == block.count(b"\n") - 2
+    return len(fields.onward) + fields.ended == block.count(b"\r\n") - 2
 
 
 LLHTTP: Final = HeadParser("httptools", _request, _response)

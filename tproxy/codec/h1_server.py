@@ -4,8 +4,6 @@ A connection carries another request only when both messages of the exchange bef
 they would. In every other case it closes: what follows could be a body that passes for a request.
 """
 
-from http import HTTPStatus
-
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted
 from tproxy.codec.h1_block import BlockFinder, render
 from tproxy.codec.h1_body import (
@@ -21,15 +19,13 @@ from tproxy.codec.h1_body import (
 )
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_head import CHUNKED, parse_request
-from tproxy.codec.h1_line import HTTP10, HTTP11, read_request_line
+from tproxy.codec.h1_line import HTTP10, HTTP11, read_request_line, render_status_line
 from tproxy.codec.h1_parser import HeadParser, Malformed
 from tproxy.codec.h1_phase import BODY, DONE, HEAD, TUNNEL
 from tproxy.codec.headers import content_length
 from tproxy.model.http import NO_HEADERS, Field, Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone, head_timeout
-
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Http1Server:
@@ -229,7 +225,7 @@ class Http1Server:
                 (b"Content-Length", b"%d" % len(text)),
                 (b"Connection", b"close"),
             )
-            self._out += [render(_status_line(status), NO_HEADERS, *fields), text]
+            self._out += [render(render_status_line(status), NO_HEADERS, fields), text]
 
     # Writing
 
@@ -242,7 +238,7 @@ class Http1Server:
         """Stop being HTTP: what was received beyond the request is the first of the tunnel's bytes."""
         protocol = self._asked.upgrade
         switch = ((b"Connection", b"Upgrade"), (b"Upgrade", protocol)) if protocol else ()
-        self._write_head(head, *switch)
+        self._write_head(head, switch)
         self._reader, self._writer = OpaqueReader(), OpaqueWriter()
         self._request = BODY
         self._persistent = False
@@ -259,7 +255,7 @@ class Http1Server:
         framing = self._frame(head, ended=ended)
         if ended and self._request is not DONE:
             self._persistent = False
-        self._write_head(head, *framing, *self._options())
+        self._write_head(head, framing + self._options())
 
     def _frame(self, head: ResponseHead, *, ended: bool) -> tuple[Field, ...]:
         """Choose how the end of the body will be told, and return the field that says so (RFC 9112, 6.3)."""
@@ -284,8 +280,8 @@ class Http1Server:
             return ((b"Connection", b"keep-alive"),)
         return ()
 
-    def _write_head(self, head: ResponseHead, *added: Field) -> None:
-        self._out.append(render(_status_line(head.status, head.reason), head.headers, *added))
+    def _write_head(self, head: ResponseHead, added: tuple[Field, ...] = ()) -> None:
+        self._out.append(render(render_status_line(head.status, head.reason), head.headers, added))
 
     def _settle(self) -> None:
         """Once the response is complete, await the next request or finish the connection."""
@@ -297,8 +293,3 @@ class Http1Server:
             self._request = self._response = HEAD
         else:
             self._finished = True
-
-
-def _status_line(status: int, reason: bytes = b"") -> bytes:
-    """Write a status line; HTTP/2 has no reasons, so the registered one is given."""
-    return b"HTTP/1.1 %d %b" % (status, reason or _REASONS.get(status, b""))

@@ -118,7 +118,7 @@ _ORIGIN_FORM = re.compile(rb"/[!\"$-\[\]-~]*")
 # As many digits as surely fit a signed 64-bit integer, whatever the next reader counts with.
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
-_STANDARD_METHODS = frozenset(
+STANDARD_METHODS = frozenset(
     {
         b"CONNECT",
         b"DELETE",
@@ -140,9 +140,9 @@ def valid_token(text: bytes) -> bool:
 
 def valid_method(method: bytes) -> bool:
     """Whether `method` is a token that no reader takes for another one: `get` is no method, `Purge` may be."""
-    if method in _STANDARD_METHODS:
+    if method in STANDARD_METHODS:
         return True
-    return valid_token(method) and method.upper() not in _STANDARD_METHODS
+    return valid_token(method) and method.upper() not in STANDARD_METHODS
 
 
 def valid_authority(authority: bytes) -> bool:
