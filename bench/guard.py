@@ -34,7 +34,8 @@ from tproxy.net.departures import Departures
 from tproxy.net.pump import Pipes
 from tproxy.net.stream import EagerStream
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.policy.compile import SourceFile, compiled
+from tproxy.policy.compile import compiled
+from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.connection import serve_http
 from tproxy.proxy.register import Register
