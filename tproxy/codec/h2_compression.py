@@ -1,40 +1,266 @@
-"""HPACK with a table that no peer can make us fill, and with errors that end the connection."""
+"""HPACK with a table that no peer can make us fill, and with errors that end the connection (RFC 7541).
+
+The rule that must not be broken: both ends' tables change by the same entries in the same order. So a block that
+cannot be read whole ends the connection, and one that was written is sent.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import chain
 
 from h2.errors import ErrorCodes
-from hpack import Decoder, Encoder, HeaderTuple, HPACKError, OversizedHeaderListError
+from hpack import HPACKError, NeverIndexedHeaderTuple
+from hpack.exceptions import HPACKDecodingError, InvalidTableIndexError
+from hpack.table import HeaderTable
 
 from tproxy.codec.h2_frames import Broken
+from tproxy.codec.h2_huffman import decode_huffman
+from tproxy.model.http import Field
 
 TABLE_BYTES = 4096
 """The compression table we use even if the peer offers a larger one: it is our memory that it fills."""
+
+ENTRY_OVERHEAD = 32
+"""What a table's size counts for each entry besides its bytes (RFC 7541, 4.1)."""
+
+VOLATILE = frozenset(
+    {
+        *(b":path", b"age", b"content-length", b"etag", b"location", b"set-cookie"),
+        *(b"if-modified-since", b"if-none-match", b"range", b"content-range"),
+        *(b"x-request-id", b"traceparent", b"b3", b"x-b3-traceid", b"x-b3-spanid"),
+        *(b"x-b3-parentspanid", b"grpc-timeout", b"x-envoy-upstream-service-time"),
+    }
+)
+"""Fields whose values seldom come again: in the table they would only push out those that do."""
+
+_INDEXED = 0x80
+_ADDED = 0x40
+_RESIZED = 0x20
+_NEVER_ADDED = 0x10
+_HUFFMAN = 0x80
+
+_LONGEST_INTEGER = 4
+"""Bytes that an integer may go on in: more than any index or length that fits a block."""
+
+_STATIC = HeaderTable.STATIC_TABLE
+_FIRST_DYNAMIC = len(_STATIC) + 1
+_STATIC_FIELDS = {field: index for index, field in enumerate(_STATIC, 1)}
+_STATIC_NAMES = {name: index for index, (name, _) in reversed([*enumerate(_STATIC, 1)])}
+_READABLE: tuple[Field, ...] = ((b"", b""), *_STATIC)
+"""By index; the first is none."""
+
+
+def list_size(fields: Iterable[Field]) -> int:
+    """Measure a block as MAX_HEADER_LIST_SIZE does (RFC 9113, 6.5.2)."""
+    lengths = [*map(len, chain.from_iterable(fields))]
+    return sum(lengths) + len(lengths) // 2 * ENTRY_OVERHEAD
+
+
+def _entry_size(field: Field) -> int:
+    return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
 
 
 class FieldDecoder:
     """What changes: the table that every block of the connection adds to."""
 
     def __init__(self, list_bytes: int) -> None:
-        self._hpack = Decoder(list_bytes)
+        self._list_bytes = list_bytes
+        self._table: list[Field] = [*_READABLE]
+        """Static entries, then what was added, newest first."""
+        self._size = 0
+        self._most = TABLE_BYTES
 
-    def decode(self, block: bytes) -> list[HeaderTuple]:
+    def decode(self, block: bytes) -> list[Field]:
         """Decompress a block; one that can not be has spoilt the table for all that follow (RFC 9113, 4.3)."""
         try:
-            return list(self._hpack.decode(block, raw=True))
-        except OversizedHeaderListError as error:
-            raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large") from error
+            fields = self._decoded(block)
+        except IndexError as error:
+            raise Broken(ErrorCodes.COMPRESSION_ERROR, cause="Truncated header block") from error
         except HPACKError as error:
             raise Broken(ErrorCodes.COMPRESSION_ERROR, cause=str(error)) from error
+        if list_size(fields) > self._list_bytes:
+            raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large")
+        return fields
+
+    def _decoded(self, block: bytes) -> list[Field]:
+        table = self._table
+        fields: list[Field] = []
+        at, end = 0, len(block)
+        while at < end:
+            first = block[at]
+            if _INDEXED < first < 0xFF and first & 0x7F < len(table):
+                fields.append(table[first & 0x7F])
+                at += 1
+            elif first & 0xE0 == _RESIZED:
+                at = self._resize(block, at, begun=bool(fields))
+            else:
+                field, at = self._field(block, at)
+                fields.append(field)
+        return fields
+
+    def _resize(self, block: bytes, at: int, *, begun: bool) -> int:
+        size, at = _integer(block, at, 0x1F)
+        if begun or size > TABLE_BYTES:
+            raise HPACKDecodingError("Table resized where or as it may not be")
+        self._most = size
+        self._make_room(0)
+        return at
+
+    def _field(self, block: bytes, at: int) -> tuple[Field, int]:
+        first = block[at]
+        if first & _INDEXED:
+            index, at = _integer(block, at, 0x7F)
+            return self._entry(index), at
+        index, at = _integer(block, at, 0x3F if first & _ADDED else 0xF)
+        if index:
+            name = self._entry(index)[0]
+        else:
+            name, at = _string(block, at)
+        value, at = _string(block, at)
+        if first & _ADDED:
+            self._add((name, value))
+        elif first & _NEVER_ADDED:
+            return NeverIndexedHeaderTuple(name, value), at
+        return (name, value), at
+
+    def _entry(self, index: int) -> Field:
+        if not 0 < index < len(self._table):
+            raise InvalidTableIndexError(f"Invalid table index {index}")
+        return self._table[index]
+
+    def _add(self, field: Field) -> None:
+        size = _entry_size(field)
+        self._make_room(size)
+        if size <= self._most:
+            self._table.insert(_FIRST_DYNAMIC, field)
+            self._size += size
+
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest entries until one of `size` fits, or none is left."""
+        table = self._table
+        while self._size + size > self._most and len(table) > _FIRST_DYNAMIC:
+            self._size -= _entry_size(table.pop())
 
 
-class FieldEncoder(Encoder):
-    """Bounds its table, and announces the smallest and the last of several resizings (RFC 7541, 4.2)."""
+def _integer(block: bytes, at: int, most: int) -> tuple[int, int]:
+    """Read an integer whose first byte holds up to `most` of it, and say where the next thing begins."""
+    value = block[at] & most
+    at += 1
+    if value < most:
+        return value, at
+    for place in range(_LONGEST_INTEGER):
+        byte = block[at + place]
+        value += (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, at + place + 1
+    raise HPACKDecodingError("Integer too large")
+
+
+def _string(block: bytes, at: int) -> tuple[bytes, int]:
+    coded = block[at] & _HUFFMAN
+    length, at = _integer(block, at, 0x7F)
+    end = at + length
+    if end > len(block):
+        raise HPACKDecodingError("Truncated header block")
+    octets = block[at:end]
+    return (decode_huffman(octets) if coded else octets), end
+
+
+class FieldEncoder:
+    """What changes: the table that every block adds to, and how large the peer lets it be.
+
+    Text is not compressed but by the table: on the wires of a mesh that would cost more than it saves.
+    """
+
+    def __init__(self) -> None:
+        self._entries: deque[Field] = deque()
+        self._places: dict[Field, int] = {}
+        """How many entries were added before each one."""
+        self._added = 0
+        self._size = 0
+        self._most = TABLE_BYTES
+        self._resized: list[int] = []
 
     @property
     def header_table_size(self) -> int:
-        return self.header_table.maxsize
+        """How large the table may be."""
+        return self._most
 
     @header_table_size.setter
     def header_table_size(self, value: int) -> None:
+        """Resize the table; the smallest and the last of several sizes are announced (RFC 7541, 4.2)."""
         size = min(value, TABLE_BYTES)
-        if size != self.header_table.maxsize:
-            self.header_table.maxsize = size
-            self.table_size_changes = [min([size, *self.table_size_changes]), size]
+        if size != self._most:
+            self._most = size
+            self._resized = [min([size, *self._resized]), size]
+            self._make_room(0)
+
+    def encode(self, fields: Iterable[Field]) -> bytes:
+        """Compress a block."""
+        block = bytearray()
+        if self._resized:
+            self._announce(block)
+        places, newest = self._places, _FIRST_DYNAMIC - 1
+        for field in fields:
+            index = _STATIC_FIELDS.get(field)
+            if index is None and (place := places.get(field)) is not None:
+                index = newest + self._added - place
+            if index is None or isinstance(field, NeverIndexedHeaderTuple):
+                self._write(block, field)
+            elif index < 0x7F:
+                block.append(_INDEXED | index)
+            else:
+                _write_integer(block, _INDEXED, 0x7F, index)
+        return bytes(block)
+
+    def _announce(self, block: bytearray) -> None:
+        for size in sorted({*self._resized}):
+            _write_integer(block, _RESIZED, 0x1F, size)
+        self._resized = []
+
+    def _write(self, block: bytearray, field: Field) -> None:
+        """Write a field in letters, and add it to the table where that is allowed and worth it."""
+        name, value = field
+        size = _entry_size(field)
+        if isinstance(field, NeverIndexedHeaderTuple):
+            kind, most = _NEVER_ADDED, 0xF
+        elif name in VOLATILE or size > self._most * 3 // 4:
+            kind, most = 0, 0xF
+        else:
+            kind, most = _ADDED, 0x3F
+            self._add((name, value), size)
+        index = _STATIC_NAMES.get(name, 0)
+        _write_integer(block, kind, most, index)
+        if not index:
+            _write_string(block, name)
+        _write_string(block, value)
+
+    def _add(self, field: Field, size: int) -> None:
+        self._make_room(size)
+        self._entries.append(field)
+        self._places[field] = self._added
+        self._added += 1
+        self._size += size
+
+    def _make_room(self, size: int) -> None:
+        while self._size + size > self._most and self._entries:
+            oldest = self._entries.popleft()
+            del self._places[oldest]
+            self._size -= _entry_size(oldest)
+
+
+def _write_integer(block: bytearray, kind: int, most: int, value: int) -> None:
+    if value < most:
+        block.append(kind | value)
+        return
+    block.append(kind | most)
+    value -= most
+    while value >= 0x80:
+        block.append(value & 0x7F | 0x80)
+        value >>= 7
+    block.append(value)
+
+
+def _write_string(block: bytearray, text: bytes) -> None:
+    _write_integer(block, 0, 0x7F, len(text))
+    block += text

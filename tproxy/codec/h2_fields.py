@@ -11,6 +11,7 @@ from h2.errors import ErrorCodes
 from hpack import NeverIndexedHeaderTuple
 
 from tproxy.codec import headers as rules
+from tproxy.codec.h2_compression import list_size
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 
@@ -18,9 +19,6 @@ INVALID_FIELD = "http2.invalid.header.field"
 MESSAGING_RULE = "http2.violation.of.messaging.rule"
 TOO_MANY_FIELDS = "http2.too_many_headers"
 TOO_LARGE = "http2.headers_too_large"
-
-_FIELD_OVERHEAD = 32
-"""What MAX_HEADER_LIST_SIZE counts for each field besides its bytes (RFC 9113, 6.5.2)."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 # No control character but a tab inside, and no blank at either end.
@@ -57,12 +55,6 @@ def check_size(fields: Sequence[Field], limits: Limits) -> None:
         raise Malformed(TOO_MANY_FIELDS, ErrorCodes.ENHANCE_YOUR_CALM)
     if list_size(fields) > limits.head_bytes:
         raise Malformed(TOO_LARGE, ErrorCodes.ENHANCE_YOUR_CALM)
-
-
-def list_size(fields: Sequence[Field]) -> int:
-    """Measure a block as MAX_HEADER_LIST_SIZE does."""
-    size = sum(len(name) + len(value) for name, value in fields)
-    return size + _FIELD_OVERHEAD * len(fields)
 
 
 def request_head(fields: Iterable[Field]) -> RequestHead:

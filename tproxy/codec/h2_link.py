@@ -19,13 +19,12 @@ from h2.events import RemoteSettingsChanged, StreamReset, WindowUpdated
 from h2.exceptions import ProtocolError, StreamClosedError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
-from hpack import HeaderTuple
 
 from tproxy.codec import h2_fields as fields
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event, Room
 from tproxy.codec.h2_blocks import Block, BlockReader, priority_fault
-from tproxy.codec.h2_compression import FieldDecoder, FieldEncoder
+from tproxy.codec.h2_compression import FieldDecoder, FieldEncoder, list_size
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader, GoAway
 from tproxy.codec.h2_window import (
     DEFAULT_WINDOW,
@@ -125,7 +124,7 @@ class Link:
         self._opening_window = _opening_window(limits, client=client)
         self._allowance = Allowance(limits.connection_window)
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
-        self._fields: list[HeaderTuple] = []
+        self._fields: list[Field] = []
         self._self_dependent = False
         self._most: int | None = None
         """How large a field block the peer takes, if it has said so."""
@@ -280,7 +279,7 @@ class Link:
         return self._h2.highest_inbound_stream_id
 
     @property
-    def fields(self) -> list[HeaderTuple]:
+    def fields(self) -> list[Field]:
         """The field block of the signal at hand, in bounds."""
         if self._self_dependent:
             raise fields.Malformed(fields.MESSAGING_RULE)
@@ -470,7 +469,7 @@ class Link:
 
     def takes(self, block: Sequence[Field]) -> bool:
         """Whether the peer has not said that `block` is too large: it may end the connection, which others share."""
-        return self._most is None or fields.list_size(block) <= self._most
+        return self._most is None or list_size(block) <= self._most
 
     @property
     def concurrency(self) -> int:
@@ -489,7 +488,7 @@ def room_told(signal: Signal | Body) -> list[Event]:
             return []
 
 
-def _is_informational(block: list[HeaderTuple]) -> bool:
+def _is_informational(block: list[Field]) -> bool:
     return bool(block) and block[0][0] == b":status" and block[0][1].startswith(b"1")
 
 
@@ -516,7 +515,7 @@ def _opened(limits: Limits, *, client: bool) -> H2Connection:
             normalize_outbound_headers=False,
         )
     )
-    connection.encoder = FieldEncoder()
+    connection.encoder = FieldEncoder()  # type: ignore[assignment]  # h2 asks no more of one
     connection.local_settings = Settings(
         client=client, initial_values=_settings(limits, client=client)
     )
