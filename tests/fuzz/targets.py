@@ -17,7 +17,7 @@ from tproxy.codec.events import Data, Ended, Event, Failed, Refused, RequestStar
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
 from tproxy.codec.h2_frames import PREFACE
-from tproxy.codec.h2_link import MIN_FRAME_BYTES
+from tproxy.codec.h2_opening import MIN_FRAME_BYTES
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits

@@ -109,6 +109,15 @@ def test_what_seldom_comes_again_leaves_the_table_to_the_rest() -> None:
     assert encoder._size == size
 
 
+def test_entries_far_down_the_table_are_found() -> None:
+    encoder, decoder = FieldEncoder(), FieldDecoder(LARGE)
+    fields = [(b"%d" % number, b"") for number in range(100)]
+    for _ in range(2):
+        block = encoder.encode(fields)
+        assert decoder.decode(block) == fields
+    assert len(block) < 200
+
+
 def test_an_entry_that_takes_most_of_the_table_is_not_added() -> None:
     encoder = FieldEncoder()
     encoder.encode([(b"cookie", b"x" * (TABLE_BYTES * 3 // 4))])
