@@ -31,7 +31,10 @@ VOLATILE = frozenset(
         *(b"x-b3-parentspanid", b"grpc-timeout", b"x-envoy-upstream-service-time"),
     }
 )
-"""Fields whose values seldom come again: in the table they would only push out those that do."""
+"""Fields whose values seldom come again: in the table they would push out those that do, so they enter at the second time."""
+
+REMEMBERED_VALUE_BYTES = 128
+"""What is worth remembering of a volatile field's last value."""
 
 _INDEXED = 0x80
 _ADDED = 0x40
@@ -70,17 +73,21 @@ class FieldDecoder:
         self._size = 0
         self._most = TABLE_BYTES
 
-    def decode(self, block: bytes) -> list[Field]:
-        """Decompress a block; one that can not be has spoilt the table for all that follow (RFC 9113, 4.3)."""
+    def decode(self, block: bytes) -> tuple[list[Field], int]:
+        """Decompress a block, and measure it.
+
+        One that can not be decompressed has spoilt the table for all that follow (RFC 9113, 4.3).
+        """
         try:
             fields = self._decoded(block)
         except IndexError as error:
             raise Broken(ErrorCodes.COMPRESSION_ERROR, cause="Truncated header block") from error
         except HPACKError as error:
             raise Broken(ErrorCodes.COMPRESSION_ERROR, cause=str(error)) from error
-        if list_size(fields) > self._list_bytes:
+        size = list_size(fields)
+        if size > self._list_bytes:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large")
-        return fields
+        return fields, size
 
     def _decoded(self, block: bytes) -> list[Field]:
         table = self._table
@@ -180,6 +187,8 @@ class FieldEncoder:
         self._size = 0
         self._most = TABLE_BYTES
         self._resized: list[int] = []
+        self._last: dict[bytes, bytes] = {}
+        """The volatile fields' last values."""
 
     @property
     def header_table_size(self) -> int:
@@ -223,17 +232,26 @@ class FieldEncoder:
         name, value = field
         size = _entry_size(field)
         if isinstance(field, NeverIndexedHeaderTuple):
-            kind, most = _NEVER_ADDED, 0xF
-        elif name in VOLATILE or size > self._most * 3 // 4:
-            kind, most = 0, 0xF
+            kind = _NEVER_ADDED
+        elif size > self._most * 3 // 4 or (name in VOLATILE and not self._repeats(name, value)):
+            kind = 0
         else:
-            kind, most = _ADDED, 0x3F
+            kind = _ADDED
             self._add((name, value), size)
-        index = _STATIC_NAMES.get(name, 0)
-        _write_integer(block, kind, most, index)
-        if not index:
+        known = _NAMED[kind].get(name)
+        if known is None:
+            block.append(kind)
             _write_string(block, name)
+        else:
+            block += known
         _write_string(block, value)
+
+    def _repeats(self, name: bytes, value: bytes) -> bool:
+        if self._last.get(name) == value:
+            return True
+        if len(value) <= REMEMBERED_VALUE_BYTES:
+            self._last[name] = value
+        return False
 
     def _add(self, field: Field, size: int) -> None:
         self._make_room(size)
@@ -262,5 +280,23 @@ def _write_integer(block: bytearray, kind: int, most: int, value: int) -> None:
 
 
 def _write_string(block: bytearray, text: bytes) -> None:
-    _write_integer(block, 0, 0x7F, len(text))
+    if len(text) < 0x7F:
+        block.append(len(text))
+    else:
+        _write_integer(block, 0, 0x7F, len(text))
     block += text
+
+
+def _named(kind: int, most: int) -> dict[bytes, bytes]:
+    """Return how a field of `kind` begins whose name the static table has."""
+    begun: dict[bytes, bytes] = {}
+    for name, index in _STATIC_NAMES.items():
+        block = bytearray()
+        _write_integer(block, kind, most, index)
+        begun[name] = bytes(block)
+    return begun
+
+
+_NAMED = {
+    kind: _named(kind, most) for kind, most in ((0, 0xF), (_NEVER_ADDED, 0xF), (_ADDED, 0x3F))
+}

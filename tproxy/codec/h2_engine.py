@@ -29,6 +29,8 @@ class Section(NamedTuple):
     stream_id: int
     kind: Kind
     fields: list[Field]
+    size: int
+    """As MAX_HEADER_LIST_SIZE counts."""
     ended: bool
     """Whether it ends its message."""
     self_dependent: bool

@@ -123,12 +123,12 @@ class Link:
     def _block(self, block: Block) -> Sequence[Signal]:
         """Take a field block where it is due; it is decoded wherever it is, or later ones could not be."""
         number, data, ended, self_dependent = block
-        received = self._decoder.decode(data)
+        received, size = self._decoder.decode(data)
         stream = self.streams.get(number)
         if stream is None:
             if not self._opens(block):
                 return ()
-            return (Section(number, Kind.REQUEST, received, ended, self_dependent),)
+            return (Section(number, Kind.REQUEST, received, size, ended, self_dependent),)
         if not stream.receiving:
             return self._fail(number, ErrorCodes.STREAM_CLOSED)
         kind = self._kind(stream, received)
@@ -136,7 +136,7 @@ class Link:
             return self._fail(number, ErrorCodes.PROTOCOL_ERROR)
         informational = kind is Kind.INFORMATIONAL
         self._engine.continues(number, ended=ended, informational=informational)
-        return (Section(number, kind, received, ended, self_dependent),)
+        return (Section(number, kind, received, size, ended, self_dependent),)
 
     def _kind(self, stream: Stream, received: list[Field]) -> Kind:
         if stream.begun or not self._client:
@@ -224,7 +224,7 @@ class Link:
         """Return the fields of a head or trailers that are in bounds."""
         if section.self_dependent:
             raise fields.Malformed(fields.MESSAGING_RULE)
-        fields.check_size(section.fields, self._limits)
+        fields.check_size(section.fields, section.size, self._limits)
         return section.fields
 
     def open(self, number: int, method: bytes, *, upgrading: bool) -> Stream:
