@@ -106,7 +106,7 @@ class FieldDecoder:
         return fields
 
     def _resize(self, block: bytes, at: int, *, begun: bool) -> int:
-        size, at = _integer(block, at, 0x1F)
+        size, at = _read_integer(block, at, 0x1F)
         if begun or size > TABLE_BYTES:
             raise HPACKDecodingError("Table resized where or as it may not be")
         self._most = size
@@ -116,14 +116,14 @@ class FieldDecoder:
     def _field(self, block: bytes, at: int) -> tuple[Field, int]:
         first = block[at]
         if first & _INDEXED:
-            index, at = _integer(block, at, 0x7F)
+            index, at = _read_integer(block, at, 0x7F)
             return self._entry(index), at
-        index, at = _integer(block, at, 0x3F if first & _ADDED else 0xF)
+        index, at = _read_integer(block, at, 0x3F if first & _ADDED else 0xF)
         if index:
             name = self._entry(index)[0]
         else:
-            name, at = _string(block, at)
-        value, at = _string(block, at)
+            name, at = _read_string(block, at)
+        value, at = _read_string(block, at)
         if first & _ADDED:
             self._add((name, value))
         elif first & _NEVER_ADDED:
@@ -149,7 +149,7 @@ class FieldDecoder:
             self._size -= _entry_size(table.pop())
 
 
-def _integer(block: bytes, at: int, most: int) -> tuple[int, int]:
+def _read_integer(block: bytes, at: int, most: int) -> tuple[int, int]:
     """Read an integer whose first byte holds up to `most` of it, and say where the next thing begins."""
     value = block[at] & most
     at += 1
@@ -163,9 +163,9 @@ def _integer(block: bytes, at: int, most: int) -> tuple[int, int]:
     raise HPACKDecodingError("Integer too large")
 
 
-def _string(block: bytes, at: int) -> tuple[bytes, int]:
+def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
     coded = block[at] & _HUFFMAN
-    length, at = _integer(block, at, 0x7F)
+    length, at = _read_integer(block, at, 0x7F)
     end = at + length
     if end > len(block):
         raise HPACKDecodingError("Truncated header block")
@@ -183,6 +183,8 @@ class FieldEncoder:
         self._entries: deque[Field] = deque()
         self._places: dict[Field, int] = {}
         """How many entries were added before each one."""
+        self._coded: dict[Field, bytes] = {}
+        """How fields are written that a table has, until the next one is added."""
         self._added = 0
         self._size = 0
         self._most = TABLE_BYTES
@@ -203,48 +205,43 @@ class FieldEncoder:
             self._most = size
             self._resized = [min([size, *self._resized]), size]
             self._make_room(0)
+            self._coded.clear()
 
     def encode(self, fields: Iterable[Field]) -> bytes:
         """Compress a block."""
-        block = bytearray()
-        if self._resized:
-            self._announce(block)
-        places, newest = self._places, _FIRST_DYNAMIC - 1
-        for field in fields:
-            index = _STATIC_FIELDS.get(field)
-            if index is None and (place := places.get(field)) is not None:
-                index = newest + self._added - place
-            if index is None or isinstance(field, NeverIndexedHeaderTuple):
-                self._write(block, field)
-            elif index < 0x7F:
-                block.append(_INDEXED | index)
-            else:
-                _write_integer(block, _INDEXED, 0x7F, index)
-        return bytes(block)
+        announced = self._announced() if self._resized else b""
+        coded, write = self._coded, self._write
+        # A field that may enter no table equals one that may, so only plain ones are looked up.
+        return announced + b"".join(
+            [(type(field) is tuple and coded.get(field)) or write(field) for field in fields]
+        )
 
-    def _announce(self, block: bytearray) -> None:
-        for size in sorted({*self._resized}):
-            _write_integer(block, _RESIZED, 0x1F, size)
-        self._resized = []
+    def _announced(self) -> bytes:
+        sizes, self._resized = sorted({*self._resized}), []
+        return b"".join([_integer(_RESIZED, 0x1F, size) for size in sizes])
 
-    def _write(self, block: bytearray, field: Field) -> None:
-        """Write a field in letters, and add it to the table where that is allowed and worth it."""
+    def _write(self, field: Field) -> bytes:
+        """Write a field as the tables have it, or in letters."""
+        if isinstance(field, NeverIndexedHeaderTuple):
+            return self._letters(_NEVER_ADDED, field)
+        index = _STATIC_FIELDS.get(field)
+        if index is None and (place := self._places.get(field)) is not None:
+            index = _FIRST_DYNAMIC - 1 + self._added - place
+        if index is not None:
+            self._coded[field] = octets = _integer(_INDEXED, 0x7F, index)
+            return octets
         name, value = field
         size = _entry_size(field)
-        if isinstance(field, NeverIndexedHeaderTuple):
-            kind = _NEVER_ADDED
-        elif size > self._most * 3 // 4 or (name in VOLATILE and not self._repeats(name, value)):
-            kind = 0
-        else:
-            kind = _ADDED
-            self._add((name, value), size)
+        if size > self._most * 3 // 4 or (name in VOLATILE and not self._repeats(name, value)):
+            return self._letters(0, field)
+        self._add((name, value), size)
+        return self._letters(_ADDED, field)
+
+    def _letters(self, kind: int, field: Field) -> bytes:
+        name, value = field
         known = _NAMED[kind].get(name)
-        if known is None:
-            block.append(kind)
-            _write_string(block, name)
-        else:
-            block += known
-        _write_string(block, value)
+        begun = bytes((kind,)) + _string(name) if known is None else known
+        return begun + _string(value)
 
     def _repeats(self, name: bytes, value: bytes) -> bool:
         if self._last.get(name) == value:
@@ -255,6 +252,7 @@ class FieldEncoder:
 
     def _add(self, field: Field, size: int) -> None:
         self._make_room(size)
+        self._coded.clear()
         self._entries.append(field)
         self._places[field] = self._added
         self._added += 1
@@ -267,34 +265,25 @@ class FieldEncoder:
             self._size -= _entry_size(oldest)
 
 
-def _write_integer(block: bytearray, kind: int, most: int, value: int) -> None:
+def _integer(kind: int, most: int, value: int) -> bytes:
     if value < most:
-        block.append(kind | value)
-        return
-    block.append(kind | most)
+        return bytes((kind | value,))
+    octets = bytearray((kind | most,))
     value -= most
     while value >= 0x80:
-        block.append(value & 0x7F | 0x80)
+        octets.append(value & 0x7F | 0x80)
         value >>= 7
-    block.append(value)
+    octets.append(value)
+    return bytes(octets)
 
 
-def _write_string(block: bytearray, text: bytes) -> None:
-    if len(text) < 0x7F:
-        block.append(len(text))
-    else:
-        _write_integer(block, 0, 0x7F, len(text))
-    block += text
+def _string(text: bytes) -> bytes:
+    return _integer(0, 0x7F, len(text)) + text
 
 
 def _named(kind: int, most: int) -> dict[bytes, bytes]:
     """Return how a field of `kind` begins whose name the static table has."""
-    begun: dict[bytes, bytes] = {}
-    for name, index in _STATIC_NAMES.items():
-        block = bytearray()
-        _write_integer(block, kind, most, index)
-        begun[name] = bytes(block)
-    return begun
+    return {name: _integer(kind, most, index) for name, index in _STATIC_NAMES.items()}
 
 
 _NAMED = {
