@@ -104,13 +104,13 @@ class Http2Client:
         stream.informed += 1
         if stream.informed > self._limits.informational_heads:
             raise fields.Malformed(fields.MESSAGING_RULE, ErrorCodes.ENHANCE_YOUR_CALM)
-        head = fields.response_head(self._link.fields(section))
+        head = self._link.fields(section).read(fields.response_head)
         _refuse_content(head)
         events.append(Informed(number, head))
 
     def _response(self, section: Section, events: list[Event]) -> None:
         number, ended = section.stream_id, section.ended
-        head = fields.response_head(self._link.fields(section))
+        head = self._link.fields(section).read(fields.response_head)
         if head.status == 204:
             _refuse_content(head)
         stream = self._link.streams[number]

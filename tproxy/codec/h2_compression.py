@@ -5,8 +5,9 @@ cannot be read whole ends the connection, and one that was written is sent.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import TypeVar, cast
 
 from h2.errors import ErrorCodes
 from hpack import HPACKError, NeverIndexedHeaderTuple
@@ -36,6 +37,14 @@ VOLATILE = frozenset(
 REMEMBERED_VALUE_BYTES = 128
 """What is worth remembering of a volatile field's last value."""
 
+KNOWN_BLOCKS = 16
+"""Blocks that are remembered of one connection: the methods of a service, the heads of its answers."""
+
+KNOWN_BLOCK_BYTES = 512
+"""What is remembered of a connection is little beside what its table may hold."""
+
+Read = TypeVar("Read")
+
 _INDEXED = 0x80
 _ADDED = 0x40
 _RESIZED = 0x20
@@ -63,31 +72,68 @@ def _entry_size(field: Field) -> int:
     return len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
 
 
+class FieldList:
+    """A block's fields. What changes: what they were read as, so that a block that comes again is not read again."""
+
+    __slots__ = ("_read", "_reader", "fields", "size")
+
+    def __init__(self, fields: list[Field]) -> None:
+        self.fields = fields
+        self.size = list_size(fields)
+        """As MAX_HEADER_LIST_SIZE counts."""
+        self._reader: object = None
+        self._read: object = None
+
+    def read(self, reader: Callable[[Sequence[Field]], Read]) -> Read:
+        """Return what `reader` makes of the fields, which must depend on nothing else and never change."""
+        if self._reader is not reader:
+            self._read = reader(self.fields)
+            self._reader = reader
+        return cast("Read", self._read)
+
+
 class FieldDecoder:
-    """What changes: the table that every block of the connection adds to."""
+    """What changes: the table that every block of the connection adds to.
+
+    A peer that has nothing to add to it sends the same bytes for the same fields.
+    """
 
     def __init__(self, list_bytes: int) -> None:
         self._list_bytes = list_bytes
+        self._known: dict[bytes, FieldList] = {}
+        """Blocks that mean what they did until the table changes."""
+        self._repeatable = True
+        """Whether the block at hand left the table as it was, and held nothing that must not be remembered."""
         self._table: list[Field] = [*_READABLE]
         """Static entries, then what was added, newest first."""
         self._size = 0
         self._most = TABLE_BYTES
 
-    def decode(self, block: bytes) -> tuple[list[Field], int]:
-        """Decompress a block, and measure it.
-
-        One that can not be decompressed has spoilt the table for all that follow (RFC 9113, 4.3).
-        """
+    def decode(self, block: bytes) -> FieldList:
+        """Decompress a block; one that can not be has spoilt the table for all that follow (RFC 9113, 4.3)."""
+        if (known := self._known.get(block)) is not None:
+            return known
+        self._repeatable = len(block) <= KNOWN_BLOCK_BYTES
         try:
-            fields = self._decoded(block)
+            fields = FieldList(self._decoded(block))
         except IndexError as error:
             raise Broken(ErrorCodes.COMPRESSION_ERROR, cause="Truncated header block") from error
         except HPACKError as error:
             raise Broken(ErrorCodes.COMPRESSION_ERROR, cause=str(error)) from error
-        size = list_size(fields)
-        if size > self._list_bytes:
+        if fields.size > self._list_bytes:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large")
-        return fields, size
+        if self._repeatable:
+            self._remember(block, fields)
+        return fields
+
+    def _remember(self, block: bytes, fields: FieldList) -> None:
+        if len(self._known) >= KNOWN_BLOCKS:
+            self._known.clear()
+        self._known[block] = fields
+
+    def _forget(self) -> None:
+        self._repeatable = False
+        self._known.clear()
 
     def _decoded(self, block: bytes) -> list[Field]:
         table = self._table
@@ -109,6 +155,7 @@ class FieldDecoder:
         size, at = _read_integer(block, at, 0x1F)
         if begun or size > TABLE_BYTES:
             raise HPACKDecodingError("Table resized where or as it may not be")
+        self._forget()
         self._most = size
         self._make_room(0)
         return at
@@ -127,6 +174,7 @@ class FieldDecoder:
         if first & _ADDED:
             self._add((name, value))
         elif first & _NEVER_ADDED:
+            self._repeatable = False
             return NeverIndexedHeaderTuple(name, value), at
         return (name, value), at
 
@@ -137,6 +185,7 @@ class FieldDecoder:
 
     def _add(self, field: Field) -> None:
         size = _entry_size(field)
+        self._forget()
         self._make_room(size)
         if size <= self._most:
             self._table.insert(_FIRST_DYNAMIC, field)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from h2.errors import ErrorCodes
 
+from tproxy.codec.h2_compression import FieldList
 from tproxy.codec.h2_frames import Body, Frame, GoAway
 from tproxy.model.http import Field
 from tproxy.model.limits import Limits
@@ -28,9 +29,7 @@ class Section(NamedTuple):
 
     stream_id: int
     kind: Kind
-    fields: list[Field]
-    size: int
-    """As MAX_HEADER_LIST_SIZE counts."""
+    fields: FieldList
     ended: bool
     """Whether it ends its message."""
     self_dependent: bool

@@ -12,6 +12,7 @@ from h2.errors import ErrorCodes
 from hpack import NeverIndexedHeaderTuple
 
 from tproxy.codec import headers as rules
+from tproxy.codec.h2_compression import FieldList
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 
@@ -55,11 +56,11 @@ class Malformed(Exception):
         self.code = code
 
 
-def check_size(fields: Sequence[Field], size: int, limits: Limits) -> None:
+def check_size(block: FieldList, limits: Limits) -> None:
     """Refuse a block that is larger than we said we would take."""
-    if len(fields) > limits.header_fields:
+    if len(block.fields) > limits.header_fields:
         raise Malformed(TOO_MANY_FIELDS, ErrorCodes.ENHANCE_YOUR_CALM)
-    if size > limits.head_bytes:
+    if block.size > limits.head_bytes:
         raise Malformed(TOO_LARGE, ErrorCodes.ENHANCE_YOUR_CALM)
 
 

@@ -14,7 +14,7 @@ from tproxy.codec import h2_fields as fields
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event
 from tproxy.codec.h2_blocks import Block, BlockReader, priority_fault
-from tproxy.codec.h2_compression import FieldDecoder, list_size
+from tproxy.codec.h2_compression import FieldDecoder, FieldList, list_size
 from tproxy.codec.h2_engine import CLOSED_STREAMS, Engine, Kind, Reset, Section, Signal
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader
 from tproxy.codec.h2_opening import connection_window, frame_bytes, opening_window
@@ -123,12 +123,12 @@ class Link:
     def _block(self, block: Block) -> Sequence[Signal]:
         """Take a field block where it is due; it is decoded wherever it is, or later ones could not be."""
         number, data, ended, self_dependent = block
-        received, size = self._decoder.decode(data)
+        received = self._decoder.decode(data)
         stream = self.streams.get(number)
         if stream is None:
             if not self._opens(block):
                 return ()
-            return (Section(number, Kind.REQUEST, received, size, ended, self_dependent),)
+            return (Section(number, Kind.REQUEST, received, ended, self_dependent),)
         if not stream.receiving:
             return self._fail(number, ErrorCodes.STREAM_CLOSED)
         kind = self._kind(stream, received)
@@ -136,12 +136,12 @@ class Link:
             return self._fail(number, ErrorCodes.PROTOCOL_ERROR)
         informational = kind is Kind.INFORMATIONAL
         self._engine.continues(number, ended=ended, informational=informational)
-        return (Section(number, kind, received, size, ended, self_dependent),)
+        return (Section(number, kind, received, ended, self_dependent),)
 
-    def _kind(self, stream: Stream, received: list[Field]) -> Kind:
+    def _kind(self, stream: Stream, received: FieldList) -> Kind:
         if stream.begun or not self._client:
             return Kind.TRAILERS
-        return Kind.INFORMATIONAL if _is_informational(received) else Kind.RESPONSE
+        return Kind.INFORMATIONAL if _is_informational(received.fields) else Kind.RESPONSE
 
     def _opens(self, block: Block) -> bool:
         """Take a field block on no open stream: it opens one, or the engine knows how wrong it is."""
@@ -220,11 +220,11 @@ class Link:
         """The highest stream that was opened."""
         return self._engine.newest
 
-    def fields(self, section: Section) -> list[Field]:
+    def fields(self, section: Section) -> FieldList:
         """Return the fields of a head or trailers that are in bounds."""
         if section.self_dependent:
             raise fields.Malformed(fields.MESSAGING_RULE)
-        fields.check_size(section.fields, section.size, self._limits)
+        fields.check_size(section.fields, self._limits)
         return section.fields
 
     def open(self, number: int, method: bytes, *, upgrading: bool) -> Stream:
@@ -259,7 +259,7 @@ class Link:
         stream = self.streams[number]
         if stream.owed or stream.tunnel:  # a tunnel carries DATA only (RFC 9113, 8.5)
             raise fields.Malformed(fields.MESSAGING_RULE)
-        self._end(number, fields.trailers(self.fields(section)), events)
+        self._end(number, self.fields(section).read(fields.trailers), events)
 
     def _end(self, number: int, trailers: Headers, events: list[Event]) -> None:
         if not self.streams[number].told:

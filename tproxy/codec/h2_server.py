@@ -98,7 +98,7 @@ class Http2Server:
                 events.append(Refused(number, _too_many_streams()))
             self._give_up(number, ErrorCodes.REFUSED_STREAM)
             return
-        head = fields.request_head(self._link.fields(section))
+        head = self._link.fields(section).read(fields.request_head)
         owed = fields.content_length(head.headers)
         # What follows a CONNECT is the tunnel's, and no body that HTTP/1 would wait for.
         connecting = head.method == b"CONNECT"

@@ -1,5 +1,7 @@
 """Our HPACK against hpack's: whatever one writes the other reads, and both refuse the same."""
 
+from collections.abc import Sequence
+
 import pytest
 from hpack import Decoder, Encoder, HeaderTuple, HPACKError, NeverIndexedHeaderTuple
 from hpack.huffman import HuffmanEncoder
@@ -8,9 +10,10 @@ from hpack.huffman_table import decode_huffman as hpack_decode_huffman
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fakes.h2_peer import GET
+from fakes.h2_peer import GET, block
 from tproxy.codec import h2_huffman
 from tproxy.codec.h2_compression import (
+    KNOWN_BLOCKS,
     REMEMBERED_VALUE_BYTES,
     TABLE_BYTES,
     FieldDecoder,
@@ -46,7 +49,7 @@ def kept_from_tables(fields: list[Field]) -> list[bool]:
 def test_what_hpack_writes_is_read(blocks: list[list[Field]], huffman: bool) -> None:
     encoder, decoder = Encoder(), FieldDecoder(LARGE)
     for fields in blocks:
-        assert decoder.decode(encoder.encode(fields, huffman=huffman))[0] == fields
+        assert decoder.decode(encoder.encode(fields, huffman=huffman)).fields == fields
 
 
 @pytest.mark.slow
@@ -61,10 +64,9 @@ def test_what_is_written_is_read_by_hpack_and_by_us(
             encoder.header_table_size = size
         block = encoder.encode(fields)
         assert list(hpack.decode(block, raw=True)) == fields
-        read, size = ours.decode(block)
-        assert size == list_size(fields)
-        assert read == fields
-        assert kept_from_tables(read) == kept_from_tables(fields)
+        read = ours.decode(block)
+        assert (read.fields, read.size) == (fields, list_size(fields))
+        assert kept_from_tables(read.fields) == kept_from_tables(fields)
         assert encoder._size == ours._size == hpack.header_table._current_size
         assert encoder._size <= encoder.header_table_size
 
@@ -87,7 +89,36 @@ def test_what_hpack_refuses_is_refused(block: bytes) -> None:
         with pytest.raises(Broken, match="compression_error"):
             FieldDecoder(LARGE).decode(block)
         return
-    assert FieldDecoder(LARGE).decode(block)[0] == fields
+    assert FieldDecoder(LARGE).decode(block).fields == fields
+
+
+def test_a_block_that_comes_again_is_read_once() -> None:
+    encoder, decoder = FieldEncoder(), FieldDecoder(LARGE)
+    decoder.decode(encoder.encode([*GET, (b"a", b"b")]))
+    reads: list[int] = []
+
+    def count(fields: Sequence[Field]) -> int:
+        reads.append(len(fields))
+        return len(reads)
+
+    block = encoder.encode([*GET, (b"a", b"b")])
+    assert [decoder.decode(block).read(count) for _ in range(3)] == [1, 1, 1]
+    decoder.decode(encoder.encode([(b"c", b"d")]))
+    assert decoder.decode(block).fields == [*GET[:2], (b"a", b"b"), GET[3], (b"c", b"d")]
+    decoder.decode(b"\x20")
+    with pytest.raises(Broken, match="compression_error"):
+        decoder.decode(block)
+
+
+def test_no_more_blocks_are_remembered_than_there_is_room_for() -> None:
+    decoder = FieldDecoder(LARGE)
+    for number in range(100):
+        decoder.decode(block([(b"a", b"%d" % number)]))
+        assert 0 < len(decoder._known) <= KNOWN_BLOCKS
+    decoder = FieldDecoder(LARGE)
+    decoder.decode(block([(b"a", b"b" * 100)] * 6))
+    decoder.decode(FieldEncoder().encode([NeverIndexedHeaderTuple(b"a", b"secret")]))
+    assert not decoder._known
 
 
 def test_an_integer_that_goes_on_too_long_is_refused() -> None:
@@ -100,7 +131,7 @@ def test_a_block_that_grows_beyond_its_bound_is_refused() -> None:
     fields = [(b"name", b"x" * 1000)] * 20
     block = encoder.encode(fields)
     assert len(block) < 1000
-    assert FieldDecoder(list_size(fields)).decode(block)[0] == fields
+    assert FieldDecoder(list_size(fields)).decode(block).fields == fields
     with pytest.raises(Broken, match="headers_too_large"):
         FieldDecoder(list_size(fields) - 1).decode(block)
 
@@ -135,7 +166,7 @@ def test_entries_far_down_the_table_are_found() -> None:
     fields = [(b"%d" % number, b"") for number in range(100)]
     for _ in range(2):
         block = encoder.encode(fields)
-        assert decoder.decode(block)[0] == fields
+        assert decoder.decode(block).fields == fields
     assert len(block) < 200
 
 

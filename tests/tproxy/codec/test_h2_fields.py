@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fakes.h2_peer import GET, OK, POST
 from tproxy.codec import h2_fields as fields
-from tproxy.codec.h2_compression import list_size
+from tproxy.codec.h2_compression import FieldList
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 
@@ -248,12 +248,12 @@ def test_guessable_secrets_stay_out_of_the_compression(field: Field) -> None:
 )
 def test_a_block_over_our_bounds_is_refused(block: list[Field], details: str) -> None:
     with pytest.raises(fields.Malformed, match=details):
-        fields.check_size(block, list_size(block), Limits(header_fields=3, head_bytes=100))
+        fields.check_size(FieldList(block), Limits(header_fields=3, head_bytes=100))
 
 
 def test_a_block_at_our_bounds_is_taken() -> None:
     block = [(b"a", b"b")] * 3
-    fields.check_size(block, list_size(block), Limits(header_fields=3, head_bytes=102))
+    fields.check_size(FieldList(block), Limits(header_fields=3, head_bytes=102))
 
 
 NAMES = st.one_of(
