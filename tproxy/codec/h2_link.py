@@ -5,6 +5,7 @@ reaches the engine. It is told only of what a stream is ready for; the fields, t
 and the windows of what we receive are kept here.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ class Link:
         self._opening_window = opening_window(limits, client=client)
         self._allowance = Allowance(limits.connection_window)
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
-        self._given_up: dict[int, None] = {}
+        self._given_up: OrderedDict[int, None] = OrderedDict()
         """The last streams that we have reset, oldest first."""
         self._engine = engine(limits, client=client)
         self._blocks = BlockReader()
@@ -335,7 +336,7 @@ class Link:
         self._abandoned += self._client
         self._given_up[number] = None
         if len(self._given_up) > CLOSED_STREAMS:
-            del self._given_up[next(iter(self._given_up))]
+            self._given_up.popitem(last=False)
         self._engine.reset(number, code)
 
     def room(self, number: int) -> int:

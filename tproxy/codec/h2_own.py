@@ -1,5 +1,6 @@
 """The engine that carries most traffic: h2's rules for what `Link` lets through, without h2's cost per frame."""
 
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from struct import Struct
 
@@ -17,6 +18,9 @@ from tproxy.model.limits import Limits
 
 LARGEST_FRAME = 2**24 - 1
 
+PASSED_OVER = 64
+"""Gaps between opened streams that are remembered: clients leave none."""
+
 _SETTING = Struct(">HL")
 _PING_BYTES = 8
 _WORD_BYTES = 4
@@ -27,7 +31,7 @@ class OwnEngine:
 
     def __init__(self, limits: Limits, *, client: bool) -> None:
         self.newest = 0
-        self.concurrency = LARGEST_WINDOW
+        self.concurrency = 2**32  # no bound until the peer names one
         self.takes_upgrades = False
         self.list_bytes: int | None = None
         self._client = client
@@ -39,8 +43,10 @@ class OwnEngine:
         """What each open stream may send."""
         self._half: set[int] = set()
         """Streams on which one message is complete."""
-        self._closed: dict[int, bool] = {}
-        """Streams that were closed last, oldest first, and whether by a reset."""
+        self._given_up: OrderedDict[int, None] = OrderedDict()
+        """Streams that either side has reset, oldest first."""
+        self._passed_over: deque[range] = deque(maxlen=PASSED_OVER)
+        """Streams that the peer never opened before others."""
         self._written = [greeting(limits, client=client)]
         self._tail = 0
         """The stream whose DATA frame stands last in what is written, as a header and a payload."""
@@ -79,7 +85,7 @@ class OwnEngine:
     def _reset_by_peer(self, number: int, code: int) -> list[Signal]:
         if number not in self._rooms:
             return []
-        self._close(number, by_reset=True)
+        self._close_by_reset(number)
         return [Reset(number, _known(code), remote=True)]
 
     def _ping(self, frame: Frame) -> list[Signal]:
@@ -140,6 +146,8 @@ class OwnEngine:
             return False
         if self._client or number % 2 == 0:
             raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a field block on an idle stream")
+        if number > self.newest + 2:
+            self._passed_over.append(range(self.newest + 1, number))
         self.newest = number
         self._rooms[number] = self._opening_room
         if ended:
@@ -155,7 +163,7 @@ class OwnEngine:
     def ends(self, number: int) -> None:
         """Count a message on `number` as complete, whichever side's."""
         if number in self._half:
-            self._close(number, by_reset=False)
+            self._close(number)
         else:
             self._half.add(number)
 
@@ -167,19 +175,22 @@ class OwnEngine:
 
     def _answer_closed(self, number: int) -> None:
         """Answer a field block on a closed stream, by how it was closed (RFC 9113, 5.1)."""
-        by_reset = self._closed.get(number)
-        if by_reset is None:
+        if number in self._given_up:
+            self.write(frames.rst_stream(number, ErrorCodes.STREAM_CLOSED))
+        elif any(number in passed for passed in self._passed_over):
             raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a stream that was passed over")
-        if not by_reset:
+        else:
             raise Broken(ErrorCodes.STREAM_CLOSED)
-        self.write(frames.rst_stream(number, ErrorCodes.STREAM_CLOSED))
 
-    def _close(self, number: int, *, by_reset: bool) -> None:
+    def _close(self, number: int) -> None:
         del self._rooms[number]
         self._half.discard(number)
-        self._closed[number] = by_reset
-        if len(self._closed) > CLOSED_STREAMS:
-            del self._closed[next(iter(self._closed))]
+
+    def _close_by_reset(self, number: int) -> None:
+        self._close(number)
+        self._given_up[number] = None
+        if len(self._given_up) > CLOSED_STREAMS:
+            self._given_up.popitem(last=False)
 
     def _idle(self, number: int) -> bool:
         return number % 2 == 0 or number > self.newest
@@ -233,7 +244,7 @@ class OwnEngine:
     def reset(self, number: int, code: ErrorCodes) -> None:
         """End a stream with RST_STREAM, unless both messages were complete."""
         if number in self._rooms:
-            self._close(number, by_reset=True)
+            self._close_by_reset(number)
             self.write(frames.rst_stream(number, code))
 
     def room(self, number: int) -> int:
