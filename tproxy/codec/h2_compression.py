@@ -138,8 +138,8 @@ class FieldDecoder:
     def _decoded(self, block: bytes) -> list[Field]:
         table = self._table
         fields: list[Field] = []
-        at, end = 0, len(block)
-        while at < end:
+        at, end, most = 0, len(block), self._list_bytes // ENTRY_OVERHEAD
+        while at < end and len(fields) <= most:  # beyond, it is refused whatever follows
             first = block[at]
             if _INDEXED < first < 0xFF and first & 0x7F < len(table):
                 fields.append(table[first & 0x7F])

@@ -136,6 +136,11 @@ def test_a_block_that_grows_beyond_its_bound_is_refused() -> None:
         FieldDecoder(list_size(fields) - 1).decode(block)
 
 
+def test_no_more_of_a_block_is_read_than_what_refuses_it() -> None:
+    with pytest.raises(Broken, match="headers_too_large"):
+        FieldDecoder(320).decode(b"\x82" * 11 + b"\xff")
+
+
 def test_what_seldom_comes_again_leaves_the_table_to_the_rest() -> None:
     encoder = FieldEncoder()
     steady = [(b"user-agent", b"a client"), (b"x-tenant", b"shop")]
