@@ -213,13 +213,17 @@ def _read_integer(block: bytes, at: int, most: int) -> tuple[int, int]:
 
 
 def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
-    coded = block[at] & _HUFFMAN
-    length, at = _read_integer(block, at, 0x7F)
+    first = block[at]
+    length = first & 0x7F
+    if length < 0x7F:
+        at += 1
+    else:
+        length, at = _read_integer(block, at, 0x7F)
     end = at + length
     if end > len(block):
         raise HPACKDecodingError("Truncated header block")
     octets = block[at:end]
-    return (decode_huffman(octets) if coded else octets), end
+    return (decode_huffman(octets) if first & _HUFFMAN else octets), end
 
 
 class FieldEncoder:
