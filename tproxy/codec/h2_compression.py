@@ -157,7 +157,7 @@ class FieldDecoder:
             raise HPACKDecodingError("Table resized where or as it may not be")
         self._forget()
         self._most = size
-        self._make_room(0)
+        self._evict()
         return at
 
     def _field(self, block: bytes, at: int) -> tuple[Field, int]:
@@ -165,7 +165,12 @@ class FieldDecoder:
         if first & _INDEXED:
             index, at = _read_integer(block, at, 0x7F)
             return self._entry(index), at
-        index, at = _read_integer(block, at, 0x3F if first & _ADDED else 0xF)
+        most = 0x3F if first & _ADDED else 0xF
+        index = first & most
+        if index < most:
+            at += 1
+        else:
+            index, at = _read_integer(block, at, most)
         if index:
             name = self._entry(index)[0]
         else:
@@ -184,18 +189,15 @@ class FieldDecoder:
         return self._table[index]
 
     def _add(self, field: Field) -> None:
-        size = _entry_size(field)
         self._forget()
-        self._make_room(size)
-        if size <= self._most:
-            self._table.insert(_FIRST_DYNAMIC, field)
-            self._size += size
+        self._table.insert(_FIRST_DYNAMIC, field)
+        self._size += _entry_size(field)
+        self._evict()
 
-    def _make_room(self, size: int) -> None:
-        """Drop the oldest entries until one of `size` fits, or none is left."""
-        table = self._table
-        while self._size + size > self._most and len(table) > _FIRST_DYNAMIC:
-            self._size -= _entry_size(table.pop())
+    def _evict(self) -> None:
+        """Drop the oldest entries, of which the last one added may be one, until the others fit."""
+        while self._size > self._most:
+            self._size -= _entry_size(self._table.pop())
 
 
 def _read_integer(block: bytes, at: int, most: int) -> tuple[int, int]:
