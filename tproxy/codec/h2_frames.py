@@ -1,9 +1,8 @@
-"""HTTP/2's frame boundaries: what must be judged before h2 buffers it, decodes it or believes it.
+"""HTTP/2's frame boundaries: what must be judged before a frame is buffered, decoded or believed.
 
 A frame's announced length is checked before its bytes are waited for, and a header block's growing length before it
-is decoded; h2 does either only when all of it is there. What else is read here and not by h2: GOAWAY, which it takes
-for the end of the connection, while the streams that are open then still have their messages to finish (RFC 9113,
-6.8); and the content of DATA, which it would copy four times and write out in hexadecimal for a log that nobody reads.
+is decoded. GOAWAY is read here and by no engine: h2 takes it for the end of the connection, while the streams that are
+open then still have their messages to finish (RFC 9113, 6.8). So is the content of DATA, which h2 would copy four times.
 """
 
 from collections.abc import Iterator

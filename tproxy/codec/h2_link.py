@@ -32,6 +32,8 @@ UPDATES_PER_DATA = 10
 UPDATES_DUE = 4096
 """What they may add up to: a peer may have as much of what we sent to grant again as the kernel holds."""
 
+_OF_BLOCKS = frozenset((frames.HEADERS, frames.CONTINUATION))
+
 
 @dataclass(slots=True)
 class Stream:
@@ -56,7 +58,7 @@ class Stream:
 
 
 class Link:
-    """What changes: h2's state, the open streams, and what is to be written."""
+    """What changes: the engine's state, the open streams, and what is to be written."""
 
     def __init__(self, limits: Limits, engine: type[Engine], *, client: bool) -> None:
         self.streams: dict[int, Stream] = {}
@@ -90,7 +92,7 @@ class Link:
         blocks = self._blocks
         for frame in self._frames.feed(data):
             kind = frame.kind
-            if kind == frames.HEADERS or kind == frames.CONTINUATION or blocks.begun:  # noqa: PLR1714
+            if kind in _OF_BLOCKS or blocks.begun:
                 if (block := blocks.take(frame)) is not None:
                     yield from self._block(block)
                 continue

@@ -116,18 +116,18 @@ class OwnEngine:
             case SettingCodes.HEADER_TABLE_SIZE:
                 self._encoder.header_table_size = value
             case SettingCodes.ENABLE_PUSH:
-                _refuse_unless(value <= (not self._client))  # a server pushes, and asks for nothing
+                _refuse_outside(value, range(1 if self._client else 2))  # servers never ask for it
             case SettingCodes.MAX_CONCURRENT_STREAMS:
                 self.concurrency = value
             case SettingCodes.INITIAL_WINDOW_SIZE:
                 self._open_with(value)
             case SettingCodes.MAX_FRAME_SIZE:
-                _refuse_unless(MIN_FRAME_BYTES <= value <= LARGEST_FRAME)
+                _refuse_outside(value, range(MIN_FRAME_BYTES, LARGEST_FRAME + 1))
                 self._frame_bytes = value
             case SettingCodes.MAX_HEADER_LIST_SIZE:
                 self.list_bytes = value
             case SettingCodes.ENABLE_CONNECT_PROTOCOL:
-                _refuse_unless(value in (0, 1))
+                _refuse_outside(value, range(2))
                 self.takes_upgrades = bool(value)
 
     def _open_with(self, room: int) -> None:
@@ -295,6 +295,6 @@ def _refuse_stream(frame: Frame) -> None:
         raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a stream's number where none belongs")
 
 
-def _refuse_unless(allowed: bool) -> None:  # noqa: FBT001
-    if not allowed:
+def _refuse_outside(value: int, allowed: range) -> None:
+    if value not in allowed:
         raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a setting's value")
