@@ -19,7 +19,7 @@ from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_llhttp import LLHTTP
 from tproxy.codec.h2_client import Http2Client
 from tproxy.codec.h2_frames import PREFACE
-from tproxy.codec.h2_link import MIN_FRAME_BYTES
+from tproxy.codec.h2_opening import MIN_FRAME_BYTES
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits

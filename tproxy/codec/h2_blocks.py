@@ -40,9 +40,10 @@ class BlockReader:
         self._begun: Block | None = None
         self._continuations = 0
 
-    def wants(self, frame: Frame) -> bool:
-        """Whether `frame` is a part of a block, or stands where only such a part may."""
-        return self._begun is not None or frame.kind in (HEADERS, CONTINUATION)
+    @property
+    def begun(self) -> bool:
+        """Whether a block is incomplete, so that only its continuation may follow."""
+        return self._begun is not None
 
     def take(self, frame: Frame) -> Block | None:
         """Give the block that `frame` completes; raise `Broken` when it may not stand here."""

@@ -3,20 +3,14 @@
 from typing import assert_never
 
 from h2.errors import ErrorCodes
-from h2.events import Event as Signal
-from h2.events import (
-    InformationalResponseReceived,
-    RequestReceived,
-    ResponseReceived,
-    StreamReset,
-    TrailersReceived,
-)
 from msgspec.structs import replace
 
 from tproxy.codec import h2_fields as fields
-from tproxy.codec.events import Event, Failed, Informed, Leaving, ResponseStarted
+from tproxy.codec.events import Event, Failed, Informed, Leaving, ResponseStarted, Room
+from tproxy.codec.h2_engine import Answered, Engine, Kind, Reset, Section, Signal, Widened
 from tproxy.codec.h2_frames import LAST_STREAM, Body, Broken, GoAway
-from tproxy.codec.h2_link import Link, Stream, code_name, room_told
+from tproxy.codec.h2_link import Link, Stream, code_name
+from tproxy.codec.h2_own import OwnEngine
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import (
@@ -29,8 +23,6 @@ from tproxy.model.outcome import (
 
 _WITHOUT_CONTENT = frozenset((204, 304))
 
-Message = InformationalResponseReceived | ResponseReceived | Body | TrailersReceived
-
 
 class Http2Client:
     """A `Codec`. What changes: the link's state, and whether either side takes its leave."""
@@ -38,9 +30,9 @@ class Http2Client:
     multiplexed = True
     reading_head = False
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, engine: type[Engine] = OwnEngine) -> None:
         self._limits = limits
-        self._link = Link(limits, client=True)
+        self._link = Link(limits, engine, client=True)
         self._leaving = False
 
     @property
@@ -75,49 +67,50 @@ class Http2Client:
     def resume(self) -> list[Event]:
         return []
 
-    def _take(self, signal: Signal | Body | GoAway, events: list[Event]) -> None:
+    def _take(self, signal: Signal, events: list[Event]) -> None:
         match signal:
-            case Body() | ResponseReceived() | TrailersReceived() | InformationalResponseReceived():
+            case Section() | Body():
                 self._message(signal, events)
-            case StreamReset():
-                stream = self._link.streams.pop(signal.stream_id)
-                events.append(Failed(signal.stream_id, _reset_error(stream, signal)))
-            case GoAway():
-                self._peer_leaves(signal.last, events)
-            case RequestReceived():
-                raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="a request")
+            case Widened(number):
+                events.append(Room(number))
+            case Reset(number):
+                stream = self._link.streams.pop(number)
+                events.append(Failed(number, _reset_error(stream, signal)))
+            case GoAway(last):
+                self._peer_leaves(last, events)
+            case Answered():
+                return  # to no question of ours
             case _:
-                events += room_told(signal)
+                assert_never(signal)
 
-    def _message(self, signal: Message, events: list[Event]) -> None:
+    def _message(self, signal: Section | Body, events: list[Event]) -> None:
         number = signal.stream_id
         try:
-            match signal:
-                case Body():
-                    self._link.content(signal, events)
-                case ResponseReceived():
-                    self._response(number, events, ended=signal.stream_ended is not None)
-                case TrailersReceived():
-                    self._link.trailers(number, events)
-                case InformationalResponseReceived():
-                    self._inform(number, events)
-                case _:
-                    assert_never(signal)
+            if isinstance(signal, Body):
+                self._link.content(signal, events)
+            elif signal.kind is Kind.RESPONSE:
+                self._response(signal, events)
+            elif signal.kind is Kind.INFORMATIONAL:
+                self._inform(signal, events)
+            else:
+                self._link.trailers(signal, events)
         except fields.Malformed as malformed:
             self._link.reset(number, malformed.code)
             events.append(Failed(number, _protocol_error(malformed.details)))
 
-    def _inform(self, number: int, events: list[Event]) -> None:
+    def _inform(self, section: Section, events: list[Event]) -> None:
+        number = section.stream_id
         stream = self._link.streams[number]
         stream.informed += 1
         if stream.informed > self._limits.informational_heads:
             raise fields.Malformed(fields.MESSAGING_RULE, ErrorCodes.ENHANCE_YOUR_CALM)
-        head = fields.response_head(self._link.fields)
+        head = self._link.fields(section).read(fields.response_head)
         _refuse_content(head)
         events.append(Informed(number, head))
 
-    def _response(self, number: int, events: list[Event], *, ended: bool) -> None:
-        head = fields.response_head(self._link.fields)
+    def _response(self, section: Section, events: list[Event]) -> None:
+        number, ended = section.stream_id, section.ended
+        head = self._link.fields(section).read(fields.response_head)
         if head.status == 204:
             _refuse_content(head)
         stream = self._link.streams[number]
@@ -206,10 +199,10 @@ def _owed(stream: Stream, head: ResponseHead) -> int | None:
     return fields.content_length(head.headers)
 
 
-def _reset_error(stream: Stream, signal: StreamReset) -> UpstreamError:
-    if signal.remote_reset:
-        return _reset(stream, signal.error_code)
-    return _protocol_error(fields.MESSAGING_RULE, code_name(signal.error_code))
+def _reset_error(stream: Stream, signal: Reset) -> UpstreamError:
+    if signal.remote:
+        return _reset(stream, signal.code)
+    return _protocol_error(fields.MESSAGING_RULE, code_name(signal.code))
 
 
 def _reset(stream: Stream, code: ErrorCodes | int) -> UpstreamError:

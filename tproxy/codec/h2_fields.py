@@ -6,11 +6,13 @@ would read as something else is refused here.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from h2.errors import ErrorCodes
 from hpack import NeverIndexedHeaderTuple
 
 from tproxy.codec import headers as rules
+from tproxy.codec.h2_compression import FieldList
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 
@@ -19,14 +21,17 @@ MESSAGING_RULE = "http2.violation.of.messaging.rule"
 TOO_MANY_FIELDS = "http2.too_many_headers"
 TOO_LARGE = "http2.headers_too_large"
 
-_FIELD_OVERHEAD = 32
-"""What MAX_HEADER_LIST_SIZE counts for each field besides its bytes (RFC 9113, 6.5.2)."""
-
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 # No control character but a tab inside, and no blank at either end.
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
+
+_SEPARATOR = b"\n"
+"""What no field may hold, so that many can be judged as one text."""
+_NAME_BYTES = bytes(byte for byte in range(256) if _NAME.fullmatch(bytes((byte,))))
+_VALUE_BYTES = b"\t " + bytes(byte for byte in range(256) if _VALUE.fullmatch(bytes((byte,))))
+_COMMON_SCHEMES = frozenset((b"http", b"https"))
 
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _RESPONSE_PSEUDO = frozenset((b":status",))
@@ -51,21 +56,15 @@ class Malformed(Exception):
         self.code = code
 
 
-def check_size(fields: Sequence[Field], limits: Limits) -> None:
+def check_size(block: FieldList, limits: Limits) -> None:
     """Refuse a block that is larger than we said we would take."""
-    if len(fields) > limits.header_fields:
+    if len(block.fields) > limits.header_fields:
         raise Malformed(TOO_MANY_FIELDS, ErrorCodes.ENHANCE_YOUR_CALM)
-    if list_size(fields) > limits.head_bytes:
+    if block.size > limits.head_bytes:
         raise Malformed(TOO_LARGE, ErrorCodes.ENHANCE_YOUR_CALM)
 
 
-def list_size(fields: Sequence[Field]) -> int:
-    """Measure a block as MAX_HEADER_LIST_SIZE does."""
-    size = sum(len(name) + len(value) for name, value in fields)
-    return size + _FIELD_OVERHEAD * len(fields)
-
-
-def request_head(fields: Iterable[Field]) -> RequestHead:
+def request_head(fields: Sequence[Field]) -> RequestHead:
     """Read a request's field block."""
     pseudo, headers = _split(fields, _REQUEST_PSEUDO)
     method = pseudo.get(b":method", b"")
@@ -83,7 +82,7 @@ def request_head(fields: Iterable[Field]) -> RequestHead:
     )
 
 
-def response_head(fields: Iterable[Field]) -> ResponseHead:
+def response_head(fields: Sequence[Field]) -> ResponseHead:
     """Read a response's field block, informational or final."""
     pseudo, headers = _split(fields, _RESPONSE_PSEUDO)
     status = pseudo.get(b":status", b"")
@@ -92,7 +91,7 @@ def response_head(fields: Iterable[Field]) -> ResponseHead:
     return ResponseHead(int(status), headers, HttpVersion.HTTP2)
 
 
-def trailers(fields: Iterable[Field]) -> Headers:
+def trailers(fields: Sequence[Field]) -> Headers:
     """Read a trailer section."""
     return rules.end_to_end_trailers(_split(fields, _NO_PSEUDO)[1])
 
@@ -125,6 +124,10 @@ def response_fields(status: int, headers: Headers) -> list[Field]:
 
 def regular_fields(headers: Headers) -> list[Field]:
     """Write fields in lower case, without those that belong to one HTTP/1 connection."""
+    names = [name for name, _ in headers.fields]
+    text = _SEPARATOR.join(names)
+    if text == text.lower() and _NOT_PLAIN.isdisjoint(names):
+        return [*headers.fields]
     fields: list[Field] = []
     for field in headers.fields:
         name = field[0].lower()
@@ -146,6 +149,43 @@ def _special(name: bytes, value: bytes) -> list[Field]:
 
 
 def _split(
+    fields: Sequence[Field], allowed: frozenset[bytes]
+) -> tuple[dict[bytes, bytes], Headers]:
+    """Part a block's pseudo-header fields from the others; whatever is not plain is looked at field by field."""
+    pseudo: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name[:1] != b":":
+            break
+        pseudo[name] = value
+    regular = fields[len(pseudo) :]
+    if pseudo.keys() <= allowed and _plain_names(regular) and _plain_values(fields):
+        return pseudo, Headers(regular)
+    return _split_with_care(fields, allowed)
+
+
+def _plain_names(fields: Sequence[Field]) -> bool:
+    """Whether the names are in order and none asks for more."""
+    names = [name for name, _ in fields]
+    if not _NOT_RECEIVED.isdisjoint(names) or b"" in names or names.count(b"cookie") > 1:
+        return False
+    if b"te" in names and (names.count(b"te") > 1 or (b"te", b"trailers") not in fields):
+        return False
+    others = _SEPARATOR.join(names).translate(None, _NAME_BYTES)
+    return len(others) == max(0, len(names) - 1)
+
+
+def _plain_values(fields: Sequence[Field]) -> bool:
+    """Whether the values are in order."""
+    text = _SEPARATOR.join([b"", *[value for _, value in fields], b""])
+    others = text.translate(None, _VALUE_BYTES)
+    return len(others) == len(fields) + 1 and not _blank_edges(text)
+
+
+def _blank_edges(text: bytes) -> bool:
+    return b"\n " in text or b" \n" in text or b"\n\t" in text or b"\t\n" in text
+
+
+def _split_with_care(
     fields: Iterable[Field], allowed: frozenset[bytes]
 ) -> tuple[dict[bytes, bytes], Headers]:
     pseudo: dict[bytes, bytes] = {}
@@ -190,9 +230,18 @@ def _target(method: bytes, pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes]:
         return b"", b""
     scheme, path = pseudo.get(b":scheme", b""), pseudo.get(b":path", b"")
     asterisk = method == b"OPTIONS" and path == b"*"
-    if not _SCHEME.fullmatch(scheme) or not (asterisk or rules.valid_path(path)):
+    if not _valid_scheme(scheme) or not (asterisk or rules.valid_path(path)):
         raise Malformed(MESSAGING_RULE)
     return scheme, path
+
+
+def _valid_scheme(scheme: bytes) -> bool:
+    return scheme in _COMMON_SCHEMES or _SCHEME.fullmatch(scheme) is not None
+
+
+@lru_cache(256)
+def _valid_host(host: bytes) -> bool:
+    return rules.valid_host(host)
 
 
 def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
@@ -202,6 +251,6 @@ def _authority(pseudo: dict[bytes, bytes], headers: Headers) -> bytes:
     if authority is None:
         return b""
     differs = host is not None and host.lower() != authority.lower()
-    if differs or not rules.valid_host(authority):
+    if differs or not _valid_host(authority):
         raise Malformed(MESSAGING_RULE)
     return authority

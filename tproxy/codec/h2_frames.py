@@ -1,9 +1,8 @@
-"""HTTP/2's frame boundaries: what must be judged before h2 buffers it, decodes it or believes it.
+"""HTTP/2's frame boundaries: what must be judged before a frame is buffered, decoded or believed.
 
 A frame's announced length is checked before its bytes are waited for, and a header block's growing length before it
-is decoded; h2 does either only when all of it is there. What else is read here and not by h2: GOAWAY, which it takes
-for the end of the connection, while the streams that are open then still have their messages to finish (RFC 9113,
-6.8); and the content of DATA, which it would copy four times and write out in hexadecimal for a log that nobody reads.
+is decoded. GOAWAY is read here and by no engine: h2 takes it for the end of the connection, while the streams that are
+open then still have their messages to finish (RFC 9113, 6.8). So is the content of DATA, which h2 would copy four times.
 """
 
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ PRIORITY = 0x2
 RST_STREAM = 0x3
 SETTINGS = 0x4
 PUSH_PROMISE = 0x5
+PING = 0x6
 GOAWAY = 0x7
-CONTINUATION = 0x9
-
 WINDOW_UPDATE = 0x8
+CONTINUATION = 0x9
 
 ACK = END_STREAM = 0x1
 END_HEADERS = 0x4
@@ -32,7 +31,7 @@ LAST_STREAM = 2**31 - 1
 
 _HEADER = Struct(">HBBBL")
 _GOAWAY = Struct(">LL")
-_INCREMENT = Struct(">L")
+_WORD = Struct(">L")
 _SETTING_BYTES = 6
 _LAST_SETTING = 0x8
 """ENABLE_CONNECT_PROTOCOL: the highest setting that h2 knows."""
@@ -91,6 +90,8 @@ class FrameReader:
         self._frame_bytes = frame_bytes
         self._block_bytes = block_bytes
         self._buffer = bytearray()
+        self._wanted = _HEADER.size
+        """How much there must be before it is worth looking at."""
         self._opened = False
         self._block = 0
         self.in_block = False
@@ -103,11 +104,36 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Give the frames that `data` completes; raise `Broken` when no frame may look like this."""
-        self._buffer += data
-        if self._preface and not self._skip_preface():
-            return
-        while (frame := self._next()) is not None:
-            yield frame
+        octets = self._completed(data)
+        at, end = 0, len(octets)
+        while end - at >= _HEADER.size:
+            high, low, kind, flags, stream = _HEADER.unpack_from(octets, at)
+            length = high << 8 | low
+            if length > self._frame_bytes or kind == CONTINUATION or not self._opened:
+                self._judge(length, kind, flags)
+            begin = at + _HEADER.size
+            if end - begin < length:
+                self._wanted = _HEADER.size + length
+                break
+            at = begin + length
+            self._opened = True
+            if kind in (HEADERS, CONTINUATION):
+                self._count_block(length, flags)
+            yield Frame(kind, flags, stream & LAST_STREAM, octets[begin:at])
+        self._buffer += octets[at:]
+
+    def _completed(self, data: bytes) -> bytes:
+        """Join what came to what is left, once that makes a frame's header or all of it."""
+        if self._preface or self._buffer:
+            self._buffer += data
+            if self._preface and not self._skip_preface():
+                return b""
+            if len(self._buffer) < self._wanted:
+                return b""
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        self._wanted = _HEADER.size
+        return data
 
     def _skip_preface(self) -> bool:
         size = len(self._preface)
@@ -119,23 +145,6 @@ class FrameReader:
         self._preface = b""
         return True
 
-    def _next(self) -> Frame | None:
-        buffer = self._buffer
-        if len(buffer) < _HEADER.size:
-            return None
-        high, low, kind, flags, stream = _HEADER.unpack_from(buffer)
-        length = high << 8 | low
-        self._judge(length, kind, flags)
-        end = _HEADER.size + length
-        if len(buffer) < end:
-            return None
-        with memoryview(buffer) as view:
-            payload = bytes(view[_HEADER.size : end])
-        del buffer[:end]
-        self._opened = True
-        self._count_block(length, kind, flags)
-        return Frame(kind, flags, stream & LAST_STREAM, payload)
-
     def _judge(self, length: int, kind: int, flags: int) -> None:
         if length > self._frame_bytes:
             raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
@@ -144,16 +153,19 @@ class FrameReader:
         if kind == CONTINUATION and self._block + length > self._block_bytes:
             raise Broken(ErrorCodes.ENHANCE_YOUR_CALM, "http2.headers_too_large")
 
-    def _count_block(self, length: int, kind: int, flags: int) -> None:
-        if kind in (HEADERS, CONTINUATION):
-            self.in_block = not flags & END_HEADERS
-            self._block = self._block + length if self.in_block else 0
+    def _count_block(self, length: int, flags: int) -> None:
+        self.in_block = not flags & END_HEADERS
+        self._block = self._block + length if self.in_block else 0
+
+
+def header(length: int, kind: int, flags: int, stream: int) -> bytes:
+    """Write what stands before a frame's payload."""
+    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream)
 
 
 def write(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Write a frame."""
-    high, low = divmod(len(payload), 0x100)
-    return _HEADER.pack(high, low, kind, flags, stream) + payload
+    return header(len(payload), kind, flags, stream) + payload
 
 
 def goaway(last: int, code: ErrorCodes) -> bytes:
@@ -161,9 +173,14 @@ def goaway(last: int, code: ErrorCodes) -> bytes:
     return write(GOAWAY, 0, 0, _GOAWAY.pack(last, code))
 
 
+def rst_stream(stream: int, code: ErrorCodes) -> bytes:
+    """Write a RST_STREAM frame."""
+    return write(RST_STREAM, 0, stream, _WORD.pack(code))
+
+
 def window_update(stream: int, increment: int) -> bytes:
     """Write a WINDOW_UPDATE frame."""
-    return write(WINDOW_UPDATE, 0, stream, _INCREMENT.pack(increment))
+    return write(WINDOW_UPDATE, 0, stream, _WORD.pack(increment))
 
 
 def read_goaway(frame: Frame) -> GoAway:
@@ -198,7 +215,7 @@ def unpadded(frame: Frame) -> bytes:
 
 def grants_nothing(frame: Frame) -> bool:
     """Whether a WINDOW_UPDATE frame is one in vain."""
-    return len(frame.payload) == _INCREMENT.size and not int.from_bytes(frame.payload) & LAST_STREAM
+    return len(frame.payload) == _WORD.size and not int.from_bytes(frame.payload) & LAST_STREAM
 
 
 def known_settings(frame: Frame) -> bytes:

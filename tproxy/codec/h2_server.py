@@ -3,18 +3,13 @@
 from typing import assert_never
 
 from h2.errors import ErrorCodes
-from h2.events import Event as Signal
-from h2.events import (
-    PingAckReceived,
-    RequestReceived,
-    StreamReset,
-    TrailersReceived,
-)
 
 from tproxy.codec import h2_fields as fields
-from tproxy.codec.events import Event, Failed, Leaving, Refused, RequestStarted
+from tproxy.codec.events import Event, Failed, Leaving, Refused, RequestStarted, Room
+from tproxy.codec.h2_engine import Answered, Engine, Kind, Reset, Section, Signal, Widened
 from tproxy.codec.h2_frames import LAST_STREAM, Body, Broken, GoAway
-from tproxy.codec.h2_link import Link, code_name, room_told
+from tproxy.codec.h2_link import Link, code_name
+from tproxy.codec.h2_own import OwnEngine
 from tproxy.model.http import Headers, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import DownstreamError, ResponseFlag, downstream_gone, head_timeout
@@ -32,9 +27,9 @@ class Http2Server:
 
     multiplexed = True
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, engine: type[Engine] = OwnEngine) -> None:
         self._limits = limits
-        self._link = Link(limits, client=False)
+        self._link = Link(limits, engine, client=False)
         self._leaving = False
         self._left = False
 
@@ -65,47 +60,45 @@ class Http2Server:
     def resume(self) -> list[Event]:
         return []
 
-    def _take(self, signal: Signal | Body | GoAway, events: list[Event]) -> None:
+    def _take(self, signal: Signal, events: list[Event]) -> None:
         match signal:
-            case RequestReceived() | Body() | TrailersReceived():
+            case Section() | Body():
                 self._message(signal, events)
-            case StreamReset():
+            case Widened(number):
+                events.append(Room(number))
+            case Reset():
                 self._reset(signal, events)
-            case PingAckReceived(ping_data=data) if data == FAREWELL and self._leaving:
-                self._leave()
+            case Answered(payload):
+                self._answered(payload)
             case GoAway():
                 events.append(Leaving())
                 self.farewell()
             case _:
-                events += room_told(signal)
+                assert_never(signal)
 
-    def _message(
-        self, signal: RequestReceived | Body | TrailersReceived, events: list[Event]
-    ) -> None:
+    def _message(self, signal: Section | Body, events: list[Event]) -> None:
         number = signal.stream_id
         try:
-            match signal:
-                case Body():
-                    self._link.content(signal, events)
-                case RequestReceived():
-                    self._request(number, events, ended=signal.stream_ended is not None)
-                case TrailersReceived():
-                    self._link.trailers(number, events)
-                case _:
-                    assert_never(signal)
+            if isinstance(signal, Body):
+                self._link.content(signal, events)
+            elif signal.kind is Kind.REQUEST:
+                self._request(signal, events)
+            else:
+                self._link.trailers(signal, events)
         except fields.Malformed as malformed:
             error = _protocol_error(malformed.details)
             told = Failed if number in self._link.streams else Refused
             events.append(told(number, error))
             self._give_up(number, malformed.code)
 
-    def _request(self, number: int, events: list[Event], *, ended: bool) -> None:
+    def _request(self, section: Section, events: list[Event]) -> None:
+        number, ended = section.stream_id, section.ended
         if self._left or len(self._link.streams) >= self._limits.streams:
             if not self._left:
                 events.append(Refused(number, _too_many_streams()))
             self._give_up(number, ErrorCodes.REFUSED_STREAM)
             return
-        head = fields.request_head(self._link.fields)
+        head = self._link.fields(section).read(fields.request_head)
         owed = fields.content_length(head.headers)
         # What follows a CONNECT is the tunnel's, and no body that HTTP/1 would wait for.
         connecting = head.method == b"CONNECT"
@@ -115,16 +108,16 @@ class Http2Server:
         stream.receiving, stream.owed = not ended, None if connecting else owed
         events.append(RequestStarted(number, head, ended))
 
-    def _reset(self, signal: StreamReset, events: list[Event]) -> None:
+    def _reset(self, signal: Reset, events: list[Event]) -> None:
         stream = self._link.streams.pop(signal.stream_id)
-        cause = code_name(signal.error_code)
+        cause = code_name(signal.code)
         error = (
             DownstreamError(ResponseFlag.DOWNSTREAM_RESET, "downstream_remote_reset", cause=cause)
-            if signal.remote_reset
+            if signal.remote
             else _protocol_error(fields.MESSAGING_RULE, cause)
         )
         events.append(Failed(signal.stream_id, error))
-        if not (stream.begun and signal.remote_reset):
+        if not (stream.begun and signal.remote):
             self._link.abandoned()
 
     def _give_up(self, number: int, code: ErrorCodes) -> None:
@@ -167,6 +160,10 @@ class Http2Server:
             self._leaving = True
             self._link.goaway(LAST_STREAM, ErrorCodes.NO_ERROR)
             self._link.ping(FAREWELL)
+
+    def _answered(self, payload: bytes) -> None:
+        if payload == FAREWELL and self._leaving:
+            self._leave()
 
     def _leave(self) -> None:
         if not self._left:

@@ -24,8 +24,10 @@ from tproxy.codec.events import (
     Room,
 )
 from tproxy.codec.h2_client import Http2Client
+from tproxy.codec.h2_engine import CLOSED_STREAMS, Engine
 from tproxy.codec.h2_frames import Frame, FrameReader
-from tproxy.codec.h2_link import CLOSED_STREAMS
+from tproxy.codec.h2_library import LibraryEngine
+from tproxy.codec.h2_own import OwnEngine
 from tproxy.codec.h2_server import Http2Server
 from tproxy.model.http import NO_HEADERS, Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -571,18 +573,18 @@ SERVER: dict[str, tuple[list[Step], Outcome]] = {
 }
 
 
-def serving() -> Http2Server:
+def serving(engine: type[Engine] = OwnEngine) -> Http2Server:
     """A server that has read a client's opening, and a request whose body is to come."""
-    server = Http2Server(Limits())
+    server = Http2Server(Limits(), engine)
     server.receive(frames.PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
     server.receive(head(stream=OTHER))
     server.outbox()
     return server
 
 
-def asking() -> Http2Client:
+def asking(engine: type[Engine]) -> Http2Client:
     """A client that has read a server's opening, and has sent two heads."""
-    client = Http2Client(Limits())
+    client = Http2Client(Limits(), engine)
     client.receive(frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
     for stream in (OTHER, BAD):
         client.send_head(stream, ASK, ended=False)
@@ -647,6 +649,7 @@ def assert_alive(codec: Codec) -> None:
     assert codec.room(OTHER) > 0
 
 
+ENGINES = pytest.mark.parametrize("engine", [OwnEngine, LibraryEngine])
 SIZES = pytest.mark.parametrize("size", [1, 9999], ids=["byte by byte", "whole"])
 
 
@@ -654,8 +657,11 @@ SIZES = pytest.mark.parametrize("size", [1, 9999], ids=["byte by byte", "whole"]
     ("steps", "expected"), [pytest.param(*case, id=name) for name, case in SERVER.items()]
 )
 @SIZES
-def test_a_server_does_as_the_rfc_says(steps: list[Step], expected: Outcome, size: int) -> None:
-    check(serving(), steps, size, expected)
+@ENGINES
+def test_a_server_does_as_the_rfc_says(
+    steps: list[Step], expected: Outcome, size: int, engine: type[Engine]
+) -> None:
+    check(serving(engine), steps, size, expected)
 
 
 LINKS = head([(b":status", b"103"), (b"link", b"</a>")])
@@ -687,6 +693,7 @@ CLIENT: dict[str, tuple[list[Step], Outcome]] = {
     ),
     "6.5.2 ENABLE_PUSH by a server": ([setting(2, 1)], PROTOCOL),
     "6.6 PUSH_PROMISE": ([frame(PUSH, WHOLE, BAD, b"\0\0\0\2" + block(GET))], PROTOCOL),
+    "6.7 PING, acknowledged though never sent": ([frame(PING, ACK, 0, b"12345678")], NOTHING),
     "6.9 no increment for a stream": ([window(0, BAD)], STREAM_PROTOCOL),
     "6.9.1 a stream's window beyond the largest": ([window(LARGEST, BAD)], STREAM_FLOW),
     "8.1 trailers that do not end their message": (
@@ -732,8 +739,11 @@ CLIENT: dict[str, tuple[list[Step], Outcome]] = {
     ("steps", "expected"), [pytest.param(*case, id=name) for name, case in CLIENT.items()]
 )
 @SIZES
-def test_a_client_does_as_the_rfc_says(steps: list[Step], expected: Outcome, size: int) -> None:
-    check(asking(), steps, size, expected)
+@ENGINES
+def test_a_client_does_as_the_rfc_says(
+    steps: list[Step], expected: Outcome, size: int, engine: type[Engine]
+) -> None:
+    check(asking(engine), steps, size, expected)
 
 
 def test_the_last_of_several_values_of_a_setting_counts() -> None:

@@ -1,10 +1,17 @@
 """Field blocks: what HTTP/2 allows in, and what may go out."""
 
+from collections.abc import Callable
+
 import pytest
+from h2.exceptions import ProtocolError
+from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack import NeverIndexedHeaderTuple
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fakes.h2_peer import GET, OK, POST
 from tproxy.codec import h2_fields as fields
+from tproxy.codec.h2_compression import FieldList
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 
@@ -241,8 +248,78 @@ def test_guessable_secrets_stay_out_of_the_compression(field: Field) -> None:
 )
 def test_a_block_over_our_bounds_is_refused(block: list[Field], details: str) -> None:
     with pytest.raises(fields.Malformed, match=details):
-        fields.check_size(block, Limits(header_fields=3, head_bytes=100))
+        fields.check_size(FieldList(block), Limits(header_fields=3, head_bytes=100))
 
 
 def test_a_block_at_our_bounds_is_taken() -> None:
-    fields.check_size([(b"a", b"b")] * 3, Limits(header_fields=3, head_bytes=102))
+    block = [(b"a", b"b")] * 3
+    fields.check_size(FieldList(block), Limits(header_fields=3, head_bytes=102))
+
+
+NAMES = st.one_of(
+    st.sampled_from([b":method", b":path", b":scheme", b":authority", b":protocol", b":status"]),
+    st.sampled_from(
+        [b"te", b"cookie", b"host", b"connection", b"X", b"", b"x y", b"upgrade", b"a"]
+    ),
+    st.binary(max_size=3),
+)
+VALUES = st.one_of(
+    st.sampled_from([b"", b"trailers", b"a b", b" a", b"a\t", b"a\n", b"\n", b"\t", b"GET", b"/"]),
+    st.binary(max_size=4),
+)
+FIELDS = st.tuples(NAMES, VALUES)
+BLOCKS = st.one_of(
+    st.lists(FIELDS, max_size=6),
+    st.builds(lambda more: [*GET, *more], st.lists(FIELDS, max_size=4)),
+    st.builds(lambda at, more: [*GET[:at], more, *GET[at:]], st.integers(0, 4), FIELDS),
+)
+REQUEST_PSEUDO = frozenset(name for name, _ in GET) | {b":protocol"}
+
+
+def outcome(split: Callable[..., object], block: list[Field]) -> object:
+    """What becomes of a block."""
+    try:
+        return split(block, REQUEST_PSEUDO)
+    except fields.Malformed as malformed:
+        return malformed.details, malformed.code
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(block=BLOCKS)
+def test_a_block_read_at_once_is_what_its_fields_are_one_by_one(block: list[Field]) -> None:
+    assert outcome(fields._split, block) == outcome(fields._split_with_care, block)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(block=BLOCKS)
+def test_what_h2_refuses_in_a_request_is_refused(block: list[Field]) -> None:
+    flags = HeaderValidationFlags(
+        is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+    )
+    try:
+        list(validate_headers(block, flags))
+    except ProtocolError:
+        with pytest.raises(fields.Malformed):
+            fields.request_head(block)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(block=BLOCKS)
+def test_what_h2_refuses_in_trailers_is_refused(block: list[Field]) -> None:
+    flags = HeaderValidationFlags(
+        is_client=True, is_trailer=True, is_response_header=False, is_push_promise=False
+    )
+    try:
+        list(validate_headers(block, flags))
+    except ProtocolError:
+        with pytest.raises(fields.Malformed):
+            fields.trailers(block)
+
+
+@given(block=st.lists(FIELDS, max_size=6))
+def test_fields_are_written_one_by_one_as_all_at_once(block: list[Field]) -> None:
+    alone = [written for field in block for written in fields.regular_fields(Headers([field]))]
+    assert fields.regular_fields(Headers(block)) == alone

@@ -5,14 +5,15 @@ from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.h2_peer import GET, OK, POST, H2Peer, block, frame
+from fakes.h2_peer import GET, H2Peer
+from fakes.h2_steps import STEPS, act
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Event, RequestStarted
 from tproxy.codec.h2_client import Http2Client
 from tproxy.codec.h2_compression import TABLE_BYTES, FieldEncoder
 from tproxy.codec.h2_server import Http2Server
 from tproxy.codec.h2_window import Window
-from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
+from tproxy.model.http import NO_HEADERS, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
 
@@ -48,57 +49,6 @@ def test_a_window_is_never_lost_and_never_more_than_it_was(size: int, parts: lis
         left += window.give(sent) - sent
         assert size // 2 <= left <= size
     assert left > 0
-
-
-STREAMS = st.sampled_from([1, 3, 5])
-FRAMES = st.builds(
-    frame,
-    st.sampled_from([0x0, 0x0, 0x2, 0x3, 0x4, 0x6, 0x7, 0x8]),
-    st.sampled_from([0, 1]),
-    st.sampled_from([0, 1, 3, 5]),
-    st.sampled_from(
-        [
-            *(b"", b"\0\0\0\0", b"\0\0\0\1", b"\x7f\xff\xff\xff"),
-            *(b"\0\0\0\0\0", b"\0\0\0\3\0", b"12345678"),
-        ]
-    ),
-)
-
-
-HEADS = st.builds(
-    frame,
-    st.just(0x1),
-    st.sampled_from([4, 5]),
-    STREAMS,
-    st.sampled_from(
-        [
-            block(GET),
-            block(OK),
-            block(((b"a", b"b"),)),
-            block(((b"A", b"b"),)),
-            block(((b":status", b"103"),)),
-            block((*POST, (b"content-length", b"8"))),
-            block((*OK, (b"content-length", b"8"))),
-        ]
-    ),
-)
-ACTS = st.sampled_from(["head", "end", "data", "all", "reset", "refuse", "farewell"])
-STEPS = st.lists(st.one_of(HEADS, FRAMES, FRAMES, st.tuples(ACTS, STREAMS)), max_size=14)
-
-
-def act(codec: Codec, what: str, stream: int, head: RequestHead | ResponseHead) -> None:
-    """Do what a driver may do at any time, whatever has become of the stream."""
-    match what:
-        case "head" | "all":
-            codec.send_head(stream, head, ended=what == "all")
-        case "data":
-            codec.send_data(stream, b"x" * min(9, codec.room(stream)))
-        case "end":
-            codec.send_end(stream, Headers([(b"a", b"b")]))
-        case "farewell":
-            codec.farewell()
-        case _:
-            codec.send_reset(stream, refused=what == "refuse")
 
 
 def told_within_credit(codec: Codec, events: list[Event]) -> None:
