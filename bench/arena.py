@@ -133,10 +133,7 @@ class Arena:
 async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator[Arena]:
     """All pods, up, with their proxies and origins running, while the scope is open."""
     lab = Lab(directory / "lab")
-    site = directory / "site"
-    for name, content in FILES.items():
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / name).write_bytes(content)
+    _lay_out(directory / "site")
     contenders: dict[str, Contender] = {}
     failures: dict[str, str] = {}
     async with AsyncExitStack() as scopes:
@@ -152,6 +149,12 @@ async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator
             else:
                 contenders[proxy.name] = contender
         yield Arena(client, contenders, failures)
+
+
+def _lay_out(site: Path) -> None:
+    for name, content in FILES.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_bytes(content)
 
 
 @asynccontextmanager

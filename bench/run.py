@@ -48,7 +48,7 @@ async def measure(options: Options, directory: Path) -> list[Taken]:
 def conclude(options: Options, about: Mapping[str, object], everything: list[Taken]) -> None:
     """Hold what was measured against the targets, and write it all."""
     summary = summarised(everything)
-    judgements = [each for each in judged(summary) if each.measured or options.whole]
+    judgements = [each for each in judged(summary) if each.measured or not options.only]
     failures = [line for taken in everything for line in failed(taken)]
     print("", *judgements, *failures, sep="\n")
     write(Account(options, about, everything, summary, judgements))

@@ -79,7 +79,7 @@ async def _attempt(entry: Entry, taken: Taken, step: Callable[[], Awaitable[None
         return
     try:
         await step()
-    except (LoadFailed, LabError, trio.TooSlowError) as error:
+    except (LoadFailed, LabError, OSError, trio.TooSlowError) as error:
         taken.failures[entry.label] = str(error) or "it took too long"
 
 
