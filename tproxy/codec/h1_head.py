@@ -18,7 +18,6 @@ from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, Response
 
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
 
-
 CHUNKED: Final = -1
 """The length of a body that comes in chunks."""
 
