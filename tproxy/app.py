@@ -15,7 +15,6 @@ import trio
 from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
-from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.overload import turn_away as turn_away_requests
 from tproxy.filters.pipelines import pipelines
@@ -101,7 +100,7 @@ class App:
             sys.stdout.fileno(), self._metrics.own.log_lines_dropped, turn=place.log_turn
         )
         journal = Journal(self._metrics, self._lines.write, policies.store)
-        codec = partial(_client_codec, limits, settings.parser)
+        codec = partial(_client_codec, settings, limits)
         self._pool = Pool(partial(_dial, limits), codec, limits)
         self._departures = Departures()
         self._runtime = Runtime(
@@ -115,6 +114,7 @@ class App:
             pipes=Pipes(),
             limits=limits,
             parser=settings.parser,
+            engine=settings.engine,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
         )
@@ -137,10 +137,11 @@ class App:
                 nursery.start_soon(listener.serve)
             self._accepting = True
             LOG.info(
-                "ready: inbound %d, outbound %d, HTTP/1 read by %s",
+                "ready: inbound %d, outbound %d, HTTP/1 read by %s, HTTP/2 kept by %s",
                 self._settings.ports.inbound,
                 self._settings.ports.outbound,
                 self._settings.parser.name,
+                self._settings.engine.name,
             )
             await self._leaving.wait()
             await self._drain(inbound, outbound)
@@ -292,6 +293,7 @@ class App:
             "ports": settings.ports,
             "inbound_mode": "tproxy" if settings.tproxy_inbound else "redirect",
             "http": settings.parser.name,
+            "http2": settings.engine.name,
             "limits": self._limits,
         }
 
@@ -311,5 +313,7 @@ async def _dial(limits: Limits, target: Target) -> TcpStream:
     return await connect(target.address, target.source, limits)
 
 
-def _client_codec(limits: Limits, parser: HeadParser, protocol: Protocol) -> Codec:
-    return Http2Client(limits) if protocol is Protocol.HTTP2 else Http1Client(limits, parser)
+def _client_codec(settings: Settings, limits: Limits, protocol: Protocol) -> Codec:
+    if protocol is Protocol.HTTP2:
+        return Http2Client(limits, settings.engine)
+    return Http1Client(limits, settings.parser)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
+from tproxy.codec.h2_engine import Engine
+from tproxy.codec.h2_own import OwnEngine
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
@@ -35,6 +37,8 @@ class Settings:
     """The capture uses TPROXY for inbound connections: the original destination is the socket's own address."""
     parser: HeadParser = H11
     """What reads HTTP/1."""
+    engine: type[Engine] = OwnEngine
+    """What keeps HTTP/2's account."""
     limits: Limits = field(default_factory=Limits)
     version: str = field(default_factory=partial(version, "tproxy"))
     """Of the proxy; read at once, since the installation may not be readable when root is given up."""

@@ -165,6 +165,7 @@ async def test_only_post_stops_the_sidecar(place: Path) -> None:
         info = await curl(app, "http://127.0.0.1:15000/server_info")
         assert '"state": "LIVE"' in info
         assert '"http": "httptools"' in info
+        assert '"http2": "own"' in info
         assert await curl(app, *status) == "405"
         assert sidecar.returncode is None
         assert await curl(app, "-X", "POST", *status) == "200"

@@ -13,6 +13,9 @@ from click.core import ParameterSource
 from tproxy.cli.limit_option import BadLimit, limits_of
 from tproxy.codec.h1_choice import CHOICES, head_parser
 from tproxy.codec.h1_parser import HeadParser
+from tproxy.codec.h2_engine import Engine
+from tproxy.codec.h2_library import LibraryEngine
+from tproxy.codec.h2_own import OwnEngine
 from tproxy.launch import launch
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
@@ -24,6 +27,8 @@ LOG = logging.getLogger("tproxy")
 
 BAD_POLICIES = 2
 CANNOT_START = 3
+
+ENGINES: dict[str, type[Engine]] = {each.name: each for each in (OwnEngine, LibraryEngine)}
 
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
@@ -54,6 +59,10 @@ def _parser(_ctx: click.Context, _param: click.Parameter, value: str) -> HeadPar
         raise click.BadParameter(
             "httptools is not installed: pip install 'tproxy[fast]'"
         ) from error
+
+
+def _engine(_ctx: click.Context, _param: click.Parameter, value: str) -> type[Engine]:
+    return ENGINES[value]
 
 
 def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
@@ -108,6 +117,15 @@ def _labels(
     envvar="TPROXY_HTTP",
     callback=_parser,
     help="What reads HTTP/1: h11, or httptools (faster), which auto takes where it is installed.",
+)
+@click.option(
+    "--http2",
+    "engine",
+    type=click.Choice(list(ENGINES)),
+    default="own",
+    envvar="TPROXY_HTTP2",
+    callback=_engine,
+    help="What keeps HTTP/2's account of streams and windows: our own, or h2 (the reference).",
 )
 @click.option(
     "--user",
@@ -231,5 +249,6 @@ def _settings(options: dict[str, Any]) -> Settings:
         workers=options["workers"],
         tproxy_inbound=options["inbound_mode"] == "tproxy",
         parser=options["parser"],
+        engine=options["engine"],
         limits=_all_limits(options),
     )

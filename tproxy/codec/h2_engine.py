@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from h2.errors import ErrorCodes
 
@@ -65,6 +65,9 @@ class Engine(Protocol):
 
     It is told of what comes in only what its stream, if it is open, is ready for.
     """
+
+    name: ClassVar[str]
+    """As operators choose it."""
 
     def __init__(self, limits: Limits, *, client: bool) -> None:
         """Begin with what RFC 9113, 3.4 wants first in the outbox."""

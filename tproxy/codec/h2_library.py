@@ -7,6 +7,7 @@ nothing but whether it is an informational response's, and of DATA nothing but i
 
 import contextlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 from h2 import events as h2_events
 from h2.config import H2Configuration
@@ -59,6 +60,8 @@ class _Connection(H2Connection):
 
 class LibraryEngine:
     """An `Engine`. What changes: h2's state, and what is to be written."""
+
+    name: ClassVar[str] = "h2"
 
     def __init__(self, limits: Limits, *, client: bool) -> None:
         self._client = client

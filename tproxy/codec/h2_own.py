@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from struct import Struct
+from typing import ClassVar
 
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
@@ -28,6 +29,8 @@ _WORD_BYTES = 4
 
 class OwnEngine:
     """An `Engine`. What changes: windows, the peer's settings, how streams were closed, and what is not written yet."""
+
+    name: ClassVar[str] = "own"
 
     def __init__(self, limits: Limits, *, client: bool) -> None:
         self.newest = 0

@@ -127,7 +127,7 @@ async def serve_http(
 def _codec(protocol: Protocol, runtime: Runtime) -> Codec:
     if protocol is Protocol.HTTP1:
         return Http1Server(runtime.limits, runtime.parser)
-    return Http2Server(runtime.limits)
+    return Http2Server(runtime.limits, runtime.engine)
 
 
 def _answer(flow: Flow, runtime: Runtime, request: Request) -> Awaitable[Response]:

@@ -6,6 +6,8 @@ from typing import Self
 
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
+from tproxy.codec.h2_engine import Engine
+from tproxy.codec.h2_own import OwnEngine
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
 from tproxy.model.limits import Limits
@@ -36,6 +38,8 @@ class Runtime:
     tproxy_inbound: bool = False
     parser: HeadParser = H11
     """What reads HTTP/1."""
+    engine: type[Engine] = OwnEngine
+    """What keeps HTTP/2's account."""
 
     def turning_away(self) -> Self:
         """Return the same collaborators, of whom none carries a request."""
