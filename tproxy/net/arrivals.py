@@ -11,9 +11,9 @@ import trio
 
 from tproxy.net.bell import Bell
 
-JOINING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-FINAL = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-"""An end or a failure: it stays to be read, whatever is read before it."""
+JOINING = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
+APART = select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+"""Urgent data, an end or a failure: a read stops in front of it, and so says nothing by not being full."""
 
 _OF_THIS_RUN: "trio.lowlevel.RunVar[Arrivals]" = trio.lowlevel.RunVar("arrivals")
 
@@ -21,18 +21,18 @@ _OF_THIS_RUN: "trio.lowlevel.RunVar[Arrivals]" = trio.lowlevel.RunVar("arrivals"
 class Arrival:
     """What one socket's reader knows of it. What changes: whether something may have arrived, and who is told."""
 
-    __slots__ = ("_final", "bell", "possible")
+    __slots__ = ("_apart", "bell", "possible")
 
     def __init__(self) -> None:
         self.possible = True
         """Whether a read may find something; if not, it need not be tried."""
         self.bell = Bell()
         """Rung when something arrives; whoever reads from several sockets puts one in the place of theirs."""
-        self._final = False
+        self._apart = False
 
     def exhausted(self) -> None:
         """Take note that the kernel has no more for now."""
-        self.possible = self._final
+        self.possible = self._apart
 
     async def wait(self) -> None:
         """Wait until something may have arrived; trio.ClosedResourceError when interrupted."""
@@ -44,8 +44,8 @@ class Arrival:
     def tell(self, events: int) -> None:
         """Wake whoever waits."""
         self.possible = True
-        if events & FINAL:
-            self._final = True
+        if events & APART:
+            self._apart = True
         self.bell.ring()
 
     def interrupt(self) -> None:

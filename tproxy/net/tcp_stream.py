@@ -284,14 +284,14 @@ class TcpStream(EagerStream):
             data = self.socket.recv(max_bytes)
         except BlockingIOError:
             if arrival is not None:
-                arrival.exhausted()
+                arrival.possible = False
             return None
         except OSError as error:
             self._break(error)
         if not data:
             self._check_unbroken()
         elif arrival is not None and len(data) < max_bytes:
-            # A read that is not full has taken all there was (epoll(7)).
+            # A read that is not full has taken all there was (epoll(7)), but for what stands apart.
             arrival.exhausted()
         return data
 

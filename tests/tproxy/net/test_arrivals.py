@@ -137,3 +137,17 @@ async def test_a_reader_that_gave_up_takes_nothing_along() -> None:
         assert scope.cancelled_caught
         await near.send_all(b"still here")
         assert await far.receive_some(100) == b"still here"
+
+
+async def test_a_read_stops_in_front_of_urgent_data_and_the_next_one_goes_on() -> None:
+    near, far = tcp_pair()
+    async with near, far:
+        far.arrival()
+        near.socket.send(b"before")
+        near.socket.send(b"!", socket.MSG_OOB)
+        near.socket.send(b"after")
+        await told()
+        got = b""
+        while len(got) < len(b"before!after"):
+            got += await far.receive_some(100)
+        assert got == b"before!after"
