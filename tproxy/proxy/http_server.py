@@ -1,6 +1,7 @@
 """Serve one downstream HTTP connection, whichever version: each request to the handler, each answer to the peer."""
 
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -10,6 +11,7 @@ from tproxy.model.http import Life, Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, downstream_gone
 from tproxy.net.alongside import alongside
+from tproxy.net.bell import Bell
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.pump import reset_when_sent
@@ -23,6 +25,9 @@ destroy the answer on its way (RFC 9112, 9.6); reading for ever would be an invi
 
 LAST_REQUEST_SECONDS = 1.0
 """How long to wait, once we take our leave, for a request that a peer had sent before it could know."""
+
+IDLE_HANDS = 32
+"""Tasks that may wait for another exchange on a connection with several streams; they go when it has rested a while."""
 
 DOUBT_SECONDS = 1.0
 """How long to go on for a peer that has ended its stream: most have left, some have only said their last word."""
@@ -41,6 +46,11 @@ class HttpServer:
         self._leaving = False
         self._doubted = False
         """Whether the peer has ended its stream, as far as we know."""
+        self._due: deque[HttpStream] = deque()
+        """Exchanges that wait for a task; with one stream at a time there is no need."""
+        self._hands: list[Bell] = []
+        """Tasks that wait for an exchange."""
+        self._takes_more = True
         self._told = False
         """Whether the access log knows already what the peer broke, as an exchange ended by it."""
 
@@ -56,6 +66,8 @@ class HttpServer:
                     await self._serve_all(exchanges)
                 except ProxyError as error:
                     failure = error.again()
+            self._takes_more = False
+            self.let_hands_go()
             exchanges.cancel_scope.deadline = trio.current_time() + self._grace()
         await self._close()
         failure = failure or self.connection.error
@@ -105,19 +117,42 @@ class HttpServer:
                 self._until_idle.deadline = trio.current_time() + doubt
             self.progress += 1
             if multiplexed:
-                exchanges.start_soon(self._serve, stream)
+                self._due.append(stream)
+                if self._hands:
+                    self._hands.pop().ring()
+                else:
+                    exchanges.start_soon(self._work)
             else:
                 # A failure of the only exchange is one of the connection.
                 stream.on_failure = exchanges.cancel_scope.cancel
                 await self._exchange(stream)
                 self._rest()
 
-    async def _serve(self, stream: HttpStream) -> None:
-        with trio.CancelScope() as scope:
-            stream.on_failure = scope.cancel
-            await self._exchange(stream)
+    async def _work(self) -> None:
+        """Carry one exchange after the other: a task and a scope for each would cost a good part of it."""
+        while self._due:
+            with trio.CancelScope() as scope:
+                while self._due:
+                    stream = self._due.popleft()
+                    stream.on_failure = scope.cancel
+                    await self._exchange(stream)
+                    await self._finish()
+            if scope.cancelled_caught:
+                await self._finish()
+
+    async def _finish(self) -> None:
+        """Write what an exchange has left, and wait for another one; there is none when others wait already."""
         await self.connection.flush()
         self._rest()
+        if not self._due and self._takes_more and len(self._hands) < IDLE_HANDS:
+            bell = Bell()
+            self._hands.append(bell)
+            await bell.rung()
+
+    def let_hands_go(self) -> None:
+        """End the tasks that wait for another exchange."""
+        while self._hands:
+            self._hands.pop().ring()
 
     async def _exchange(self, stream: HttpStream) -> None:
         life = Life()

@@ -26,6 +26,7 @@ class Sweeper:
         self._register = register
         self._heads = Standstill[HttpServer](limits.head_seconds)
         self._idle = Standstill[HttpServer](limits.idle_seconds)
+        self._resting_for = Standstill[HttpServer](LOOK_SECONDS)
         self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
         self._answers = Standstill[HttpStream](limits.stream_idle_seconds)
         self._bytes = Standstill[Relay](limits.tcp_idle_seconds)
@@ -39,6 +40,8 @@ class Sweeper:
     def _look(self, now: float) -> None:
         for server in self._heads.look(self._reading(), now):
             server.expire()
+        for server in self._resting_for.look(self._resting(), now):
+            server.let_hands_go()
         for server in self._idle.look(self._resting(), now):
             server.dismiss()
         for connection in self._writes.look(self._blocked(), now):
