@@ -1,6 +1,6 @@
 """One captured connection, known better with each phase."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -77,7 +77,15 @@ class Flow:
 
     def known_as(self, sniffed: Sniffed, seconds: float) -> Self:
         """Return this flow with its protocol known."""
-        return replace(self, sniffed=sniffed, detect_seconds=seconds)
+        return type(self)(
+            self.direction,
+            self.peer,
+            self.local,
+            self.original_dst,
+            sniffed,
+            seconds,
+            self.identity,
+        )
 
     @property
     def protocol(self) -> Protocol:

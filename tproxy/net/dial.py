@@ -19,43 +19,77 @@ async def dial(address: Address, *, source: Address | None = None) -> TcpStream:
 
     Where the handshake needs no waiting, as on loopback, this does not wait and is no checkpoint.
     """
-    try:
-        return await _connected(address, source)
-    except OSError as error:
-        raise UpstreamError(
-            ResponseFlag.UPSTREAM_CONNECT,
-            "upstream_reset_before_response_started{connection_failure}",
-            cause=error.strerror or str(error),
-        ) from error
+    dialling = Dialling(address, source)
+    if not dialling.done:
+        await dialling.wait()
+    return dialling.stream()
 
 
-async def _connected(address: Address, source: Address | None) -> TcpStream:
-    family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
-    dialling = socket.socket(family, socket.SOCK_STREAM)
-    try:
+class Dialling:
+    """A connection on its way. What changes: whether it has come; whoever gives it up before `stream` cancels `wait`."""
+
+    __slots__ = ("_address", "_socket", "done")
+
+    def __init__(self, address: Address, source: Address | None) -> None:
+        self._address = address
+        family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self.done = self._begun(source)
+        except OSError as error:
+            self._socket.close()
+            raise _failed(error) from error
+
+    async def wait(self) -> None:
+        """Wait until the connection has come."""
+        try:
+            await trio.lowlevel.wait_writable(self._socket)
+            _check(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        except OSError as error:
+            self._socket.close()
+            raise _failed(error) from error
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def stream(self) -> TcpStream:
+        """Return the connection."""
+        stream = TcpStream(self._socket, self._address)
+        try:
+            _refuse_self_connection(stream)
+        except OSError as error:
+            stream.close()
+            raise _failed(error) from error
+        return stream
+
+    def _begun(self, source: Address | None) -> bool:
+        """Send the handshake, and say whether it is over already."""
+        dialling, address = self._socket, self._address
         dialling.settimeout(0)
         if source is not None:
             dialling.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             dialling.bind((source.host, source.port))
-        await _connect(dialling, (address.host, address.port))
-        stream = TcpStream(dialling, address)
-        _refuse_self_connection(stream)
-    except BaseException:
-        dialling.close()
-        raise
-    return stream
+        failure = dialling.connect_ex((address.host, address.port))
+        if failure == errno.EINPROGRESS:
+            # A local handshake is over by now; asking again is cheaper than waiting to be told.
+            failure = dialling.connect_ex((address.host, address.port))
+        if failure == errno.EALREADY:
+            return False
+        _check(failure)
+        return True
 
 
-async def _connect(dialling: socket.socket, address: tuple[str, int]) -> None:
-    failure = dialling.connect_ex(address)
-    if failure == errno.EINPROGRESS:
-        # A local handshake is over by now; asking again is cheaper than waiting to be told.
-        failure = dialling.connect_ex(address)
-    if failure == errno.EALREADY:
-        await trio.lowlevel.wait_writable(dialling)
-        failure = dialling.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+def _check(failure: int) -> None:
     if failure:
         raise OSError(failure, os.strerror(failure))
+
+
+def _failed(error: OSError) -> UpstreamError:
+    return UpstreamError(
+        ResponseFlag.UPSTREAM_CONNECT,
+        "upstream_reset_before_response_started{connection_failure}",
+        cause=error.strerror or str(error),
+    )
 
 
 def _refuse_self_connection(stream: TcpStream) -> None:

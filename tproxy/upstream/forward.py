@@ -13,7 +13,7 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response, ResponseHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag, Unprocessed, UpstreamError
-from tproxy.net.dial import dial
+from tproxy.net.dial import Dialling
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.upstream.pool import Pool, Pooled, Target
@@ -43,15 +43,19 @@ def _target(address: Address, protocol: Protocol, direction: Direction) -> Targe
 
 async def connect(address: Address, source: Address | None, limits: Limits) -> TcpStream:
     """Dial an upstream within the connect time-out."""
-    with trio.move_on_after(limits.connect_seconds):
-        stream = await dial(address, source=source)
-        stream.keep_alive(limits.keepalive_seconds)
-        return stream
-    raise UpstreamError(
-        ResponseFlag.UPSTREAM_CONNECT,
-        "upstream_reset_before_response_started{connection_timeout}",
-        cause=f"no answer from {address} within {limits.connect_seconds:g} s",
-    )
+    dialling = Dialling(address, source)
+    if not dialling.done:
+        with trio.move_on_after(limits.connect_seconds) as patience:
+            await dialling.wait()
+        if patience.cancelled_caught:
+            raise UpstreamError(
+                ResponseFlag.UPSTREAM_CONNECT,
+                "upstream_reset_before_response_started{connection_timeout}",
+                cause=f"no answer from {address} within {limits.connect_seconds:g} s",
+            )
+    stream = dialling.stream()
+    stream.keep_alive(limits.keepalive_seconds)
+    return stream
 
 
 class _Stale(UpstreamError):
