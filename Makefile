@@ -27,6 +27,7 @@ test: packages-test $(VENV)/.peers check
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100 --skip-covered
+	$(BIN)/python bench/guard.py
 
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check

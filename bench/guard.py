@@ -30,6 +30,7 @@ from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
+from tproxy.net import http_connection
 from tproxy.net.departures import Departures
 from tproxy.net.pump import Pipes
 from tproxy.net.stream import EagerStream
@@ -159,7 +160,7 @@ class Case:
     name: str
     parser: HeadParser
     most_calls: int
-    """Calls of Python functions and built-in ones, with this many exchanges on a connection."""
+    """Calls of Python functions and built-in ones."""
     policies: bytes = POLICIES
     most_reads: float = 2.1
     most_writes: float = 2.1
@@ -168,9 +169,9 @@ class Case:
 
 
 CASES = (
-    Case("HTTP/1.1, no policies", LLHTTP, 520, policies=b""),
-    Case("HTTP/1.1, authorized", LLHTTP, 600),
-    Case("HTTP/1.1 read by h11, authorized", H11, 860),
+    Case("HTTP/1.1, no policies", LLHTTP, 490, policies=b""),
+    Case("HTTP/1.1, authorized", LLHTTP, 535),
+    Case("HTTP/1.1 read by h11, authorized", H11, 890),
 )
 
 
@@ -278,6 +279,8 @@ def measured(case: Case, few: int = 50, many: int = 550) -> Cost:
 
 def main() -> int:
     """Print the table; return 1 if a bound is broken."""
+    # A connection reads less at once when its turns take long, as they do while every call is counted.
+    http_connection.LONG_TURN = float("inf")
     broken = 0
     for case in CASES:
         cost = measured(case)

@@ -14,7 +14,7 @@ class Direction(StrEnum):
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
-    # Directions and protocols are looked up by with every request, and an enum hashes its name in Python.
+    # What is looked up by with every connection and request: an enum hashes its name in Python.
     __hash__ = str.__hash__
 
 
@@ -45,6 +45,8 @@ class Detection(StrEnum):
     """Silence, or too little said in time."""
     CLOSED = "closed"
     """The peer ended before it had opened any protocol."""
+
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 
 from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
-from tproxy.model.flow import Direction, Flow
+from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.outcome import ResponseFlag
 from tproxy.telemetry.labels import (
@@ -190,7 +190,8 @@ class OwnMetrics:
             ["direction", "result"],
             registry=registry,
         )
-        self._detected = cache(detected.labels)
+        self._detected = detected
+        self._found: dict[tuple[Direction, Detection], int] = {}
         self._detect_seconds = SlowHistogram(
             "tproxy_detect_seconds",
             "Time until the protocol was known.",
@@ -203,7 +204,8 @@ class OwnMetrics:
             ["direction", "protocol"],
             registry=registry,
         )
-        self._active = cache(active.labels)
+        self._active = active
+        self._held: dict[tuple[Direction, Protocol], int] = {}
         self._pool = Gauge(
             "tproxy_upstream_pool_connections",
             "Pooled upstream connections.",
@@ -245,7 +247,7 @@ class OwnMetrics:
         )
         self._decisions = decisions
         self._decided: dict[tuple[bool, RuleName | None, bool | None], int] = {}
-        """What was decided since the counter was last fed: it takes its time."""
+        """What was decided since the counter was last fed."""
         self._restarts = Counter(
             "tproxy_worker_restarts",
             "Times that this worker was started again after a crash.",
@@ -266,7 +268,12 @@ class OwnMetrics:
             self._decided[key] = self._decided.get(key, 0) + 1
 
     def settle(self) -> None:
-        """Feed the counters with what was noted in passing."""
+        """Feed the metrics with what was noted in passing: each takes its time."""
+        for key, held in self._held.items():
+            self._active.labels(*key).set(held)
+        found, self._found = self._found, {}
+        for result, times in found.items():
+            self._detected.labels(*result).inc(times)
         decided, self._decided = self._decided, {}
         for (allowed, rule, allowed_if_enforced), times in decided.items():
             self._decisions.labels(
@@ -286,16 +293,18 @@ class OwnMetrics:
 
     def detected(self, flow: Flow) -> None:
         """Count a connection whose protocol is settled."""
-        self._detected(flow.direction, flow.sniffed.detection).inc()
+        key = (flow.direction, flow.sniffed.detection)
+        self._found[key] = self._found.get(key, 0) + 1
         self._detect_seconds.observe(flow.detect_seconds)
 
     def opened(self, flow: Flow) -> None:
         """Count a connection as held; `closed` with the same flow takes it back."""
-        self._active(flow.direction, flow.protocol).inc()
+        key = (flow.direction, flow.protocol)
+        self._held[key] = self._held.get(key, 0) + 1
 
     def closed(self, flow: Flow) -> None:
         """Count a connection as held no more."""
-        self._active(flow.direction, flow.protocol).dec()
+        self._held[flow.direction, flow.protocol] -= 1
 
     def pool(self, state: str, connections: int) -> None:
         """Say how many pooled connections are in `state`: `idle`, `busy`."""
