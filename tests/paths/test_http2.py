@@ -11,6 +11,7 @@ from fakes.talk import Broken, Call, Heard, answer, echo, whole
 from fakes.talk_h2 import Http2Call, Http2Talk
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
+from tproxy.net.tcp_stream import TcpStream
 
 HTTP2 = Protocol.HTTP2
 
@@ -290,3 +291,34 @@ async def test_a_downstream_that_leaves_cancels_all_its_exchanges() -> None:
         for _ in range(3):
             await over.acquire()
         assert [line["response_flags"] for line in await path.logged(3)] == ["DC"] * 3
+
+
+async def test_resets_that_meet_their_responses_leave_nobody_waiting_for_a_task() -> None:
+    asked, hear_asked = trio.open_memory_channel[trio.SocketStream](1)
+
+    async def script(stream: trio.SocketStream) -> None:
+        while await stream.receive_some(65536):
+            await asked.send(stream)
+
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    async with to_script(script, Protocol.HTTP2, upstream=Protocol.HTTP1) as path:
+        talk = path.talk()
+        assert isinstance(talk, Http2Talk)
+        near = talk.stream
+        assert isinstance(near, TcpStream)
+        for _ in range(30):
+            call = await talk.call()
+            await call.say((b"GET", b"/"), ())
+            await call.end()
+            origin = await hear_asked.receive()
+            # Both are there when the proxy looks next, and either may be seen first.
+            talk.h2.reset_stream(call.number)
+            near.socket.send(talk.h2.data_to_send())
+            origin.socket._sock.send(answer)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            with trio.fail_after(2):
+                last = await talk.call()
+                await last.say((b"GET", b"/"), ())
+                await last.end()
+                await (await hear_asked.receive()).send_all(answer)
+                assert (await whole(last)).body == b"ok"

@@ -211,9 +211,13 @@ class Life:
         self._told.append(tell)
 
     def end(self, failure: ProxyError | None) -> None:
-        """Tell everybody."""
-        for tell in reversed(self._told):
-            tell(failure)
+        """Tell everybody, even if telling one of them goes wrong."""
+        try:
+            while self._told:
+                self._told.pop()(failure)
+        finally:
+            if self._told:
+                self.end(failure)
 
 
 Work = Callable[[], Awaitable[None]]

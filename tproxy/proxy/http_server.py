@@ -118,15 +118,21 @@ class HttpServer:
             self.progress += 1
             if multiplexed:
                 self._due.append(stream)
-                if self._hands:
-                    self._hands.pop().ring()
-                else:
+                if not self._hand_taken():
                     exchanges.start_soon(self._work)
             else:
                 # A failure of the only exchange is one of the connection.
                 stream.on_failure = exchanges.cancel_scope.cancel
                 await self._exchange(stream)
                 self._rest()
+
+    def _hand_taken(self) -> bool:
+        """Wake one of the tasks that wait for an exchange; False when there is none."""
+        while self._hands:
+            # A task that was cancelled as it began to wait has left its bell behind.
+            if self._hands.pop().ring():
+                return True
+        return False
 
     async def _work(self) -> None:
         """Carry one exchange after the other: a task and a scope for each would cost a good part of it."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tproxy.model.http import Headers, HttpVersion, RequestHead
+from tproxy.model.http import Headers, HttpVersion, Life, RequestHead
 
 FIELDS = Headers([(b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Authorization", b"secret")])
 
@@ -48,3 +48,19 @@ def test_grpc_is_told_by_its_content_type(kind: bytes | None, grpc: bool) -> Non
     headers = Headers([] if kind is None else [(b"Content-Type", kind)])
     head = RequestHead(b"POST", b"http", b"a", b"/", headers, HttpVersion.HTTP2)
     assert head.is_grpc is grpc
+
+
+def test_everybody_is_told_of_the_end_the_last_one_first_though_one_goes_wrong() -> None:
+    told: list[str] = []
+    life = Life()
+
+    def wrong(_: object) -> None:
+        told.append("wrong")
+        raise ZeroDivisionError
+
+    life.when_over(lambda _: told.append("first"))
+    life.when_over(wrong)
+    life.when_over(lambda _: told.append("last"))
+    with pytest.raises(ZeroDivisionError):
+        life.end(None)
+    assert told == ["last", "wrong", "first"]
