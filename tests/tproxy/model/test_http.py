@@ -2,7 +2,7 @@
 
 import pytest
 
-from tproxy.model.http import Headers, HttpVersion, Life, RequestHead
+from tproxy.model.http import Content, Headers, HttpVersion, Life, Request, RequestHead
 
 FIELDS = Headers([(b"Host", b"a"), (b"X-A", b"1"), (b"x-a", b"2"), (b"Authorization", b"secret")])
 
@@ -64,3 +64,9 @@ def test_everybody_is_told_of_the_end_the_last_one_first_though_one_goes_wrong()
     with pytest.raises(ZeroDivisionError):
         life.end(None)
     assert told == ["last", "wrong", "first"]
+
+
+def test_nothing_goes_on_beside_a_request_that_is_whole() -> None:
+    head = RequestHead(b"GET", b"http", b"a", b"/", FIELDS, HttpVersion.HTTP11)
+    with pytest.raises(AssertionError, match="whole"):
+        Request(head, Content()).beside(Life)  # type: ignore[arg-type]
