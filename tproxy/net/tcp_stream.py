@@ -90,10 +90,7 @@ class TcpStream(EagerStream):
         """Take what has arrived, without waiting."""
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
-        arrival = self._arrival
-        if arrival is not None and not arrival.possible:
-            return None
-        return self._receive(max_bytes)
+        return self._receive(max_bytes) if self.expectant else None
 
     @property
     def expectant(self) -> bool:
@@ -107,12 +104,7 @@ class TcpStream(EagerStream):
 
     def try_peek(self, max_bytes: int) -> bytes | None:
         """Look at what has arrived, as `try_receive` does, and leave it there."""
-        try:
-            return self.socket.recv(max_bytes, socket.MSG_PEEK)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            self._break(error)
+        return self._read(max_bytes, socket.MSG_PEEK)
 
     def try_send(self, data: bytes | bytearray | memoryview) -> int:
         """Send what the kernel takes, without waiting."""
@@ -279,20 +271,25 @@ class TcpStream(EagerStream):
             self._trio_waits -= 1
 
     def _receive(self, max_bytes: int) -> bytes | None:
+        data = self._read(max_bytes, 0)
         arrival = self._arrival
-        try:
-            data = self.socket.recv(max_bytes)
-        except BlockingIOError:
-            if arrival is not None:
+        if arrival is not None:
+            if data is None:
                 arrival.possible = False
+            elif 0 < len(data) < max_bytes:
+                # A read that is not full has taken all there was (epoll(7)), but for what stands apart.
+                arrival.exhausted()
+        return data
+
+    def _read(self, max_bytes: int, flags: int) -> bytes | None:
+        try:
+            data = self.socket.recv(max_bytes, flags)
+        except BlockingIOError:
             return None
         except OSError as error:
             self._break(error)
         if not data:
             self._check_unbroken()
-        elif arrival is not None and len(data) < max_bytes:
-            # A read that is not full has taken all there was (epoll(7)), but for what stands apart.
-            arrival.exhausted()
         return data
 
     def _send(self, data: bytes | bytearray | memoryview) -> int:
