@@ -150,7 +150,7 @@ class Http1Client:
 
     def _frame(self, head: RequestHead, *, ended: bool) -> tuple[Field, ...]:
         """Choose how the end of the body will be told, and return the field that says so (RFC 9112, 6.3)."""
-        if head.upgrade or head.method == b"CONNECT":
+        if head.asks_tunnel:
             self._request = TUNNEL
             self._writer = SilentWriter()
             return ()

@@ -31,11 +31,6 @@ class RequestOpening(msgspec.Struct, frozen=True):
     persistent: bool
     """Whether the peer expects to send another request afterwards."""
 
-    @property
-    def asks_tunnel(self) -> bool:
-        """Whether the connection may stop being HTTP after the answer."""
-        return bool(self.head.upgrade) or self.head.method == b"CONNECT"
-
 
 def parse_request(line: RequestLine, block: bytes, parser: HeadParser) -> RequestOpening:
     """Read a whole request head, whose first line was read before."""

@@ -173,7 +173,7 @@ class Http1Server:
         self._asked = opening.head
         self._stream += 1
         self._persistent = self._persistent and opening.persistent
-        if opening.asks_tunnel:
+        if opening.head.asks_tunnel:
             self._request = TUNNEL
         elif opening.length == 0:
             self._request = DONE

@@ -58,9 +58,7 @@ class Headers:
     def with_value(self, name: bytes, value: bytes) -> Self:
         """Return these fields with `name` (written in lower case) set to `value`, at the end."""
         index = self.by_name()
-        fields = self.fields
-        if name in index:
-            fields = tuple(field for field in fields if field[0].lower() != name)
+        fields = self.without(frozenset((name,))) if name in index else self.fields
         return type(self)((*fields, (name, value)), {**index, name: value})
 
     def __iter__(self) -> Iterator[Field]:
@@ -114,6 +112,11 @@ class RequestHead(msgspec.Struct, frozen=True):
     """The protocol that HTTP/1's Upgrade or HTTP/2's `:protocol` asks for; empty for an ordinary request."""
     absolute: bool = False
     """Whether an HTTP/1 request names scheme and authority in its first line, as one to a forward proxy must."""
+
+    @property
+    def asks_tunnel(self) -> bool:
+        """Whether the connection, or the stream, may stop being HTTP after the answer."""
+        return bool(self.upgrade) or self.method == b"CONNECT"
 
     @property
     def is_grpc(self) -> bool:

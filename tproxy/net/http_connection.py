@@ -57,7 +57,6 @@ class HttpConnection:
     def __init__(self, transport: EagerStream, codec: Codec, limits: Limits) -> None:
         self.transport = transport
         self.codec = codec
-        self._multiplexed = codec.multiplexed
         self._limits = limits
         self._streams: dict[int, HttpStream] = {}
         self._opened: deque[HttpStream] = deque()
@@ -93,11 +92,6 @@ class HttpConnection:
         return self._streams.values()
 
     @property
-    def busy(self) -> bool:
-        """Whether an exchange is open."""
-        return bool(self._streams)
-
-    @property
     def blocked(self) -> bool:
         """Whether something waits to be written, and may still be."""
         return bool(self._unsent) and not self.ended
@@ -113,7 +107,7 @@ class HttpConnection:
         With several streams at once the accepting task keeps the reader's seat for good, so that no other is woken
         only to find it taken again. A ProxyError is what the peer did wrong; the parting words are already written.
         """
-        self._reading = self._multiplexed
+        self._reading = self.codec.multiplexed
         while (stream := self._next_opened()) is None:
             self.resume()
             if self._opened:
@@ -220,9 +214,7 @@ class HttpConnection:
 
     def _keep(self, data: bytes | memoryview, sent: int) -> None:
         """Keep what the socket did not take, without what it took: whoever does not read may leave it so for long."""
-        if isinstance(data, bytes):
-            data = memoryview(data)
-        rest = data[sent:]
+        rest = memoryview(data)[sent:]
         held = rest.obj
         assert isinstance(held, bytes), "what was written is bytes"
         self._unsent = memoryview(bytes(rest)) if len(held) > len(rest) + SHED_BYTES else rest
@@ -309,7 +301,7 @@ class HttpConnection:
         # Every stream has been told of a failure; the parting words remain to be written.
         self._take(data)
         took = perf_counter() - began
-        if self._multiplexed or self.error is not None:
+        if self.codec.multiplexed or self.error is not None:
             self.try_flush()  # what the codec has answered by itself
         self._eager += 1
         if took > LONG_TURN or self._eager == EAGER_READS or len(data) == self._read_bytes:
@@ -367,8 +359,6 @@ class HttpConnection:
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
             match event:
-                case Data() | ResponseStarted() | Ended():
-                    self._tell(event)
                 case RequestStarted():
                     stream = HttpStream(self, event.stream, event)
                     self._streams[event.stream] = stream

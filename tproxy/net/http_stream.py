@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from tproxy.net.http_connection import HttpConnection
 
 
-def _asks(head: RequestHead) -> bool:
-    """Whether a request asks for a tunnel."""
-    return bool(head.upgrade) or head.method == b"CONNECT"
-
-
 def _nobody_cares() -> None:
     """Do nothing about a failure: whoever waits for the stream learns of it."""
 
@@ -74,7 +69,9 @@ class HttpStream:
         self._asked = self._request
         self.tunnel = False
         """Whether its two directions end independently, as those of the connection that it has become."""
-        self._dormant = opening is not None and not self._codec.multiplexed and _asks(opening.head)
+        self._dormant = (
+            opening is not None and not self._codec.multiplexed and opening.head.asks_tunnel
+        )
         """Whether what comes next is the tunnel's or a request, which our answer decides: until then it is not read."""
         self._response: ResponseHead | None = None
         self._informed: list[ResponseHead] = []
@@ -96,11 +93,6 @@ class HttpStream:
         """The request that opened this stream (server side)."""
         assert self._request is not None, "only a stream that a peer opened has one"
         return self._request
-
-    @property
-    def asks_tunnel(self) -> bool:
-        """Whether the request asks for a tunnel."""
-        return self._asked is not None and _asks(self._asked)
 
     @property
     def complete(self) -> bool:
@@ -140,6 +132,7 @@ class HttpStream:
                 self.bell.ring()
                 self.room_bell.ring()
                 self.on_failure()
+                return
             case _:
                 assert_never(event)
         self.bell.ring()
@@ -225,8 +218,7 @@ class HttpStream:
         """Send what follows the head, if anything does, and write it all."""
         if not self._sent_end:
             await self._send_parts(body)
-        if not self._connection.try_flush():
-            await self._connection.flush()
+        await self._connection.flush()
 
     async def _send_parts(self, body: Body) -> None:
         while not body.ended:
@@ -338,7 +330,6 @@ class HttpStream:
             raise self._peer_gone()
 
     def _raise_if_unheard(self) -> None:
-        if self.failure is not None or self._connection.error is not None:
-            self._raise_if_failed()
+        self._raise_if_failed()
         if self._connection.deaf:
             raise self._peer_gone()

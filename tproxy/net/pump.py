@@ -185,8 +185,9 @@ class Lane:
     source: EagerStream
     sink: EagerStream
     meter: Meter
-    broke: tuple[RelayEnd, RelayEnd]
-    """What it means when its source breaks, and when its sink does."""
+    source_broke: RelayEnd
+    """What it means when its source breaks."""
+    sink_broke: RelayEnd
     ended: bool = False
     rest: bytes = b""
     bulky: bool = False
@@ -207,8 +208,8 @@ async def relay(
     """
     ours, theirs = RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE
     lanes = (
-        Lane(downstream, upstream, traffic.received, (ours, theirs)),
-        Lane(upstream, downstream, traffic.sent, (theirs, ours)),
+        Lane(downstream, upstream, traffic.received, ours, theirs),
+        Lane(upstream, downstream, traffic.sent, theirs, ours),
     )
     if isinstance(downstream, TcpStream) and isinstance(upstream, TcpStream):
         await _converse(lanes, downstream.arrival(), upstream.arrival())
@@ -256,7 +257,7 @@ def _copied(lane: Lane) -> bool:
         lane.sink.end()
         lane.ended = True
         return True
-    lane.rest = data
+    lane.rest = data  # should the sink break, `pump` meets it again with this
     sent = lane.sink.try_send(data)
     lane.meter.bytes += sent
     lane.rest = data[sent:]
@@ -273,11 +274,11 @@ async def _pump_both(lanes: tuple[Lane, Lane], pipes: Pipes, limits: Limits) -> 
         ending = await pump(lane.source, lane.sink, meter=lane.meter, pipes=pipes, rest=rest)
         match ending:
             case Ending.SOURCE_BROKE:
-                ends.append(lane.broke[0])
+                ends.append(lane.source_broke)
                 nursery.cancel_scope.cancel()
             case Ending.SINK_BROKE:
                 # What the broken side said before is still on its way, and may explain.
-                ends.append(lane.broke[1])
+                ends.append(lane.sink_broke)
                 nursery.cancel_scope.deadline = trio.current_time() + limits.close_seconds
             case Ending.ENDED:
                 pass

@@ -36,13 +36,13 @@ class TcpStream(EagerStream):
 
     __slots__ = (
         "_arrival",
+        "_await_bytes",
         "_awaits_room",
         "_broken_by",
         "_eof_sent",
         "_local",
         "_receiving",
         "_sending",
-        "_trio_waits",
         "peer",
         "socket",
     )
@@ -60,8 +60,8 @@ class TcpStream(EagerStream):
         self._receiving = False
         self._sending = False
         self._awaits_room = False
-        self._trio_waits = 0
-        """How many tasks wait for the socket by trio's own means."""
+        self._await_bytes = 0
+        """How many tasks wait for bytes by trio's own means."""
         self._arrival: Arrival | None = None
         """None until somebody waits for bytes."""
 
@@ -151,11 +151,11 @@ class TcpStream(EagerStream):
     async def wait_readable(self) -> None:
         """Wait until there are bytes, an end or an error to take."""
         self._check_open()
-        self._trio_waits += 1
+        self._await_bytes += 1
         try:
             await trio.lowlevel.wait_readable(self.socket)
         finally:
-            self._trio_waits -= 1
+            self._await_bytes -= 1
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes bytes, or has an error to tell."""
@@ -221,7 +221,7 @@ class TcpStream(EagerStream):
 
     def interrupt(self) -> None:
         """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
-        if self._trio_waits:
+        if self._awaits_room or self._await_bytes:
             trio.lowlevel.notify_closing(self.socket)
         if self._arrival is not None:
             self._arrival.interrupt()
@@ -263,12 +263,10 @@ class TcpStream(EagerStream):
         if self._awaits_room:
             raise trio.BusyResourceError("another task is waiting to send on this stream")
         self._awaits_room = True
-        self._trio_waits += 1
         try:
             await trio.lowlevel.wait_writable(self.socket)
         finally:
             self._awaits_room = False
-            self._trio_waits -= 1
 
     def _receive(self, max_bytes: int) -> bytes | None:
         data = self._read(max_bytes, 0)

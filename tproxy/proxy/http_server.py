@@ -88,7 +88,7 @@ class HttpServer:
     @property
     def idle(self) -> bool:
         """Whether the peer has nothing open."""
-        return not self.connection.busy
+        return not self.connection.streams
 
     def dismiss(self) -> None:
         """Leave the peer that has been idle for too long."""
@@ -184,7 +184,7 @@ class HttpServer:
     async def _carry(self, stream: HttpStream, life: Life) -> None:
         """Have the request answered, and the answer sent; beside that, more only where there is more to the request."""
         request = Request(stream.request, stream, life, stream.inform)
-        if stream.ended and not stream.asks_tunnel:
+        if stream.ended and not request.head.asks_tunnel:
             response = await self._answer(request)
             await stream.transmit(response.head, response.body)
             return
@@ -201,7 +201,7 @@ class HttpServer:
 
     def _rest(self) -> None:
         """Begin to wait for a peer that has nothing open; leave it, if that is what we are about to do."""
-        if self.connection.busy:
+        if self.connection.streams:
             return
         if self.connection.codec.finished:
             self._until_idle.cancel()

@@ -99,7 +99,7 @@ class Forward:
             stream.send_head(request.head, ended=whole)
             if not whole:
                 uploading = request.beside(partial(_upload, stream, request.body))
-            elif not pooled.connection.try_flush():
+            else:
                 await stream.flush()
             response = await _answer(pooled, stream, request)
         except BaseException:
@@ -126,8 +126,10 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
         raise _Stale(error.flag, error.details, cause=error.cause) from error
     took = trio.current_time() - asked
     # HTTP/2 carries no such scheme but request by request.
-    if _authenticates(request.head.headers, head.headers):
-        pooled.shareable = pooled.connection.codec.multiplexed
+    if not pooled.connection.codec.multiplexed and _authenticates(
+        request.head.headers, head.headers
+    ):
+        pooled.shareable = False
     milliseconds = b"%d" % (took * 1000)
     headers = head.headers.with_value(b"x-envoy-upstream-service-time", milliseconds)
     return Response(
