@@ -1,6 +1,7 @@
 """Name each exchange and tell the journal about it, whatever becomes of it."""
 
 import os
+from functools import partial
 
 import trio
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import ProxyError
 from tproxy.stores.journal import Journal, Told
-from tproxy.telemetry.trace import Trace, traced
+from tproxy.telemetry.trace import traced
 
 ID_BYTES = 16
 RANDOM_BYTES = 4096
@@ -51,43 +52,15 @@ class AccessLog:
         messages = MessageCounts() if head.is_grpc else None
         if messages is not None:
             request = messages.asked(request)
-        watch = _Watch(self._journal, exchange, request, trace, messages)
-        request.life.when_over(watch.over)
-        watch.response = response = await forward(exchange, request)
+        told = Told(exchange, request, trace)
+        request.life.when_over(partial(self._over, told, trio.current_time(), messages))
+        told.response = response = await forward(exchange, request)
         return response if messages is None else messages.answered(response)
 
-
-class _Watch:
-    """One exchange being watched. What changes: whether it has its response."""
-
-    __slots__ = ("_began", "_exchange", "_journal", "_messages", "_request", "_trace", "response")
-
-    def __init__(
-        self,
-        journal: Journal,
-        exchange: Exchange,
-        request: Request,
-        trace: Trace,
-        messages: MessageCounts | None,
+    def _over(
+        self, told: Told, began: float, messages: MessageCounts | None, failure: ProxyError | None
     ) -> None:
-        self._journal = journal
-        self._exchange = exchange
-        self._request = request
-        self._trace = trace
-        self._messages = messages
-        self._began = trio.current_time()
-        self.response: Response | None = None
-
-    def over(self, failure: ProxyError | None) -> None:
-        """Tell the journal."""
-        self._journal.exchange(
-            Told(
-                self._exchange,
-                self._request,
-                self.response,
-                failure,
-                self._trace,
-                trio.current_time() - self._began,
-                None if self._messages is None else self._messages.so_far,
-            )
-        )
+        told.failure = failure
+        told.seconds = trio.current_time() - began
+        told.messages = None if messages is None else messages.so_far
+        self._journal.exchange(told)

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -24,17 +25,17 @@ from tproxy.telemetry.trace import Trace
 LOG = logging.getLogger(__name__)
 
 
-class Told(msgspec.Struct, frozen=True):
-    """One exchange that has ended, as its outermost filter saw it."""
+class Told(msgspec.Struct):
+    """One exchange, as its outermost filter sees it. What changes: what comes of it, until it has ended."""
 
     exchange: Exchange
     request: Request
-    response: Response | None
-    """None when nothing was answered."""
-    failure: ProxyError | None
-    """What ended the exchange before its response was whole."""
     trace: Trace
-    seconds: float
+    response: Response | None = None
+    """None when nothing was answered."""
+    failure: ProxyError | None = None
+    """What ended the exchange before its response was whole."""
+    seconds: float = 0.0
     messages: tuple[int, int] | None = None
     """Of a gRPC call: how many messages its request and its response had."""
 
@@ -52,24 +53,6 @@ class Relayed:
     upstream_local: Address | None = None
 
 
-class Watched:
-    """The block for which a connection is open."""
-
-    __slots__ = ("_flow", "_journal")
-
-    def __init__(self, journal: "Journal", flow: Flow) -> None:
-        self._journal = journal
-        self._flow = flow
-
-    def __enter__(self) -> None:
-        """Begin."""
-        self._journal.opened(self._flow)
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._journal.closed(self._flow)
-
-
 class Journal:
     """Where records go. What changes: the rendered facts of connections that are open."""
 
@@ -83,20 +66,17 @@ class Journal:
         """The last ones, for whoever asks why."""
         self._fields: dict[int, FlowFields] = {}
 
-    def connection(self, flow: Flow) -> "Watched":
-        """Count a captured connection, whose protocol is known, for as long as a block lasts."""
-        return Watched(self, flow)
-
-    def opened(self, flow: Flow) -> None:
-        """Take note of a connection; `closed` is owed for it."""
+    @contextmanager
+    def connection(self, flow: Flow) -> Iterator[None]:
+        """Count a captured connection, whose protocol is known, for as long as the block lasts."""
         self._metrics.own.detected(flow)
         self._metrics.own.opened(flow)
         self._fields[id(flow)] = FlowFields.of(flow)
-
-    def closed(self, flow: Flow) -> None:
-        """Forget a connection."""
-        del self._fields[id(flow)]
-        self._metrics.own.closed(flow)
+        try:
+            yield
+        finally:
+            del self._fields[id(flow)]
+            self._metrics.own.closed(flow)
 
     def not_captured(self, peer: Address, destination: Address, why: str) -> None:
         """Tell of a connection that was refused because carrying it would be a loop."""
