@@ -256,7 +256,10 @@ class Cost:
 def measured(case: Case, few: int = 50, many: int = 550) -> Cost:
     """Measure the difference that many exchanges make."""
     bench = Bench(case)
-    run: Callable[[int], None] = lambda exchanges: trio.run(bench.carry, exchanges)  # noqa: E731
+
+    def run(exchanges: int) -> None:
+        trio.run(bench.carry, exchanges)
+
     run(many)  # caches fill
     few_calls = calls_of(partial(run, few))
     reads, writes = bench.reads, bench.writes

@@ -1,5 +1,6 @@
 """The shape of what keeps an HTTP/2 connection's account, so that a fast engine and h2 can be held against each other."""
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from enum import Enum, auto
 from typing import ClassVar, NamedTuple, Protocol
@@ -13,6 +14,30 @@ from tproxy.model.limits import Limits
 
 CLOSED_STREAMS = 4096
 """Streams that are remembered once they are closed: frames of theirs may still be on their way."""
+
+
+class ClosedStreams:
+    """The last streams that were closed in some way. What changes: the oldest are forgotten."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[int, None] = OrderedDict()
+
+    def add(self, number: int) -> None:
+        """Remember one more."""
+        self._numbers[number] = None
+        if len(self._numbers) > CLOSED_STREAMS:
+            self._numbers.popitem(last=False)
+
+    def __contains__(self, number: int) -> bool:
+        """Whether it is remembered."""
+        return number in self._numbers
+
+
+def idle(number: int, newest: int) -> bool:
+    """Whether a stream was never opened; those of the server's numbers never are."""
+    return number % 2 == 0 or number > newest
 
 
 class Kind(Enum):

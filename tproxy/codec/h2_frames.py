@@ -32,7 +32,7 @@ LAST_STREAM = 2**31 - 1
 _HEADER = Struct(">HBBBL")
 _GOAWAY = Struct(">LL")
 _WORD = Struct(">L")
-_SETTING_BYTES = 6
+SETTING = Struct(">HL")
 _LAST_SETTING = 0x8
 """ENABLE_CONNECT_PROTOCOL: the highest setting that h2 knows."""
 
@@ -223,8 +223,8 @@ def known_settings(frame: Frame) -> bytes:
     payload = frame.payload
     if payload and frame.flags & ACK:
         raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
-    if len(payload) % _SETTING_BYTES:
+    if len(payload) % SETTING.size:
         return frame.octets
-    parts = (payload[at : at + _SETTING_BYTES] for at in range(0, len(payload), _SETTING_BYTES))
-    known = b"".join(part for part in parts if part[0] == 0 and part[1] <= _LAST_SETTING)
+    settings = SETTING.iter_unpack(payload)
+    known = b"".join(SETTING.pack(*each) for each in settings if each[0] <= _LAST_SETTING)
     return write(frame.kind, frame.flags, frame.stream, known)

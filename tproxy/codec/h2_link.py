@@ -5,7 +5,6 @@ reaches the engine. It is told only of what a stream is ready for; the fields, t
 and the windows of what we receive are kept here.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from tproxy.codec import h2_frames as frames
 from tproxy.codec.events import Data, Ended, Event
 from tproxy.codec.h2_blocks import Block, BlockReader, priority_fault
 from tproxy.codec.h2_compression import FieldDecoder, FieldList, list_size
-from tproxy.codec.h2_engine import CLOSED_STREAMS, Engine, Kind, Reset, Section, Signal
+from tproxy.codec.h2_engine import ClosedStreams, Engine, Kind, Reset, Section, Signal, idle
 from tproxy.codec.h2_frames import Body, Broken, Frame, FrameReader
 from tproxy.codec.h2_opening import connection_window, frame_bytes, opening_window
 from tproxy.codec.h2_window import Allowance, Window
@@ -75,8 +74,8 @@ class Link:
         self._opening_window = opening_window(limits, client=client)
         self._allowance = Allowance(limits.connection_window)
         self._decoder = FieldDecoder(limits.head_bytes * DECODING_MARGIN)
-        self._given_up: OrderedDict[int, None] = OrderedDict()
-        """The last streams that we have reset, oldest first."""
+        self._given_up = ClosedStreams()
+        """Streams that we have reset."""
         self._engine = engine(limits, client=client)
         self._blocks = BlockReader()
         self._frames = FrameReader(
@@ -182,7 +181,7 @@ class Link:
         """Judge a frame that no stream can bear: it breaks its own, or the connection where there never was one."""
         if number in self.streams:
             return self._fail(number, code)
-        if self._idle(number):
+        if idle(number, self.newest):
             raise Broken(code)
         return []
 
@@ -190,10 +189,6 @@ class Link:
         """Break a stream, and say so."""
         self._give_up(number, code)
         return [Reset(number, code, remote=False)]
-
-    def _idle(self, number: int) -> bool:
-        """Whether a stream was never opened; those of the server's numbers never are."""
-        return number % 2 == 0 or number > self.newest
 
     def _police(self, frame: Frame) -> None:
         if frame.kind == frames.DATA and frame.stream in self.streams:
@@ -203,7 +198,7 @@ class Link:
         if frame.kind == frames.WINDOW_UPDATE and self._updates_due:
             self._updates_due -= 1
             return
-        if frame.kind == frames.RST_STREAM and self._idle(frame.stream):
+        if frame.kind == frames.RST_STREAM and idle(frame.stream, self.newest):
             raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="reset when idle")
         self._count_control()
 
@@ -336,9 +331,7 @@ class Link:
     def _give_up(self, number: int, code: ErrorCodes) -> None:
         """Reset a stream; what its peer says on it before it knows is not looked at (RFC 9113, 5.1)."""
         self._abandoned += self._client
-        self._given_up[number] = None
-        if len(self._given_up) > CLOSED_STREAMS:
-            self._given_up.popitem(last=False)
+        self._given_up.add(number)
         self._engine.reset(number, code)
 
     def room(self, number: int) -> int:

@@ -1,7 +1,5 @@
 """What either side says first about how much it takes (RFC 9113, 3.4)."""
 
-from struct import Struct
-
 from h2.settings import SettingCodes
 
 from tproxy.codec import h2_frames as frames
@@ -10,8 +8,6 @@ from tproxy.model.limits import Limits
 
 MIN_FRAME_BYTES = 16384
 """What MAX_FRAME_SIZE may not be below (RFC 9113, 6.5.2)."""
-
-_SETTING = Struct(">HL")
 
 
 def connection_window(limits: Limits, *, client: bool) -> int:
@@ -52,7 +48,7 @@ def settings(limits: Limits, *, client: bool) -> dict[SettingCodes, int]:
 def greeting(limits: Limits, *, client: bool) -> bytes:
     """Write the preface, the settings, and what the connection's window is to be."""
     said = settings(limits, client=client)
-    payload = b"".join(_SETTING.pack(code, value) for code, value in said.items())
+    payload = b"".join(frames.SETTING.pack(code, value) for code, value in said.items())
     greeting = (frames.PREFACE if client else b"") + frames.write(frames.SETTINGS, 0, 0, payload)
     more = connection_window(limits, client=client) - DEFAULT_WINDOW
     return greeting + (frames.window_update(0, more) if more else b"")

@@ -1,8 +1,7 @@
 """The engine that carries most traffic: h2's rules for what `Link` lets through, without h2's cost per frame."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
-from struct import Struct
 from typing import ClassVar
 
 from h2.errors import ErrorCodes
@@ -10,7 +9,7 @@ from h2.settings import SettingCodes
 
 from tproxy.codec import h2_frames as frames
 from tproxy.codec.h2_compression import FieldEncoder
-from tproxy.codec.h2_engine import CLOSED_STREAMS, Answered, Reset, Signal, Widened
+from tproxy.codec.h2_engine import Answered, ClosedStreams, Reset, Signal, Widened, idle
 from tproxy.codec.h2_frames import LAST_STREAM, Broken, Frame
 from tproxy.codec.h2_opening import MIN_FRAME_BYTES, greeting
 from tproxy.codec.h2_window import DEFAULT_WINDOW, LARGEST_WINDOW
@@ -22,7 +21,6 @@ LARGEST_FRAME = 2**24 - 1
 PASSED_OVER = 64
 """Gaps between opened streams that are remembered: clients leave none."""
 
-_SETTING = Struct(">HL")
 _PING_BYTES = 8
 _WORD_BYTES = 4
 
@@ -46,8 +44,8 @@ class OwnEngine:
         """What each open stream may send."""
         self._half: set[int] = set()
         """Streams on which one message is complete."""
-        self._given_up: OrderedDict[int, None] = OrderedDict()
-        """Streams that either side has reset, oldest first."""
+        self._given_up = ClosedStreams()
+        """Streams that either side has reset."""
         self._passed_over: deque[range] = deque(maxlen=PASSED_OVER)
         """Streams that the peer never opened before others."""
         self._written = [greeting(limits, client=client)]
@@ -79,7 +77,7 @@ class OwnEngine:
             if self._rooms[number] > LARGEST_WINDOW:
                 self.reset(number, ErrorCodes.FLOW_CONTROL_ERROR)
                 return [Reset(number, ErrorCodes.FLOW_CONTROL_ERROR, remote=False)]
-        elif self._idle(number):
+        elif idle(number, self.newest):
             raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="room for a stream that is idle")
         else:
             return []
@@ -104,10 +102,10 @@ class OwnEngine:
         if frame.flags & frames.ACK:
             return _acknowledged(frame)
         _refuse_stream(frame)
-        if len(frame.payload) % _SETTING.size:
+        if len(frame.payload) % frames.SETTING.size:
             raise Broken(ErrorCodes.FRAME_SIZE_ERROR)
         signals: list[Signal] = []
-        for code, value in _SETTING.iter_unpack(frame.payload):
+        for code, value in frames.SETTING.iter_unpack(frame.payload):
             self._set(code, value)
             if code == SettingCodes.INITIAL_WINDOW_SIZE:
                 signals = [Widened(0)]
@@ -172,7 +170,7 @@ class OwnEngine:
 
     def strays(self, number: int) -> None:
         """Answer DATA on a stream that is not open."""
-        if self._idle(number):
+        if idle(number, self.newest):
             raise Broken(ErrorCodes.PROTOCOL_ERROR, cause="content on an idle stream")
         self.write(frames.rst_stream(number, ErrorCodes.STREAM_CLOSED))
 
@@ -191,12 +189,7 @@ class OwnEngine:
 
     def _close_by_reset(self, number: int) -> None:
         self._close(number)
-        self._given_up[number] = None
-        if len(self._given_up) > CLOSED_STREAMS:
-            self._given_up.popitem(last=False)
-
-    def _idle(self, number: int) -> bool:
-        return number % 2 == 0 or number > self.newest
+        self._given_up.add(number)
 
     # What we say
 

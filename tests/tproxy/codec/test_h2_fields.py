@@ -292,31 +292,26 @@ def test_a_block_read_at_once_is_what_its_fields_are_one_by_one(block: list[Fiel
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trailers", "read"),
+    [
+        pytest.param(False, fields.request_head, id="a request"),
+        pytest.param(True, fields.trailers, id="trailers"),
+    ],
+)
 @settings(max_examples=500, deadline=None)
 @given(block=BLOCKS)
-def test_what_h2_refuses_in_a_request_is_refused(block: list[Field]) -> None:
+def test_what_h2_refuses_is_refused(
+    trailers: bool, read: Callable[[list[Field]], object], block: list[Field]
+) -> None:
     flags = HeaderValidationFlags(
-        is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+        is_client=trailers, is_trailer=trailers, is_response_header=False, is_push_promise=False
     )
     try:
         list(validate_headers(block, flags))
     except ProtocolError:
         with pytest.raises(fields.Malformed):
-            fields.request_head(block)
-
-
-@pytest.mark.slow
-@settings(max_examples=500, deadline=None)
-@given(block=BLOCKS)
-def test_what_h2_refuses_in_trailers_is_refused(block: list[Field]) -> None:
-    flags = HeaderValidationFlags(
-        is_client=True, is_trailer=True, is_response_header=False, is_push_promise=False
-    )
-    try:
-        list(validate_headers(block, flags))
-    except ProtocolError:
-        with pytest.raises(fields.Malformed):
-            fields.trailers(block)
+            read(block)
 
 
 @given(block=st.lists(FIELDS, max_size=6))
