@@ -1,11 +1,11 @@
 """One captured connection, known better with each phase."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
 from tproxy.model.address import Address
-from tproxy.model.identity import Peer
+from tproxy.model.identity import Peer, Proof
 
 
 class Direction(StrEnum):
@@ -76,6 +76,12 @@ class Flow:
     detect_seconds: float = 0.0
     identity: Peer | None = None
     """Who the peer has proven to be; None on plaintext."""
+    proof: Proof | None = None
+    """How; None for questions about policies, where nobody proves anything."""
+
+    def authenticated(self, identity: Peer, proof: Proof) -> Self:
+        """Return this flow with its peer known."""
+        return replace(self, identity=identity, proof=proof)
 
     def known_as(self, sniffed: Sniffed, seconds: float) -> Self:
         """Return this flow with its protocol known."""
@@ -87,6 +93,7 @@ class Flow:
             sniffed,
             seconds,
             self.identity,
+            self.proof,
         )
 
     @property

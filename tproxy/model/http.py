@@ -7,6 +7,7 @@ from typing import Protocol, Self
 import msgspec
 
 from tproxy.model.address import Address
+from tproxy.model.identity import Peer
 from tproxy.model.outcome import ProxyError, ResponseFlag
 
 
@@ -265,6 +266,8 @@ class Response(msgspec.Struct, frozen=True):
     """The endpoint that answered; None for the proxy's own replies that reached nobody."""
     upstream_local: Address | None = None
     """Our end of that connection."""
+    upstream_identity: Peer | None = None
+    """Who that endpoint has proven to be; None on plaintext."""
     upstream_seconds: float | None = None
     """How long that endpoint took, from the request's last byte sent to the response's first byte."""
     until: Beside | None = None

@@ -1,5 +1,6 @@
 """Who a workload is, as operators and dashboards name it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -7,29 +8,74 @@ from typing import Self
 UNKNOWN = "unknown"
 """What a label says when nobody knows: dashboards drop a series whose label is absent."""
 
+MAX_SHOWN = 80
+"""Characters of what is no id that an error repeats: a peer may have chosen it."""
+
+
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
+MAX_ID = 2048
+"""Bytes of a SPIFFE id (SPIFFE-ID, 2.3)."""
+SCHEME = "spiffe://"
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The authenticated other end of a connection: what its SPIFFE id says, in Istio's shape."""
+    """The authenticated other end of a connection: what its SPIFFE id says."""
 
     trust_domain: str
-    namespace: str
-    service_account: str
+    namespace: str = ""
+    """Empty, as the service account, where the id is not in Istio's shape."""
+    service_account: str = ""
+    path: str = ""
+    """Of such an id: `/workload/web`."""
 
     @property
     def principal(self) -> str:
         """The id without its scheme, as policies write it."""
-        return f"{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
+        path = self.path or f"/ns/{self.namespace}/sa/{self.service_account}"
+        return f"{self.trust_domain}{path}"
+
+    @property
+    def spiffe_id(self) -> str:
+        """The id, as certificates write it."""
+        return SCHEME + self.principal
 
     @classmethod
     def parse(cls, principal: str) -> Self:
-        """Read `cluster.local/ns/foo/sa/bar`; ValueError when it is none."""
-        match principal.split("/"):
-            case [trust_domain, "ns", namespace, "sa", service_account] if all(
-                (trust_domain, namespace, service_account)
-            ):
+        """Read `cluster.local/ns/foo/sa/bar`, or another workload's id (SPIFFE-ID, 2); ValueError when it is none."""
+        trust_domain, _, rest = principal.partition("/")
+        path = f"/{rest}"
+        sound = _TRUST_DOMAIN.fullmatch(trust_domain) and _PATH.fullmatch(path)
+        if not sound or len(SCHEME + principal) > MAX_ID:
+            raise ValueError(
+                f"{principal[:MAX_SHOWN]!r} is no principal, write TRUST_DOMAIN/ns/NAMESPACE/sa/NAME"
+            )
+        match path.split("/"):
+            case ["", "ns", namespace, "sa", service_account]:
                 return cls(trust_domain, namespace, service_account)
-        raise ValueError(f"{principal!r} is no principal, write TRUST_DOMAIN/ns/NAMESPACE/sa/NAME")
+        return cls(trust_domain, path=path)
+
+    @classmethod
+    def of_uri(cls, uri: str) -> Self:
+        """Read `spiffe://cluster.local/ns/foo/sa/bar`; ValueError when it is no workload's SPIFFE id."""
+        if not uri.startswith(SCHEME):
+            raise ValueError(f"{uri[:MAX_SHOWN]!r} is no SPIFFE id")
+        return cls.parse(uri.removeprefix(SCHEME))
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How the other end has proven who it is."""
+
+    own: Peer
+    """Who we proved to be ourselves."""
+    certificate: str
+    """SHA-256 of the certificate that it showed, in hexadecimal."""
+    version: str
+    """`TLSv1.3`."""
+    alpn: str = ""
+    """The application protocol that was agreed on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,10 @@ class Limits:
     """What may stand unsent for one connection before its writers wait."""
     connect_seconds: float = 10.0
     """Dialling an upstream: Envoy's default."""
+    handshake_seconds: float = 10.0
+    """A TLS handshake, from the ClientHello to its end: a tenth of a second is usual."""
+    handshakes: int = 1024
+    """TLS handshakes under way at once: each holds some 50 KiB for somebody who is not known yet. One more ends the oldest."""
     keepalive_seconds: int = 300
     """TCP silence after which the kernel asks whether the other machine is still there, on both sides: Istio's default."""
     head_seconds: float = 15.0

@@ -64,12 +64,12 @@ def _principal(flow: Flow, _: RequestHead | None) -> str | None:
 
 
 def _namespace(flow: Flow, _: RequestHead | None) -> str | None:
-    return flow.identity.namespace if flow.identity else None
+    return (flow.identity.namespace or None) if flow.identity else None
 
 
 def _service_account(flow: Flow, _: RequestHead | None) -> str | None:
     peer = flow.identity
-    return f"{peer.namespace}/{peer.service_account}" if peer else None
+    return f"{peer.namespace}/{peer.service_account}" if peer and peer.namespace else None
 
 
 def _source_ip(flow: Flow, _: RequestHead | None) -> str:

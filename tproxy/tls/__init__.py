@@ -1,0 +1,1 @@
+"""Certificates and what is proven by them: the only importer of OpenSSL."""
