@@ -20,9 +20,7 @@ HELLO_SECONDS = 0.25
 handshake of TCP: plaintext clients are silent there and wait as long."""
 
 
-async def sniffed(
-    downstream: TcpStream, flow: Flow, snapshot: Snapshot, runtime: Runtime
-) -> Flow:
+async def sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot, runtime: Runtime) -> Flow:
     """Learn the protocol from what is declared, else from the port's custom, else from the first bytes.
 
     A sidecar's TLS is looked for everywhere, as it may be around any protocol.
@@ -49,14 +47,14 @@ async def secured(downstream: TcpStream, flow: Flow, runtime: Runtime) -> tuple[
     """Have the peer prove who it is, and learn what it speaks inside. A ProxyError is why it did not."""
     assert runtime.identities is not None, "`is_ours` says no without"
     steps = runtime.identities.current.accept(downstream.socket)
-    try:
-        with runtime.handshakes.under_way(runtime.limits.handshake_seconds) as scope:
+    with runtime.handshakes.under_way(runtime.limits.handshake_seconds) as scope:
+        try:
             stream = await handshake(downstream, steps)
-        if scope.cancelled_caught:
-            late = trio.current_time() >= scope.deadline
-            raise NotSecured(Reason.TIMEOUT if late else Reason.OVERLOAD)
-    except NotSecured as failure:
-        raise not_secured(failure.reason, failure.cause) from failure
+        except NotSecured as failure:
+            raise not_secured(failure.reason, failure.cause) from failure
+    if scope.cancelled_caught:
+        late = trio.current_time() >= scope.deadline
+        raise not_secured(Reason.TIMEOUT if late else Reason.OVERLOAD, "")
     assert steps.peer is not None, "a handshake without a proof fails"
     return stream, await _inside(stream, flow.authenticated(steps.peer, steps.proof()), runtime)
 

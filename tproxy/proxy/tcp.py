@@ -32,8 +32,9 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
     try:
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
-            target = runtime.connector.target(flow, exchange.route)
-            upstream = await runtime.connector.connect(target)
+            upstream = await runtime.connector.connect(
+                runtime.connector.target(flow, exchange.route)
+            )
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
             )

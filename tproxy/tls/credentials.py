@@ -89,6 +89,8 @@ def trust(context: SSL.Context, roots: Iterable[Certificate]) -> None:
     assert store is not None, "every context has one"
     for root in roots:
         store.add_cert(crypto.X509.from_cryptography(root))
+    # A bundle may hold an authority that another has signed.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
 
 
 def _select(_: SSL.Connection, offered: list[bytes]) -> "bytes | SSL._NoOverlappingProtocols":

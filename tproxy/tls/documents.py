@@ -14,14 +14,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import Certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
 from tproxy.model.identity import Peer
-from tproxy.tls.identity import Identity
+from tproxy.tls.identity import Identity, Key
 
 MAX_BYTES = 64 * 1024
 """Of one document: some thirty certificates, more than any trust domain has roots."""
@@ -167,7 +166,7 @@ def _certificates(content: bytes, document: str) -> list[Certificate]:
         raise BadCertificate("holds a certificate that cannot be read", document) from None
 
 
-def _key(content: bytes) -> PrivateKeyTypes:
+def _key(content: bytes) -> Key:
     """Read our key. What a library says of it is not repeated: it might repeat of the key."""
     _within_bounds(content, KEY)
     try:
@@ -181,6 +180,7 @@ def _key(content: bytes) -> PrivateKeyTypes:
     except (ValueError, UnsupportedAlgorithm):
         raise BadCertificate("is no private key in PEM", KEY) from None
     _refuse_weak_key(key.public_key(), KEY)
+    assert isinstance(key, Key), "other kinds were refused"
     return key
 
 

@@ -15,7 +15,7 @@ from cryptography.x509 import Certificate, load_der_x509_certificate
 from OpenSSL import SSL, crypto
 
 from tproxy.model.identity import Peer
-from tproxy.tls.documents import BadCertificate, svid_peer
+from tproxy.tls.documents import BadCertificate, workload_of
 from tproxy.tls.reasons import NotSecured, Reason
 
 _CODES = SSL.X509VerificationCodes
@@ -114,4 +114,4 @@ class SpiffeJudge:
 @lru_cache(maxsize=1024)
 def _owner(certificate: bytes) -> Peer:
     """Read a certificate; the same few come again and again, and what they say does not change."""
-    return svid_peer(load_der_x509_certificate(certificate))
+    return workload_of(load_der_x509_certificate(certificate))

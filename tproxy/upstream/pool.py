@@ -17,7 +17,6 @@ from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.net.stream import SocketStream
 from tproxy.upstream.connector import Target
 
-
 Dial = Callable[[Target], Awaitable[SocketStream]]
 
 
