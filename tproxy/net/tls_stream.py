@@ -34,10 +34,11 @@ class TlsStream(SocketStream):
 
     __slots__ = (
         "_ahead",
+        "_begun",
         "_broken_by",
         "_ended",
         "_eof_sent",
-        "_half_written",
+        "_left",
         "_peek_bytes",
         "_read_wants_room",
         "_receiving",
@@ -57,8 +58,10 @@ class TlsStream(SocketStream):
         self._ended = False
         self._broken_by = ""
         self._eof_sent = False
-        self._half_written = False
-        """Whether a record that was begun is still to be sent whole."""
+        self._begun = b""
+        """What is in a record that was begun and is still to be sent whole."""
+        self._left = False
+        """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
         self._read_wants_room = False
         """Whether what was read has to be answered, by TLS itself, before more can be."""
         self._receiving = False
@@ -148,7 +151,7 @@ class TlsStream(SocketStream):
             self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of `data`; cancelled, some part of it is sent, and the stream can only be reset."""
+        """Send all of `data`; cancelled, some part of it is sent."""
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._sending = True
@@ -163,6 +166,7 @@ class TlsStream(SocketStream):
                     await self._tcp.wait_send_all_might_not_block()
         finally:
             self._sending = False
+            self._left = bool(self._begun)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes bytes, or has an error to tell."""
@@ -171,7 +175,7 @@ class TlsStream(SocketStream):
     async def wait_readable(self) -> None:
         """Wait until there is more to look at than at the last `try_peek`, an end or an error."""
         seen = len(self._ahead)
-        while len(self._ahead) == seen and not self._over:
+        while len(self._ahead) == seen < self._peek_bytes and not self._over:
             if self._read_wants_room:
                 await self._tcp.wait_send_all_might_not_block()
             else:
@@ -215,9 +219,13 @@ class TlsStream(SocketStream):
 
     def close(self) -> None:
         """Close, with close_notify if everything before it was sent."""
-        if self.fileno() != -1 and not (self._half_written or self._eof_sent):
+        if self.fileno() != -1:
             with contextlib.suppress(Broken):  # it is gone, or takes nothing
-                self._steps.end()
+                if not (self._begun or self._eof_sent):
+                    self._steps.end()
+                if not self._over:
+                    # Session tickets that nobody has read would make the kernel reset what is still on its way.
+                    self._steps.read(1)
         self._tcp.close()
 
     async def aclose(self) -> None:
@@ -284,17 +292,26 @@ class TlsStream(SocketStream):
         self._check_open()
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
+        if self._left:
+            if isinstance(self._write(self._begun), Wait):
+                return 0
+            self._left = False
+        assert rest[: len(self._begun)] == self._begun, "a record that was begun is not another's"
         sent = 0
         while sent < len(rest):
-            try:
-                step = self._steps.write(rest[sent : sent + RECORD])
-            except Broken as error:
-                self._break(error)
-            self._half_written = isinstance(step, Wait)
+            step = self._write(rest[sent : sent + RECORD])
             if isinstance(step, Wait):
                 break
             sent += step
         return sent
+
+    def _write(self, piece: bytes | memoryview) -> int | Wait:
+        try:
+            step = self._steps.write(piece)
+        except Broken as error:
+            self._break(error)
+        self._begun = (self._begun or bytes(piece)) if isinstance(step, Wait) else b""
+        return step
 
     def _break(self, error: Broken) -> NoReturn:
         raise trio.BrokenResourceError(str(error)) from error

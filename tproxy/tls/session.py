@@ -130,8 +130,8 @@ def _failure(error: SSL.Error) -> NotSecured:
 
 
 def _words(error: SSL.Error) -> str:
-    """Say what OpenSSL says last: what came before led to it."""
+    """Say what OpenSSL says first: it led to the rest."""
     if isinstance(error, SSL.SysCallError):
         return str(error.args[1])
     queue = error.args[0] if error.args else ()
-    return str(queue[-1][2]) if queue else "no reason given"
+    return str(queue[0][2]) if queue else "no reason given"
