@@ -32,7 +32,7 @@ def place_in(version: Path, path: Path) -> Path:
 def publish(
     directory: Path, files: Mapping[str, bytes], owner: tuple[int, int] | None = None
 ) -> None:
-    """Put `files` into a directory of their own in the place of those of before, readable by their owner alone.
+    """Put `files` in the place of those of before, readable by their owner alone: the directory's, if none is given.
 
     FileExistsError when something in there is not from here: it stays.
     """
@@ -42,9 +42,9 @@ def publish(
         version = Path(mkdtemp(prefix=_VERSION, dir=directory))
         for name, content in files.items():
             write_whole(version / name, content)
-        if owner is not None:
-            for path in (directory, version, *version.iterdir()):
-                os.chown(path, *owner)
+        found = directory.stat()
+        for path in (directory, version, *version.iterdir()):
+            os.chown(path, *(owner or (found.st_uid, found.st_gid)))
         _link(directory / DATA, version.name)
         _link_files(directory, files)
         for old in directory.glob(f"{_VERSION}*"):

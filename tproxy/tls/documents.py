@@ -204,12 +204,13 @@ def _federated(
         document = f"bundle of {trust_domain}"
         if trust_domain == own:
             raise BadCertificate("is of our own trust domain, which has its bundle", document)
-        if not _is_trust_domain(trust_domain):
+        if not is_trust_domain(trust_domain):
             raise BadCertificate("is of no trust domain: use a-z, 0-9, `.`, `-` and `_`", document)
         yield trust_domain, _roots(content, document)
 
 
-def _is_trust_domain(name: str) -> bool:
+def is_trust_domain(name: str) -> bool:
+    """Whether workloads' ids can begin with it (SPIFFE-ID, 2.1)."""
     try:
         return Peer.parse(f"{name}/any").trust_domain == name
     except ValueError:
