@@ -1,5 +1,6 @@
 """`tproxy ca`: a certificate authority of one's own, for labs and for machines without one."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import click
 
 from tproxy.model.identity import Peer
 from tproxy.stores.authority_files import AuthorityFiles, BadAuthority, hand_out
+from tproxy.stores.identity_files import BadIdentity, IdentityFiles
 from tproxy.tls.authority import Authority, Phase, TooEarly
 from tproxy.tls.documents import named
 from tproxy.tls.root import MOST_TTL, ROOT_LIFETIME, TTL
@@ -138,6 +140,25 @@ def bundle(directory: Path) -> None:
 
 @ca.command()
 @click.argument("directory", type=DIRECTORY)
+def check(directory: Path) -> None:
+    """Say whether the certificate, the key and the bundles in DIRECTORY, from whomever, are an identity for a sidecar."""
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    with _refusing():
+        identity = IdentityFiles(directory).load(_now())
+    leaf, *chain = identity.certificates
+    click.echo(
+        f"{identity.own.spiffe_id} serial {leaf.serial_number:x} until {_moment(identity.not_after)}"
+    )
+    for each in chain:
+        click.echo(f"  signed by {named(each)} until {_moment(each.not_valid_after_utc)}")
+    for trust_domain, roots in identity.bundles.items():
+        for root in roots:
+            until = _moment(root.not_valid_after_utc)
+            click.echo(f"  trusts for {trust_domain}: {named(root)} until {until}")
+
+
+@ca.command()
+@click.argument("directory", type=DIRECTORY)
 def status(directory: Path) -> None:
     """Tell the roots of the authority in DIRECTORY, and how far a replacement is."""
     with _refusing():
@@ -213,7 +234,7 @@ def _refusing() -> Iterator[None]:
     """Say in one line why something is not done."""
     try:
         yield
-    except (BadAuthority, ValueError) as error:
+    except (BadAuthority, BadIdentity, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

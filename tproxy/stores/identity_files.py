@@ -18,6 +18,9 @@ LOG = logging.getLogger(__name__)
 
 _FEDERATED = re.compile(r"ca\.(?P<trust_domain>.+)\.crt")
 
+MOST_TURNS = 8
+"""Of the link to a version, while one identity is read: who turns it removes the version before."""
+
 
 class Layout(NamedTuple):
     """What the files of an identity are called."""
@@ -50,14 +53,27 @@ class IdentityFiles:
 
     def load(self, now: datetime) -> Identity:
         """Read them all, of one version; BadIdentity when they do not prove one at `now`. It waits for the disk."""
+        version = pinned_version(self.directory)
+        for _ in range(MOST_TURNS):
+            try:
+                return self._load(version, now)
+            except BadIdentity:
+                turned = pinned_version(self.directory)
+                if turned == version:
+                    raise
+                version = turned
+        return self._load(version, now)
+
+    def _load(self, version: Path, now: datetime) -> Identity:
         names = self._names()
         layout = self._layout(names)
-        version = pinned_version(self.directory)
         bundles = {
             found["trust_domain"]: name for name in names if (found := _FEDERATED.fullmatch(name))
         }
-        certificate, key, bundle = (self._read(name, version) for name in layout)
-        self._warn_of_mode(layout.key, version)
+        certificate, bundle = (
+            self._read(name, version) for name in (layout.certificate, layout.bundle)
+        )
+        key = self._read(layout.key, version, private=True)
         try:
             return read_identity(
                 certificate,
@@ -97,25 +113,25 @@ class IdentityFiles:
                     f"{self.directory} holds files of several layouts ({mixed}): leave those of one"
                 )
 
-    def _read(self, name: str, version: Path) -> bytes:
+    def _read(self, name: str, version: Path, *, private: bool = False) -> bytes:
         """Read a file, and no more of it than shows that it is too large."""
         path = self.directory / name
+        place = place_in(version, path)
+        if not place.is_file():
+            raise BadIdentity(f"{path} is no regular file, or a link to none")
         try:
-            with place_in(version, path).open("rb") as file:
-                return file.read(MAX_BYTES + 1)
+            with place.open("rb") as file:
+                content, mode = file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
         except OSError as error:
             raise BadIdentity(f"{path} cannot be read: {error.strerror}") from error
-
-    def _warn_of_mode(self, name: str, version: Path) -> None:
-        path = self.directory / name
-        mode = stat.S_IMODE(place_in(version, path).stat().st_mode)
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
             LOG.warning(
                 "the key %s is open to its group or to others (mode %04o): chmod 600 it, its owner"
                 " being the proxy's user",
                 path,
-                mode,
+                stat.S_IMODE(mode),
             )
+        return content
 
     def _named(self, bad: BadCertificate, layout: Layout) -> Path:
         """Find the file that a document was read from."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fakes.ca import WEB, FakeCa
 from tproxy.cli.ca import ca
 from tproxy.stores.identity_files import IdentityFiles
 from tproxy.tls.identity import Identity
@@ -79,6 +80,21 @@ def test_what_is_printed_holds_no_key(directory: Path, tmp_path: Path) -> None:
         *(invoke(verb, directory) for verb in ("bundle", "status", "rotate")),
     ]
     assert not any("PRIVATE" in result.output for result in printed)
+
+
+def test_an_identity_from_anywhere_is_checked(tmp_path: Path) -> None:
+    papers = FakeCa.new().below().issue()
+    contents = {"tls.crt": papers.certificate, "tls.key": papers.key, "ca.crt": papers.bundle}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    told = invoke("check", tmp_path)
+    assert (told.exit_code, told.output.split()[0]) == (0, WEB)
+    assert "signed by CN=intermediate 1" in told.output
+    assert "trusts for cluster.local: CN=root" in told.output
+    (tmp_path / "tls.key").write_bytes(b"")
+    told = invoke("check", tmp_path)
+    assert told.exit_code == 1
+    assert f"Error: {tmp_path}/tls.key: the key is no private key in PEM" in told.output
 
 
 ISSUE = ("issue", "{ca}", "spiffe://cluster.local/x", "--out", "{out}")

@@ -1,14 +1,16 @@
 """Every layout of certificates is read, whole and of one version, and what cannot be is refused by the file's name."""
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fakes.ca import WEB, FakeCa, Papers
-from tproxy.stores.data_link import publish
-from tproxy.stores.identity_files import LAYOUTS, BadIdentity, IdentityFiles, Layout
+from tproxy.stores import identity_files
+from tproxy.stores.data_link import pinned_version, publish
+from tproxy.stores.identity_files import LAYOUTS, MOST_TURNS, BadIdentity, IdentityFiles, Layout
 from tproxy.tls.documents import MAX_BYTES
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -45,10 +47,50 @@ def test_each_layout_is_read(
 
 
 def test_a_secret_is_read_through_its_data_link(tmp_path: Path, ca: FakeCa) -> None:
-    papers = ca.issue()
-    contents = (papers.certificate, papers.key, papers.bundle)
-    publish(tmp_path, dict(zip(KUBERNETES, contents, strict=True)))
+    publish(tmp_path, secret(ca.issue()))
     assert IdentityFiles(tmp_path).load(NOW).own.spiffe_id == WEB
+
+
+def secret(papers: Papers) -> dict[str, bytes]:
+    """The files of a secret."""
+    return dict(zip(KUBERNETES, (papers.certificate, papers.key, papers.bundle), strict=True))
+
+
+def turning(turns: int, ca: FakeCa) -> Callable[[Path], Path]:
+    """Pin a version, and have it replaced at once, so many times."""
+    left = [turns]
+
+    def pinned(directory: Path) -> Path:
+        version = pinned_version(directory)
+        if left[0]:
+            left[0] -= 1
+            publish(directory, secret(ca.issue()))
+        return version
+
+    return pinned
+
+
+def test_a_version_that_is_replaced_while_it_is_read_gives_way_to_the_next(
+    tmp_path: Path, ca: FakeCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, secret(ca.issue()))
+    monkeypatch.setattr(identity_files, "pinned_version", turning(MOST_TURNS, ca))
+    assert IdentityFiles(tmp_path).load(NOW).own.spiffe_id == WEB
+
+
+def test_versions_that_are_replaced_without_end_are_given_up(
+    tmp_path: Path, ca: FakeCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, secret(ca.issue()))
+    monkeypatch.setattr(identity_files, "pinned_version", turning(-1, ca))
+    assert "is no regular file, or a link to none" in refused(tmp_path)
+
+
+def test_a_file_that_refuses_to_be_read_is_named(tmp_path: Path, ca: FakeCa) -> None:
+    put(tmp_path, ca.issue())
+    (tmp_path / "ca.crt").unlink()
+    (tmp_path / "ca.crt").symlink_to("/proc/self/mem")
+    assert refused(tmp_path) == "DIR/ca.crt cannot be read: Input/output error"
 
 
 def test_further_bundles_are_of_the_trust_domains_in_their_names(
@@ -97,7 +139,7 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path, ca: FakeCa) -> None:
     put(tmp_path, ca.issue())
     (tmp_path / "ca.crt").unlink()
     (tmp_path / "ca.crt").mkdir()
-    assert refused(tmp_path) == "DIR/ca.crt cannot be read: Is a directory"
+    assert refused(tmp_path) == "DIR/ca.crt is no regular file, or a link to none"
 
 
 def test_a_huge_file_is_not_read_to_its_end(tmp_path: Path, ca: FakeCa) -> None:
