@@ -209,10 +209,12 @@ def _roots(content: bytes, document: str) -> tuple[Certificate, ...]:
 def _federated(
     documents: Mapping[str, bytes], own: str
 ) -> Iterator[tuple[str, tuple[Certificate, ...]]]:
-    if len(documents) > MAX_TRUST_DOMAINS:
-        raise BadCertificate(f"is one of more than {MAX_TRUST_DOMAINS}", "bundle of trust domains")
-    for trust_domain, content in documents.items():
+    for number, (trust_domain, content) in enumerate(documents.items()):
         document = f"bundle of {trust_domain}"
+        if number == MAX_TRUST_DOMAINS:
+            raise BadCertificate(
+                f"is one too many: {number} other trust domains are the most", document
+            )
         if trust_domain == own:
             raise BadCertificate("is of our own trust domain, which has its bundle", document)
         if not is_trust_domain(trust_domain):
