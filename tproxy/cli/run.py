@@ -89,6 +89,11 @@ def _labels(
 @click.command(context_settings={"auto_envvar_prefix": "TPROXY", "show_default": True})
 @click.option("--policies", type=click.Path(path_type=Path), help="Directory of policy files.")
 @click.option(
+    "--certificates",
+    type=click.Path(path_type=Path),
+    help="Directory with this workload's certificate, key and trust bundle; watched.",
+)
+@click.option(
     "--outbound-port",
     type=PORT,
     default=PORTS.outbound,
@@ -239,6 +244,7 @@ def _settings(options: dict[str, Any]) -> Settings:
             health=options["health_port"],
         ),
         policies=options["policies"],
+        certificates=options["certificates"],
         workload=Workload(
             name=options["workload"],
             namespace=options["namespace"],

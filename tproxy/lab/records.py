@@ -22,6 +22,8 @@ from tproxy.lab.spec import LabError
 
 DEFAULT_ROOT = Path("/run/tproxy/lab")
 NETNS_DIR = Path("/run/netns")
+IDENTITY = Path("/run/tproxy/identity")
+"""Where each pod sees its own identity, whoever may enter the lab's directory; on the host nothing is in it."""
 GATEWAY = 1
 """The bridge's own number; pods count up from the next one."""
 LAST = 254
@@ -190,8 +192,16 @@ class Lab:
         return f"tpx-{self._mark}{name}"
 
     def directory(self, name: str) -> Path:
-        """Where everything about the pod `name` lies: record, hosts, logs."""
+        """Where everything about the pod `name` lies: record, hosts, identity, logs."""
         return self.root / "pods" / name
+
+    def identity(self, name: str) -> Path:
+        """Where the certificates of the pod `name` lie."""
+        return self.directory(name) / "identity"
+
+    def authority(self, trust_domain: str) -> Path:
+        """Where what signs them lies, as long as there are pods."""
+        return self.root / "ca" / trust_domain
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -233,6 +243,10 @@ class Lab:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.directory(record.name))
 
+    def forget_authorities(self) -> None:
+        """Remove what has signed for pods that are all gone."""
+        shutil.rmtree(self.root / "ca", ignore_errors=True)
+
     def tell_names(self) -> None:
         """Rewrite every living pod's hosts file."""
         living = [record for record in self.records() if record.state is not State.DEAD]
@@ -247,7 +261,18 @@ class Lab:
         for target, text in (("/etc/resolv.conf", NO_RESOLVER), ("/etc/gai.conf", IPV4_FIRST)):
             files[target] = directory / Path(target).name
             files[target].write_text(text)
+        if self.identity(record.name).exists():
+            _make_way(IDENTITY)
+            files[str(IDENTITY)] = self.identity(record.name)
         return View(record.name, {target: str(file) for target, file in files.items()})
+
+
+def _make_way(directory: Path) -> None:
+    """Make a directory that every user can enter, whatever the umask."""
+    for place in (directory.parent, directory):
+        with suppress(FileExistsError):
+            place.mkdir()
+            place.chmod(0o755)
 
 
 def _rewrite(path: Path, text: str) -> None:

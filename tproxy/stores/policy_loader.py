@@ -19,7 +19,7 @@ from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import read_directory
 from tproxy.stores.policy_store import PolicyStore
-from tproxy.stores.watch import Changes
+from tproxy.stores.watch import watch
 
 LOG = logging.getLogger(__name__)
 
@@ -124,17 +124,8 @@ class PolicyLoader:
 
     async def watch(self, reloaded: Callable[[], Awaitable[object]]) -> None:
         """Call `reloaded` whenever the files have changed, until cancelled."""
-        if self._directory is None:
-            return
-        changes = Changes(self._directory)
-        try:
-            with changes.watched():
-                while True:
-                    await changes.next()
-                    await reloaded()
-        except OSError as error:
-            words = "cannot watch %s, send SIGHUP after a change: %s"
-            LOG.error(words, self._directory, error.strerror)  # noqa: TRY400 - the trace tells nothing
+        if self._directory is not None:
+            await watch(self._directory, reloaded)
 
     async def check(self, content: bytes) -> tuple[bool, Sequence[str]]:
         """Say whether a file of this content, as the only one, would be taken, and what is to be said about it."""

@@ -106,13 +106,8 @@ def workload_of(certificate: Certificate) -> Peer:
 
 def refuse_weak(certificate: Certificate) -> None:
     """Refuse a certificate whose key or signature can be forged."""
-    try:
-        signed, key = certificate.signature_hash_algorithm, certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise BadCertificate("has a key or a signature of a kind that is not known") from None
-    if isinstance(signed, _BROKEN):
-        raise BadCertificate(f"is signed with {signed.name.upper()}, which can be forged")
-    _refuse_weak_key(key, CERTIFICATE)
+    if weakness := _weakness(certificate):
+        raise BadCertificate(f"has {weakness}")
 
 
 def _extensions(certificate: Certificate) -> x509.Extensions:
@@ -129,22 +124,33 @@ def _refuse_usage(usage: x509.KeyUsage) -> None:
         raise BadCertificate("has a key usage without digitalSignature")
 
 
-def _refuse_weak_key(key: object, document: str) -> None:
+def _weakness(certificate: Certificate) -> str:
+    """Say what of a certificate can be forged; empty when nothing can."""
+    try:
+        signed = certificate.signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm):
+        return "a signature of a kind that is not known"
+    if isinstance(signed, _BROKEN):
+        return f"a signature by {signed.name.upper()}, which can be forged"
+    return _weakness_of_key(certificate)
+
+
+def _weakness_of_key(holder: Certificate | PrivateKeyTypes) -> str:
+    """Say why a key can be guessed; empty when it can not."""
+    try:
+        key = holder.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return "a key of a kind that is not known"
     match key:
         case rsa.RSAPublicKey(key_size=bits):
-            if bits < LEAST_RSA_BITS:
-                raise BadCertificate(
-                    f"has an RSA key of {bits} bits, take {LEAST_RSA_BITS} or more", document
-                )
+            short = bits < LEAST_RSA_BITS
+            return f"an RSA key of {bits} bits, take {LEAST_RSA_BITS} or more" if short else ""
         case ec.EllipticCurvePublicKey(curve=curve):
-            if not isinstance(curve, _CURVES):
-                raise BadCertificate(
-                    f"has a key on the curve {curve.name}, take P-256 or larger", document
-                )
+            known = isinstance(curve, _CURVES)
+            return "" if known else f"a key on the curve {curve.name}, take P-256 or larger"
         case ed25519.Ed25519PublicKey():
-            return
-        case _:
-            raise BadCertificate("has a key that is no RSA, EC or Ed25519 key", document)
+            return ""
+    return "a key that is no RSA, EC or Ed25519 key"
 
 
 def _within_bounds(content: bytes, document: str) -> None:
@@ -162,7 +168,7 @@ def _certificates(content: bytes, document: str) -> list[Certificate]:
         raise BadCertificate(f"holds {found} certificates, {most} are the most", document)
     try:
         return x509.load_pem_x509_certificates(content)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise BadCertificate("holds a certificate that cannot be read", document) from None
 
 
@@ -179,7 +185,8 @@ def _key(content: bytes) -> Key:
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise BadCertificate("is no private key in PEM", KEY) from None
-    _refuse_weak_key(key.public_key(), KEY)
+    if weakness := _weakness_of_key(key):
+        raise BadCertificate(f"is {weakness}", KEY)
     assert isinstance(key, Key), "other kinds were refused"
     return key
 
@@ -192,24 +199,31 @@ def _roots(content: bytes, document: str) -> tuple[Certificate, ...]:
                 f"holds the certificate of {named(root)}, which is no CA's (CA:TRUE, keyCertSign)",
                 document,
             )
+        if weakness := _weakness_of_key(root):
+            raise BadCertificate(
+                f"holds the certificate of {named(root)}, which has {weakness}", document
+            )
     return roots
 
 
 def _federated(
     documents: Mapping[str, bytes], own: str
 ) -> Iterator[tuple[str, tuple[Certificate, ...]]]:
-    if len(documents) > MAX_TRUST_DOMAINS:
-        raise BadCertificate(f"is one of more than {MAX_TRUST_DOMAINS}", "bundle of trust domains")
-    for trust_domain, content in documents.items():
+    for number, (trust_domain, content) in enumerate(documents.items()):
         document = f"bundle of {trust_domain}"
+        if number == MAX_TRUST_DOMAINS:
+            raise BadCertificate(
+                f"is one too many: {number} other trust domains are the most", document
+            )
         if trust_domain == own:
             raise BadCertificate("is of our own trust domain, which has its bundle", document)
-        if not _is_trust_domain(trust_domain):
+        if not is_trust_domain(trust_domain):
             raise BadCertificate("is of no trust domain: use a-z, 0-9, `.`, `-` and `_`", document)
         yield trust_domain, _roots(content, document)
 
 
-def _is_trust_domain(name: str) -> bool:
+def is_trust_domain(name: str) -> bool:
+    """Whether workloads' ids can begin with it (SPIFFE-ID, 2.1)."""
     try:
         return Peer.parse(f"{name}/any").trust_domain == name
     except ValueError:
@@ -241,7 +255,8 @@ def _refuse_broken(
         if not _signs(each):
             raise BadCertificate(f"has {named(each)} in its chain, which is no CA's certificate")
         _refuse_untimely(each, now, f"has {named(each)} in its chain, which ")
-        refuse_weak(each)
+        if weakness := _weakness(each):
+            raise BadCertificate(f"has {named(each)} in its chain, which has {weakness}")
     for signed, signer in pairwise(chain):
         if not _issued(signed, signer):
             raise BadCertificate(

@@ -1,7 +1,9 @@
 """What proves an identity is taken, and what does not is refused with the reason."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from ssl import DER_cert_to_PEM_cert
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
@@ -11,7 +13,14 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from cryptography.x509 import Certificate, load_der_x509_certificate, load_pem_x509_certificate
+from cryptography.x509 import (
+    Certificate,
+    InvalidVersion,
+    load_der_x509_certificate,
+    load_pem_x509_certificate,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakes.ca import BAD, DAY, HOUR, WEB, Above, FakeCa, Leaf, Papers, ec_key, key_pem, pem, rsa_key
 from tproxy.model.identity import Peer
@@ -27,6 +36,7 @@ from tproxy.tls.documents import (
 )
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+ROOT = FakeCa.new(now=NOW)
 
 SAN = bytes.fromhex("0603551d11")
 BASIC = bytes.fromhex("0603551d13")
@@ -53,7 +63,7 @@ REASONS = {
     "not yet valid": "is not valid yet: it begins at 2030-01-02T12:00:00Z and it is 2030-01-01T12:00:00Z",
     "an RSA key of 1024 bits": "has an RSA key of 1024 bits, take 2048 or more",
     "a curve that is too small": "has a key on the curve secp192r1, take P-256 or larger",
-    "a SHA-1 signature": "is signed with SHA1, which can be forged",
+    "a SHA-1 signature": "has a signature by SHA1, which can be forged",
     "a missing intermediate": "leads to no root of the bundle",
     "an intermediate that is no CA": "in its chain, which is no CA's certificate",
     "an expired intermediate": "in its chain, which has expired at 2029-12-31T12:00:00Z",
@@ -65,9 +75,16 @@ REASONS = {
 SEEN_IN_THE_LEAF = list(REASONS)[:17]
 
 
+WHOLE = [
+    ROOT.sign(leaf).public_bytes(Encoding.DER)
+    for leaf in (Leaf(), Leaf(dns=("a.example",)), Leaf(ca=True, usages=("key_cert_sign",)))
+]
+KEY = key_pem(ec_key())
+
+
 @pytest.fixture(scope="module")
 def ca() -> FakeCa:
-    return FakeCa.new(now=NOW)
+    return ROOT
 
 
 def refused(papers: Papers, **given: object) -> BadCertificate:
@@ -92,6 +109,13 @@ def mangled(certificate: Certificate, old: bytes, new: bytes) -> Certificate:
     der = certificate.public_bytes(Encoding.DER)
     assert old in der
     return load_der_x509_certificate(der.replace(old, new))
+
+
+def of_version(certificate: Certificate, version: int) -> bytes:
+    """Change what a certificate says of its version (RFC 5280, 4.1.2.1)."""
+    der = certificate.public_bytes(Encoding.DER)
+    changed = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a0030201") + bytes([version]))
+    return DER_cert_to_PEM_cert(changed).encode()
 
 
 def test_a_certificate_its_key_and_a_bundle_are_an_identity(ca: FakeCa) -> None:
@@ -156,6 +180,36 @@ def test_an_algorithm_that_nobody_knows_is_refused(ca: FakeCa) -> None:
     certificate = mangled(ca.sign(Leaf()), ecdsa_with_sha256, ecdsa_with_sha256[:-1] + b"\x7f")
     with pytest.raises(BadCertificate, match="of a kind that is not known"):
         refuse_weak(certificate)
+
+
+def test_a_key_that_nobody_knows_is_refused(ca: FakeCa) -> None:
+    ec_public_key = bytes.fromhex("06072a8648ce3d0201")
+    certificate = mangled(ca.sign(Leaf()), ec_public_key, ec_public_key[:-1] + b"\x7f")
+    with pytest.raises(BadCertificate, match="has a key of a kind that is not known"):
+        refuse_weak(certificate)
+
+
+def test_a_weak_intermediate_is_named(ca: FakeCa) -> None:
+    leaf = Leaf(key=rsa_key(1024), ca=True, usages=("key_cert_sign",))
+    below = FakeCa(ca.sign(leaf), leaf.key, NOW)
+    signed = Leaf()
+    certificates = pem(below.sign(signed), below.certificate)
+    error = refused(Papers(certificates, key_pem(signed.key), ca.bundle))
+    assert "in its chain, which has an RSA key of 1024 bits" in error.problem
+
+
+@given(der=st.sampled_from(WHOLE), at=st.integers(0, 600), to=st.binary(min_size=1, max_size=3))
+def test_whatever_is_changed_in_a_certificate_it_is_judged_and_nothing_else_happens(
+    ca: FakeCa, der: bytes, at: int, to: bytes
+) -> None:
+    changed = der[:at] + to + der[at + len(to) :]
+    text = DER_cert_to_PEM_cert(changed).encode()
+    with suppress(BadCertificate):
+        read_identity(text, KEY, ca.bundle + text, now=NOW)
+    with suppress(ValueError, InvalidVersion):
+        certificate = load_der_x509_certificate(changed)
+        refuse_weak(certificate)
+        workload_of(certificate)
 
 
 def test_the_chain_is_kept_in_order_and_without_the_root(ca: FakeCa) -> None:
@@ -232,7 +286,9 @@ def test_a_bad_bundle_of_another_trust_domain_is_named(ca: FakeCa) -> None:
 
 def test_trust_domains_are_bounded(ca: FakeCa) -> None:
     many = {f"t{number}.example": ca.bundle for number in range(MAX_TRUST_DOMAINS + 1)}
-    assert "more than 64" in str(refused(ca.issue(), federated=many))
+    assert str(refused(ca.issue(), federated=many)) == (
+        "the bundle of t64.example is one too many: 64 other trust domains are the most"
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,7 +302,15 @@ def test_trust_domains_are_bounded(ca: FakeCa) -> None:
         pytest.param(
             lambda ca: ca.bundle.replace(b"MII", b"AAA"), "that cannot be read", id="broken"
         ),
+        pytest.param(
+            lambda ca: of_version(ca.certificate, 57), "that cannot be read", id="another version"
+        ),
         pytest.param(lambda ca: pem(ca.sign(Leaf())), "which is no CA's", id="a leaf"),
+        pytest.param(
+            lambda _: FakeCa.new("weak", now=NOW, key=rsa_key(1024)).bundle,
+            "which has an RSA key of 1024 bits",
+            id="a weak root",
+        ),
         pytest.param(
             lambda ca: pem(ca.sign(Leaf(ca=True))),
             "which is no CA's",
@@ -285,7 +349,7 @@ def encrypted(key: ec.EllipticCurvePrivateKey) -> bytes:
         pytest.param(b"", "is no private key in PEM", id="empty"),
         pytest.param(b"#" * (MAX_BYTES + 1), "is larger than 65536 bytes", id="huge"),
         pytest.param(encrypted(ec_key()), "is encrypted", id="encrypted"),
-        pytest.param(key_pem(rsa_key(1024)), "has an RSA key of 1024 bits", id="small"),
+        pytest.param(key_pem(rsa_key(1024)), "is an RSA key of 1024 bits", id="small"),
         pytest.param(
             ed448.Ed448PrivateKey.generate().private_bytes(
                 Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
