@@ -29,6 +29,8 @@ class Settings:
     ports: Ports = field(default_factory=Ports)
     policies: Path | None = None
     """The directory of policy files; without one, everything is carried and nothing is declared."""
+    endpoints: Path | None = None
+    """The directory of files that name addresses, and that something else than people writes."""
     workload: Workload = field(default_factory=Workload)
     user: User | None = None
     workers: int = 1

@@ -89,6 +89,11 @@ def _labels(
 @click.command(context_settings={"auto_envvar_prefix": "TPROXY", "show_default": True})
 @click.option("--policies", type=click.Path(path_type=Path), help="Directory of policy files.")
 @click.option(
+    "--endpoints",
+    type=click.Path(path_type=Path),
+    help="Directory of ServiceEntry files that something else writes; what changes there is taken.",
+)
+@click.option(
     "--outbound-port",
     type=PORT,
     default=PORTS.outbound,
@@ -218,7 +223,7 @@ def _all_limits(options: dict[str, Any]) -> Limits:
 def _run(settings: Settings) -> int:
     """Say in one line what keeps the sidecar from starting."""
     try:
-        policies = PolicyLoader(settings.policies, settings.workload)
+        policies = PolicyLoader(settings.policies, settings.workload, endpoints=settings.endpoints)
     except BadPolicies as error:
         LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
         return BAD_POLICIES
@@ -239,6 +244,7 @@ def _settings(options: dict[str, Any]) -> Settings:
             health=options["health_port"],
         ),
         policies=options["policies"],
+        endpoints=options["endpoints"],
         workload=Workload(
             name=options["workload"],
             namespace=options["namespace"],

@@ -59,6 +59,11 @@ class RuleBook:
     """Of each namespace, for everybody."""
     root: str = ""
 
+    def every(self) -> Iterator[TlsRule]:
+        """Give each rule once."""
+        tables = (self.own, *self.exported.values())
+        yield from {id(rule): rule for each in tables for rule in each.by_host.values()}.values()
+
     def find(self, hosts: Sequence[str], namespace: str) -> TlsRule | None:
         """Return the rule about a service of `namespace`: the workload's own, the service's, the root's."""
         tables = (self.own, self.exported.get(namespace), self.exported.get(self.root))

@@ -43,6 +43,21 @@ class Destinations:
         """The workload's own."""
         self._remembered = lru_cache(MOST_REMEMBERED)(self._chosen)
 
+    def describe(self) -> dict[str, object]:
+        """Show what is known, for whoever looks into a running proxy."""
+        entries = dict.fromkeys(each.entry for each in self.entries.by_network.values())
+        named = dict.fromkeys(self.entries.by_host.by_host.values())
+        return {
+            "rules": [
+                {"host": each.host, "rule": each.whole.owner, "place": each.whole.place}
+                for each in self.rules.every()
+            ],
+            "entries": [
+                {"entry": each.owner, "place": each.place, "hosts": each.hosts}
+                for each in {**entries, **named}
+            ],
+        }
+
     def choice(self, to: Address, head: RequestHead | None) -> Choice:
         """Choose how a connection is secured; the head is that of its request, if it is HTTP."""
         return self._remembered(to.host, to.port, b"" if head is None else head.authority)
