@@ -41,11 +41,11 @@ READY = b"ready\n"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a pod sees instead of the host: its own name, and files laid over the host's."""
+    """What a pod sees instead of the host: its own name, and files and directories laid over the host's."""
 
     hostname: str
     files: Mapping[str, str] = field(default_factory=dict)
-    """Where a file appears, and the file that appears there."""
+    """Where one appears, and what appears there."""
 
 
 @dataclass(frozen=True, slots=True)

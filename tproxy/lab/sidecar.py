@@ -9,6 +9,7 @@ import trio
 
 from tproxy.lab.namespaces import permitted, socket_in
 from tproxy.lab.process import Process
+from tproxy.lab.records import ENDPOINTS
 from tproxy.lab.spec import PROXY, LabError, PodSpec
 
 READY_PORT = 15021
@@ -32,6 +33,7 @@ def sidecar_command(spec: PodSpec) -> list[str]:
         *("--user", f"{PROXY.uid}:{PROXY.gid}"),
         *("--workload", spec.name, "--namespace", spec.namespace),
         *("--service-account", spec.service_account),
+        *("--endpoints", str(ENDPOINTS)),
         *labels,
         *policies,
         *spec.run_args,
