@@ -59,6 +59,11 @@ class RuleBook:
     """Of each namespace, for everybody."""
     root: str = ""
 
+    @property
+    def some(self) -> bool:
+        """Whether there are any."""
+        return bool(self.own.by_host or self.exported)
+
     def every(self) -> Iterator[TlsRule]:
         """Give each rule once."""
         tables = (self.own, *self.exported.values())
@@ -124,7 +129,7 @@ def mistakes(documents: Sequence[Document], scope: Scope) -> Iterator[Finding]:
     for document in documents:
         yield from _scope_mistakes(document, scope)
         yield from _rule_mistakes(document)
-        for path, tls in _every_tls(document):
+        for path, tls in every_tls(document):
             yield from _tls_mistakes(document, path, tls)
         other = first.setdefault(_about(document, scope), document)
         if other is not document:
@@ -178,7 +183,8 @@ def _rule_mistakes(document: Document) -> Iterator[Finding]:
             yield document.finding(Code.CONFLICT, path, message)
 
 
-def _every_tls(document: Document) -> Iterator[tuple[Path, ClientTls]]:
+def every_tls(document: Document) -> Iterator[tuple[Path, ClientTls]]:
+    """Give all that a rule says of TLS, and where."""
     policy = _spec(document).traffic_policy
     path: Path = ("spec", "trafficPolicy")
     if policy.tls is not None:
