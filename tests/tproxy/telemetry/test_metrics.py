@@ -11,7 +11,7 @@ from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.identity import Workload
 from tproxy.model.outcome import ResponseFlag
-from tproxy.telemetry.metrics import Metrics
+from tproxy.telemetry.metrics import Ending, Metrics
 
 WORKLOAD = Workload("shop-v1", "prod", "shop", "c1", {"app": "shop", "version": "v1"})
 OUTBOUND = Flow(
@@ -55,7 +55,7 @@ def metrics() -> Metrics:
 
 
 def test_a_request_out_is_told_by_its_source(metrics: Metrics) -> None:
-    metrics.request_series(OUTBOUND, b"reviews:9080", status=200).observe(0.003, 10, 2000)
+    metrics.request_series(OUTBOUND, b"reviews:9080", Ending(200)).observe(0.003, 10, 2000)
 
     assert samples(metrics)["istio_requests_total"] == [
         (
@@ -93,7 +93,7 @@ def test_a_request_out_is_told_by_its_source(metrics: Metrics) -> None:
 
 def test_a_request_in_is_told_by_its_destination_whatever_its_host(metrics: Metrics) -> None:
     metrics.request_series(
-        INBOUND, b"forged.example.com", status=503, flag=ResponseFlag.UPSTREAM_CONNECT
+        INBOUND, b"forged.example.com", Ending(503, ResponseFlag.UPSTREAM_CONNECT)
     ).observe(1, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
 
@@ -107,7 +107,7 @@ def test_a_request_in_is_told_by_its_destination_whatever_its_host(metrics: Metr
 
 def test_an_unnamed_workload_is_no_service() -> None:
     metrics = Metrics(Workload(), "0.1.0")
-    metrics.request_series(INBOUND, b"", status=200).observe(0, 0, 0)
+    metrics.request_series(INBOUND, b"", Ending(200)).observe(0, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
 
     assert labels["destination_service"] == "unknown"
@@ -136,7 +136,7 @@ def test_a_destination_is_a_service_only_by_a_mesh_name(
     metrics: Metrics, authority: bytes, address: str, service: tuple[str, str] | None
 ) -> None:
     flow = Flow(Direction.OUTBOUND, OUTBOUND.peer, OUTBOUND.local, Address(address, 80))
-    metrics.request_series(flow, authority, status=200).observe(0, 0, 0)
+    metrics.request_series(flow, authority, Ending(200)).observe(0, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
     name, namespace = service or ("PassthroughCluster", "unknown")
 
@@ -146,7 +146,7 @@ def test_a_destination_is_a_service_only_by_a_mesh_name(
 
 
 def test_histograms_are_cumulative_with_envoys_bounds(metrics: Metrics) -> None:
-    series = metrics.request_series(OUTBOUND, b"reviews", status=200)
+    series = metrics.request_series(OUTBOUND, b"reviews", Ending(200))
     series.observe(0.0005, 1, 0)
     series.observe(0.003, 10**9, 7)
     found = samples(metrics)
@@ -176,7 +176,7 @@ def test_histograms_are_cumulative_with_envoys_bounds(metrics: Metrics) -> None:
 def test_grpc_is_told_with_its_status_and_messages(
     metrics: Metrics, status: bytes, label: str
 ) -> None:
-    series = metrics.request_series(OUTBOUND, b"reviews", status=200, grpc_status=status)
+    series = metrics.request_series(OUTBOUND, b"reviews", Ending(200, grpc_status=status))
     series.observe(0, 0, 0)
     series.count_messages(1, 3)
     found = samples(metrics)
@@ -207,17 +207,17 @@ def test_a_connection_is_told_without_http_labels_and_by_its_sni(metrics: Metric
 
 
 def test_equal_facts_share_a_series(metrics: Metrics) -> None:
-    one = metrics.request_series(OUTBOUND, b"reviews", status=200)
+    one = metrics.request_series(OUTBOUND, b"reviews", Ending(200))
 
-    assert metrics.request_series(OUTBOUND, b"REVIEWS.prod:80", status=200) is one
-    assert metrics.request_series(OUTBOUND, b"reviews", status=201) is not one
+    assert metrics.request_series(OUTBOUND, b"REVIEWS.prod:80", Ending(200)) is one
+    assert metrics.request_series(OUTBOUND, b"reviews", Ending(201)) is not one
     assert metrics.connection_series(INBOUND) is metrics.connection_series(INBOUND)
 
 
 def test_series_beyond_the_bound_are_counted_together_under_overflow() -> None:
     metrics = Metrics(WORKLOAD, "0.1.0", max_series=2)
     for status in range(200, 210):
-        metrics.request_series(OUTBOUND, b"reviews", status=status).observe(0, 0, 0)
+        metrics.request_series(OUTBOUND, b"reviews", Ending(status)).observe(0, 0, 0)
         metrics.connection_series(
             Flow(
                 Direction.OUTBOUND,
@@ -237,11 +237,11 @@ def test_series_beyond_the_bound_are_counted_together_under_overflow() -> None:
 
 
 def test_another_identity_makes_other_series_and_keeps_the_counts(metrics: Metrics) -> None:
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
     metrics.identify(Workload("shop-v2", "prod"))
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
     metrics.identify(WORKLOAD)
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
 
     assert [
         (labels["source_workload"], value)
@@ -251,7 +251,7 @@ def test_another_identity_makes_other_series_and_keeps_the_counts(metrics: Metri
 
 def test_label_values_are_escaped() -> None:
     metrics = Metrics(Workload('a"b\\c\nd', "prod"), "0.1.0")
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
 
     assert labels["source_workload"] == 'a"b\\c\nd'
