@@ -11,7 +11,7 @@ import msgspec
 from tproxy.model.address import Address
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Detection, Flow
+from tproxy.model.flow import Detection, Direction, Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
@@ -83,6 +83,10 @@ class Journal:
     def not_captured(self, peer: Address, destination: Address, why: str) -> None:
         """Tell of a connection that was refused because carrying it would be a loop."""
         LOG.warning("refused %s on its way to %s: %s", peer, destination, why)
+
+    def handshake(self, direction: Direction, result: str) -> None:
+        """Count a TLS handshake of ours that is over: `ok`, or why it failed."""
+        self._metrics.own.handshake(direction, result)
 
     def exchange(self, told: Told) -> None:
         """Record one request and its response, or what became of them."""

@@ -1,6 +1,6 @@
 """Tell people which certificates there are, in the shape of Envoy's `/certs`; of keys nothing is ever told."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -15,11 +15,6 @@ _DAY = timedelta(days=1)
 def shown(identity: Identity, now: datetime) -> Page:
     """Write our certificate with its chain and the roots behind it, then the roots of other trust domains."""
     return {"certificates": list(_entries(identity, now))}
-
-
-def first_ends(certificates: Iterable[Certificate]) -> datetime:
-    """Say when the first of them ends."""
-    return min(each.not_valid_after_utc for each in certificates)
 
 
 def _entries(identity: Identity, now: datetime) -> Iterator[Page]:

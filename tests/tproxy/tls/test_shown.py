@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from fakes.ca import DAY, HOUR, WEB, FakeCa, Leaf
+from fakes.ca import DAY, HOUR, WEB, Above, FakeCa, Leaf
 from tproxy.tls.credentials import Credentials
 from tproxy.tls.identity import Identity
-from tproxy.tls.shown import first_ends, shown
+from tproxy.tls.shown import shown
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 CA = FakeCa.new(now=NOW)
@@ -99,6 +99,7 @@ def test_no_key_is_shown() -> None:
     assert set(page) == {"certificates"}
 
 
-def test_the_first_end_is_the_one_to_watch() -> None:
-    certificates = [CA.issue(Leaf(ends=ends)).identity(NOW).certificates[0] for ends in (DAY, HOUR)]
-    assert first_ends(certificates) == NOW + HOUR
+def test_of_several_roots_the_first_end_is_the_one_to_watch() -> None:
+    soon, late = (FakeCa.new(now=NOW, above=Above(ends=ends)).certificate for ends in (HOUR, DAY))
+    identity = replace(CA.issue().identity(NOW), bundles={"td": (late, soon), "other": (late,)})
+    assert identity.roots_not_after == {"td": NOW + HOUR, "other": NOW + DAY}
