@@ -1,7 +1,7 @@
 """Which addresses have names, and who is expected at them: `ServiceEntry`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from tproxy.model.address import Address
@@ -58,10 +58,10 @@ Key = tuple[int, int, int, int]
 class EntryBook:
     """All entries, by addresses and by names."""
 
-    by_network: Mapping[Key, Known] = field(default_factory=dict)
-    lengths: tuple[tuple[int, int], ...] = ()
+    by_network: Mapping[Key, Known]
+    lengths: tuple[tuple[int, int], ...]
     """Versions and lengths of the networks among them, the longest first."""
-    by_host: HostTable[Entry] = field(default_factory=lambda: HostTable[Entry]({}))
+    by_host: HostTable[Entry]
 
     def at(self, host: str, port: int) -> Known | None:
         """Return what is known of an address: of its port rather than of all ports, of the nearest network."""

@@ -268,6 +268,11 @@ kind: RequestAuthentication
             " TCP cannot be translated, only HTTP, HTTP2 and GRPC can",
             id="bytes to be translated",
         ),
+        pytest.param(
+            "spec: {trustDomain: A.example}",
+            "3:8 TPX0108 error $.spec.trustDomain: 'A.example' is no trust domain: use a-z, 0-9, `.`, `-` and `_`",
+            id="no trust domain",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_what_to_do(spec: str, finding: str) -> None:
