@@ -71,7 +71,7 @@ STORE_LINE = f"  to: {STORE}, named by db/e (p.yaml:1)"
         pytest.param([PLAIN.replace("serviceAccount: till", "labels: {}"), secured(STORE, "mode: ISTIO_MUTUAL")], [STORE_LINE, "  TLS: ISTIO_MUTUAL, as web/r (p.yaml:9) says", f"    asks for: {STORE}", "    accepts: anybody of the trust domain"], id="anybody of the mesh"),
         pytest.param([PLAIN, secured(STORE, "mode: SIMPLE")], [STORE_LINE, "  TLS: SIMPLE, as web/r (p.yaml:9) says", f"    asks for: {STORE}", f"    accepts: {STORE}"], id="a name"),
         pytest.param([PLAIN, secured(STORE, "mode: SIMPLE, insecureSkipVerify: true")], [STORE_LINE, "  TLS: SIMPLE, as web/r (p.yaml:9) says", f"    asks for: {STORE}", "    accepts: anybody, as verification is skipped"], id="anybody"),
-        pytest.param([secured("*", "mode: SIMPLE")], ["  TLS: SIMPLE, as web/r (p.yaml:4) says", "    asks for: nobody", "    accepts: anybody whom the roots vouch for"], id="no name"),
+        pytest.param([secured("*", "mode: SIMPLE")], ["  TLS: SIMPLE, as web/r (p.yaml:4) says", "    asks for: nobody", "    accepts: nobody, as no name is known: write sni or subjectAltNames"], id="no name"),
     ],
 )  # fmt: skip
 def test_people_are_told_how_and_why(documents: list[str], lines: list[str]) -> None:

@@ -71,6 +71,15 @@ def test_two_entries_about_one_address_are_refused() -> None:
     assert found == [f"p.yaml:9:82 TPX0109 error {place}: {message}"]
 
 
+def test_two_entries_that_expect_others_under_one_name_are_refused() -> None:
+    one = entry("hosts: [a.example], subjectAltNames: [b.example]")
+    other = entry("hosts: [a.example], subjectAltNames: [c.example]", name="f")
+    message = "p.yaml:1 names others for a.example, and neither is older: say it alike"
+    (found,) = told(files(one, other))
+    assert found == f"p.yaml:9:28 TPX0109 error $.spec.subjectAltNames: {message}"
+    assert told(files(one, one.replace("name: e", "name: f"))) == []
+
+
 def test_an_entry_about_a_port_and_one_about_all_others_are_no_contradiction() -> None:
     port = entry(f"hosts: [b.example], addresses: [{POD}], ports: [{{number: 80, name: http}}]", name="f")  # fmt: skip
     assert told(files(MESHED, port)) == []
