@@ -112,8 +112,9 @@ def _decided(tls: TlsAccount, otherwise: str) -> str:
 def _accepted(tls: TlsAccount) -> str:
     if tls.insecure:
         return "anybody, as verification is skipped"
-    whom = "of the trust domain" if tls.mode == "ISTIO_MUTUAL" else "whom the roots vouch for"
-    return ", ".join(tls.accepts) or f"anybody {whom}"
+    meshed = tls.mode == "ISTIO_MUTUAL"
+    nobody = "nobody, as no name is known: write sni or subjectAltNames"
+    return ", ".join(tls.accepts) or ("anybody of the trust domain" if meshed else nobody)
 
 
 def _policy(policy: PolicyAccount) -> Iterator[str]:

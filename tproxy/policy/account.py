@@ -82,7 +82,7 @@ class TlsAccount(msgspec.Struct, frozen=True):
     """The DestinationRule that says so, and where it does; None where none does."""
     sni: str
     accepts: tuple[str, ...]
-    """Who may answer; nothing for everybody whom the roots vouch for."""
+    """Who may answer; with nothing, anybody of the trust domain for ISTIO_MUTUAL, for other modes nobody."""
     insecure: bool
     """Whether anybody may."""
     missing: tuple[str, ...] = ()

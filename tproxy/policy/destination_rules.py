@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tproxy.model.identity import UNKNOWN
 from tproxy.policy.findings import Code, Finding, Path, Severity
@@ -45,19 +45,15 @@ class TlsRule:
         return self.ports.get(port, self.whole)
 
 
-def _empty() -> HostTable[TlsRule]:
-    return HostTable({})
-
-
 @dataclass(frozen=True, slots=True)
 class RuleBook:
     """The rules that this workload may use."""
 
-    own: HostTable[TlsRule] = field(default_factory=_empty)
+    own: HostTable[TlsRule]
     """Of its own namespace."""
-    exported: Mapping[str, HostTable[TlsRule]] = field(default_factory=dict)
+    exported: Mapping[str, HostTable[TlsRule]]
     """Of each namespace, for everybody."""
-    root: str = ""
+    root: str
 
     @property
     def some(self) -> bool:

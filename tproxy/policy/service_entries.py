@@ -1,7 +1,7 @@
 """Which addresses have names, and who is expected at them: `ServiceEntry`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from tproxy.model.address import Address
@@ -58,10 +58,10 @@ Key = tuple[int, int, int, int]
 class EntryBook:
     """All entries, by addresses and by names."""
 
-    by_network: Mapping[Key, Known] = field(default_factory=dict)
-    lengths: tuple[tuple[int, int], ...] = ()
+    by_network: Mapping[Key, Known]
+    lengths: tuple[tuple[int, int], ...]
     """Versions and lengths of the networks among them, the longest first."""
-    by_host: HostTable[Entry] = field(default_factory=lambda: HostTable[Entry]({}))
+    by_host: HostTable[Entry]
 
     def at(self, host: str, port: int) -> Known | None:
         """Return what is known of an address: of its port rather than of all ports, of the nearest network."""
@@ -119,26 +119,36 @@ class _Gatherer:
     def add(self, document: Document) -> None:
         """Take a document in which there is no mistake."""
         spec, entry = _spec(document), self._entry(document)
-        for host in entry.hosts:
-            self.by_host.setdefault(host, entry)
+        self._name(entry, document)
         at_endpoints: set[Key] = set()
         for index, endpoint in enumerate(spec.endpoints):
-            path: Path = ("spec", "endpoints", index, "address")
-            for port, number in _endpoint_ports(spec.ports, endpoint):
-                key = _key(endpoint.address, number)
+            for key, known in self._at(entry, spec.ports, endpoint):
                 at_endpoints.add(key)
-                known = Known(
-                    entry,
-                    port,
-                    _has_sidecar(endpoint),
-                    entry.subject_alt_names or self._identity(entry, endpoint),
-                )
-                self._put(key, known, document, path)
+                self._put(key, known, document, ("spec", "endpoints", index, "address"))
         for index, address in enumerate(spec.addresses):
             for port in [each.number for each in spec.ports] or [ANY_PORT]:
                 if (key := _key(address, port)) not in at_endpoints:
                     known = self._service(entry, port, spec.endpoints)
                     self._put(key, known, document, ("spec", "addresses", index))
+
+    def _name(self, entry: Entry, document: Document) -> None:
+        for host in entry.hosts:
+            other = self.by_host.setdefault(host, entry)
+            if other.subject_alt_names != entry.subject_alt_names:
+                message = (
+                    f"{other.place} names others for {host}, and neither is older: say it alike"
+                )
+                path: Path = ("spec", "subjectAltNames")
+                self.findings.append(document.finding(Code.CONFLICT, path, message))
+
+    def _at(
+        self, entry: Entry, ports: Sequence[ServicePort], endpoint: ServiceEndpoint
+    ) -> Iterator[tuple[Key, Known]]:
+        """Give what is known of each port of an endpoint."""
+        expected = entry.subject_alt_names or self._identity(entry, endpoint)
+        for port, number in _endpoint_ports(ports, endpoint):
+            known = Known(entry, port, _has_sidecar(endpoint), expected)
+            yield _key(endpoint.address, number), known
 
     def _entry(self, document: Document) -> Entry:
         spec, namespace = _spec(document), self._scope.namespace_of(document.config)

@@ -519,3 +519,25 @@ def test_diff_passes_over_lines_without_end(policies: Path) -> None:
     done = policy("diff", "--candidate", policies, "--log", "access.jsonl")
     assert "  2 skipped: is too long for one of the access log\n" in done.output
     assert done.output.startswith("1 x GET /users/{*}")
+
+
+ENTRY = """\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: store, namespace: my-ns}
+spec: {hosts: [store], addresses: [192.0.2.10]}
+"""
+
+
+def test_explain_knows_of_endpoints_beside_the_policies(policies: Path) -> None:
+    Path("endpoints").mkdir()
+    write(Path("endpoints/pods.yaml"), ENTRY)
+    beside = ("--endpoints", "endpoints")
+    asked = ("--direction", "outbound", "--port", "80", "--destination-ip", "192.0.2.10")
+    names = ("--namespace", "my-ns", "--label", "app=x")
+    said = policy("explain", policies, *asked, *names, *beside).output
+    assert "to: store.my-ns.svc.cluster.local, named by my-ns/store (endpoints/pods.yaml:1)" in said
+    write(Path("endpoints/pods.yaml"), POLICIES)
+    refused = policy("check", policies, *names, *beside)
+    assert refused.exit_code == 1
+    assert "endpoints are ServiceEntry objects only" in refused.output

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 import tproxy.cli.run  # noqa: F401  (the package's attribute of that name is the command)
 from tproxy.cli.run import run
 from tproxy.settings import Settings
+from tproxy.stores.policy_loader import PolicyLoader
 
 run_module = sys.modules["tproxy.cli.run"]
 
@@ -110,3 +111,25 @@ def test_limits_come_by_option_and_environment(
     result = CliRunner().invoke(run, options, env=env)
     assert result.exit_code == 0, result.output
     assert (seen[0].limits.connections, seen[0].limits.drain_seconds) == (connections, drain)
+
+
+ENTRY = (
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: web}\n"
+    "spec: {hosts: [a.example], addresses: [192.0.2.10]}\n"
+)
+
+
+@pytest.mark.parametrize("by_option", [True, False], ids=["option", "variable"])
+def test_endpoints_come_by_option_and_environment(
+    by_option: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(ENTRY)
+    seen: list[tuple[Settings, PolicyLoader]] = []
+    monkeypatch.setattr(run_module, "launch", lambda *given: seen.append(given))
+    words = ["--endpoints", str(tmp_path)] if by_option else []
+    env = {} if by_option else {"TPROXY_ENDPOINTS": str(tmp_path)}
+    result = CliRunner().invoke(run, words, env=env, auto_envvar_prefix="TPROXY")
+    assert result.exit_code == 0, result.output
+    ((settings, policies),) = seen
+    assert settings.endpoints == tmp_path
+    assert policies.store.current.destinations is not None

@@ -126,6 +126,8 @@ def test_no_rules_are_all_of_them() -> None:
     ("case", "finding"),
     [
         pytest.param("{name: c, expect: {}}", "7:15 TPX0108 error $.spec.cases[0].expect: expects nothing, so it could never fail", id="expects nothing"),
+        pytest.param("{name: c, expect: {tls: {}}}", "7:15 TPX0108 error $.spec.cases[0].expect: expects nothing, so it could never fail", id="expects nothing of TLS"),
+        pytest.param("{name: c, expect: {tls: {mode: SIMPLE}}}", "7:15 TPX0108 error $.spec.cases[0].expect: tls is about connections to upstreams: set direction to outbound", id="TLS of what comes in"),
         pytest.param("{name: c, request: {source: {ip: here}}, expect: {rule: 0}}", "7:34 TPX0108 error $.spec.cases[0].request.source.ip: 'here' is no address", id="no address"),
         pytest.param("{name: c, request: {destinationIp: here}, expect: {rule: 0}}", "7:25 TPX0108 error $.spec.cases[0].request.destinationIp: 'here' is no address", id="no destination"),
         pytest.param("{name: c, request: {source: {principal: me}}, expect: {rule: 0}}", "7:34 TPX0108 error $.spec.cases[0].request.source.principal: 'me' is no principal, write TRUST_DOMAIN/ns/NAMESPACE/sa/NAME", id="no principal"),
@@ -224,3 +226,42 @@ def test_a_case_is_filled_from_its_defaults_part_by_part() -> None:
     assert (case.port, case.path, case.headers) == (80, "/b", {"x-a": "2", "x-b": "1"})
     assert facts_of(case).flow.identity == Peer("cluster.local", "d", "default")
     assert case.source.ip == "192.0.2.7"
+
+
+SECURED = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: partner, namespace: foo}
+spec: {host: a.example, trafficPolicy: {tls: {mode: SIMPLE, caCertificates: /a, subjectAltNames: [y.example, x.example]}}}
+"""
+
+
+def outbound(expect: str) -> Report:
+    """What comes of a request to a host with a rule."""
+    case = f"{{name: c, direction: outbound, request: {{host: a.example}}, expect: {expect}}}"
+    found = gathered(suite(case), policies=SECURED)
+    assert found.snapshot is not None, "\n".join(map(str, found.findings))
+    return run(found.snapshot, found.tests)
+
+
+@pytest.mark.parametrize(
+    ("expect", "mismatches"),
+    [
+        pytest.param("{verdict: ALLOW, tls: {mode: SIMPLE, sni: a.example, subjectAltNames: [x.example, y.example]}}", [], id="as expected"),
+        pytest.param("{tls: {mode: DISABLE}}", [("tls.mode", "DISABLE", "SIMPLE")], id="another mode"),
+        pytest.param('{tls: {sni: ""}}', [("tls.sni", "none", "a.example")], id="another name"),
+        pytest.param("{tls: {subjectAltNames: [z.example]}}", [("tls.subjectAltNames", "z.example", "x.example, y.example")], id="somebody else"),
+    ],
+)  # fmt: skip
+def test_a_case_may_expect_how_a_connection_is_secured(
+    expect: str, mismatches: list[tuple[str, str, str]]
+) -> None:
+    (result,) = outbound(expect).results
+    assert [(each.field, each.expected, each.came) for each in result.mismatches] == mismatches
+
+
+def test_a_connection_that_is_not_secured_has_no_names() -> None:
+    case = "{name: c, direction: outbound, request: {host: b.example}, expect: {tls: {mode: DISABLE, sni: '', subjectAltNames: []}}}"
+    found = gathered(suite(case), policies=SECURED)
+    assert found.snapshot is not None
+    assert run(found.snapshot, found.tests).failed == 0

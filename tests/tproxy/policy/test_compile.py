@@ -126,7 +126,9 @@ def copied(*names: str, shown: bool = False) -> list[SourceFile]:
 
 
 def test_the_policies_that_operators_copy_compile_and_are_the_defaults() -> None:
-    assert compiled(copied("authz.yaml", "mtls.yaml", "proxy.yaml"), 1) == Snapshot(1)
+    assert compiled(
+        copied("authz.yaml", "destinations.yaml", "mtls.yaml", "proxy.yaml"), 1
+    ) == Snapshot(1)
 
 
 def test_every_setting_of_the_proxy_is_shown() -> None:
@@ -145,7 +147,7 @@ def test_what_the_copied_policies_show_in_comments_compiles_too() -> None:
 
 
 def test_the_copied_examples_are_in_force_without_a_warning_once_their_marks_are_deleted() -> None:
-    files = copied("authz.yaml", "mtls.yaml", "proxy.yaml", shown=True)
+    files = copied("authz.yaml", "destinations.yaml", "mtls.yaml", "proxy.yaml", shown=True)
     result = compiled(files, 1)
     assert isinstance(result, Snapshot), "\n".join(map(str, result))
     assert {each.severity for each in result.findings} <= {Severity.INFO}
@@ -265,6 +267,11 @@ kind: RequestAuthentication
             "3:41 TPX0109 error $.spec.ports[0].upstreamProtocol:"
             " TCP cannot be translated, only HTTP, HTTP2 and GRPC can",
             id="bytes to be translated",
+        ),
+        pytest.param(
+            "spec: {trustDomain: A.example}",
+            "3:8 TPX0108 error $.spec.trustDomain: 'A.example' is no trust domain: use a-z, 0-9, `.`, `-` and `_`",
+            id="no trust domain",
         ),
     ],
 )

@@ -44,6 +44,8 @@ SOUND = [
     "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {probes: [{port: 80, path: /a}], workload: {labels: {a: b}}, telemetry: {accessLog: {enabled: false}}}",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['1']}}], when: [{key: source.ip, values: [a]}]}, {}]}",
     "apiVersion: security.istio.io/v1beta1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: STRICT}, portLevelMtls: {80: {mode: DISABLE}}}",
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, exportTo: [.], trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true}, portLevelSettings: [{port: {number: 80}}]}}",
+    "apiVersion: networking.istio.io/v1alpha3\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a], resolution: STATIC, ports: [{number: 80, name: http, protocol: GRPC-Web}], endpoints: [{address: 192.0.2.1, ports: {http: 8080}}]}",
 ]
 UNSOUND = [
     "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {ports: [{port: 0, protocol: TCP}]}",
@@ -59,6 +61,10 @@ UNSOUND = [
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {rules: [{to: [{operation: {path: [a]}}]}]}",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {rules: [{to: [{operation: {ports: [80]}}]}]}",
     "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: on}}",
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, trafficPolicy: {tls: {}}}",
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, subsets: []}",
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: []}",
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a], endpoints: [{address: a, ports: {http: 0}}]}",
 ]  # fmt: skip
 
 

@@ -126,6 +126,50 @@ async def test_a_change_of_the_files_is_told(tmp_path: Path, proxy_policy: str) 
     assert loader.store.current.generation == 2
 
 
+ENTRY = (
+    "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: web}\n"
+    "spec: {hosts: [a.example], addresses: [192.0.2.10]}\n"
+)
+
+
+async def test_endpoints_are_read_and_watched_beside_the_policies(
+    tmp_path: Path, proxy_policy: str
+) -> None:
+    policies, endpoints = tmp_path / "policies", tmp_path / "endpoints"
+    policies.mkdir()
+    endpoints.mkdir()
+    loader = PolicyLoader(policies, endpoints=endpoints)
+    digests = [loader.store.current.digest]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loader.watch, loader.reload)
+        for file, text in ((endpoints / "a.yaml", ENTRY), (policies / "b.yaml", proxy_policy)):
+            await trio.testing.wait_all_tasks_blocked()
+            file.write_text(text)
+            with trio.fail_after(5):
+                await loader.store.superseded()
+            digests.append(loader.store.current.digest)
+        nursery.cancel_scope.cancel()
+    assert len(set(digests)) == 3
+    shown = loader.describe()
+    assert shown["endpoints"] == str(endpoints)
+    entries = [{"entry": "web/a", "place": f"{endpoints}/a.yaml:1", "hosts": ("a.example",)}]
+    assert shown["destinations"] == {"rules": [], "entries": entries}
+
+
+def test_endpoints_alone_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ENTRY)
+    assert load(None, 1, endpoints=tmp_path).destinations is not None
+
+
+async def test_bad_endpoints_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(ENTRY)
+    loader = PolicyLoader(None, endpoints=tmp_path)
+    (tmp_path / "a.yaml").write_text(authorization("{rules: [{}]}"))
+    assert not await loader.reload()
+    assert "endpoints are ServiceEntry objects only" in loader.last.findings[0]
+    assert loader.store.current.generation == 1
+
+
 async def test_without_a_directory_nothing_is_watched() -> None:
     loader = PolicyLoader(None)
     await loader.watch(loader.reload)
