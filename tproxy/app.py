@@ -23,6 +23,7 @@ from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
 from tproxy.net.departures import Departures
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.pump import Pipes
@@ -36,12 +37,14 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.settings import Settings
 from tproxy.siblings import SharedDesk, Siblings
+from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.telemetry.metrics import Metrics
-from tproxy.upstream.forward import Forward, connect
-from tproxy.upstream.pool import Pool, Target
+from tproxy.upstream.connector import Connector
+from tproxy.upstream.forward import Forward
+from tproxy.upstream.pool import Pool
 
 LOG = logging.getLogger(__name__)
 
@@ -81,7 +84,13 @@ class Place:
 class App:
     """One worker. What changes: whether it accepts, and whether it is leaving."""
 
-    def __init__(self, settings: Settings, policies: PolicyLoader, place: Place) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policies: PolicyLoader,
+        place: Place,
+        identities: IdentityStore | None = None,
+    ) -> None:
         limits = place.limits
         self._settings = settings
         self._policies = policies
@@ -101,22 +110,27 @@ class App:
         )
         journal = Journal(self._metrics, self._lines.write, policies.store)
         codec = partial(_client_codec, settings, limits)
-        self._pool = Pool(partial(_dial, limits), codec, limits)
+        self._identities = identities
+        connector = Connector(limits, identities)
+        self._pool = Pool(connector.connect, codec, limits)
         self._departures = Departures()
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, Forward(self._pool), policies.store, limits),
+            pipelines=pipelines(journal, Forward(self._pool, connector), policies.store, limits),
             overflow=pipelines(journal, turn_away_requests, policies.store, limits),
+            connector=connector,
             journal=journal,
             register=self._register,
             sweeper=self._sweeper,
             departures=self._departures,
             pipes=Pipes(),
+            handshakes=Handshakes(limits.handshakes),
             limits=limits,
             parser=settings.parser,
             engine=settings.engine,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
+            identities=identities,
         )
 
     async def run(self) -> None:
@@ -307,10 +321,6 @@ class App:
         busy, idle = self._pool.counts()
         self._metrics.own.pool("busy", busy)
         self._metrics.own.pool("idle", idle)
-
-
-async def _dial(limits: Limits, target: Target) -> TcpStream:
-    return await connect(target.address, target.source, limits)
 
 
 def _client_codec(settings: Settings, limits: Limits, protocol: Protocol) -> Codec:

@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 from h2.settings import SettingCodes
+from msgspec.structs import replace
 
 from fakes.sockets import tcp_pair
 from fakes.talk import App, Broken, Heard, whole
@@ -30,7 +31,9 @@ from tproxy.model.http import Field
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.net.departures import Departures
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.pump import Pipes
+from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.connection import serve_http
@@ -42,8 +45,9 @@ from tproxy.proxy.tcp import relay_opaque
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
-from tproxy.upstream.forward import Forward, connect
-from tproxy.upstream.pool import Pool, Target
+from tproxy.upstream.connector import Connector, Target
+from tproxy.upstream.forward import Forward
+from tproxy.upstream.pool import Pool
 
 Script = Callable[[trio.SocketStream], Awaitable[None]]
 """What an origin does with one connection."""
@@ -86,7 +90,8 @@ class Path:
         policies = self.policies = PolicyStore(Snapshot(1, translated=translated))
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
-        self.pool = Pool(partial(_dial, limits), partial(_codec, limits, parser), limits)
+        connector = Connector(limits)
+        self.pool = Pool(partial(_dial, connector), partial(_codec, limits, parser), limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         judging = partial(rejudge, policies, self.servers)
@@ -94,13 +99,15 @@ class Path:
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
-            pipelines=pipelines(journal, Forward(self.pool), policies, limits),
+            pipelines=pipelines(journal, Forward(self.pool, connector), policies, limits),
             overflow=pipelines(journal, turn_away, policies, limits),
+            connector=connector,
             journal=journal,
             register=self.servers,
             sweeper=sweeper,
             departures=departures,
             pipes=Pipes(),
+            handshakes=Handshakes(limits.handshakes),
             limits=limits,
             own_ports=frozenset(),
             parser=parser,
@@ -271,8 +278,8 @@ def reset(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
-async def _dial(limits: Limits, target: Target) -> TcpStream:
-    return await connect(target.address, None, limits)
+async def _dial(connector: Connector, target: Target) -> SocketStream:
+    return await connector.connect(replace(target, source=None))
 
 
 def _codec(limits: Limits, parser: HeadParser, protocol: Protocol) -> Codec:

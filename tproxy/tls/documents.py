@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 
 from tproxy.model.identity import Peer
-from tproxy.tls.identity import Identity
+from tproxy.tls.identity import Identity, Key
 
 MAX_BYTES = 64 * 1024
 """Of one document: some thirty certificates, more than any trust domain has roots."""
@@ -105,6 +105,14 @@ def workload_of(certificate: Certificate) -> Peer:
         raise BadCertificate(f"names no workload: {error}") from error
 
 
+def read_certificate(content: bytes) -> Certificate:
+    """Read one in DER, as a peer shows it; BadCertificate when it is none."""
+    try:
+        return x509.load_der_x509_certificate(content)
+    except (ValueError, x509.InvalidVersion):
+        raise BadCertificate("cannot be read") from None
+
+
 def refuse_weak(certificate: Certificate) -> None:
     """Refuse a certificate whose key or signature can be forged."""
     if weakness := _weakness(certificate):
@@ -173,7 +181,7 @@ def _certificates(content: bytes, document: str) -> list[Certificate]:
         raise BadCertificate("holds a certificate that cannot be read", document) from None
 
 
-def _key(content: bytes) -> PrivateKeyTypes:
+def _key(content: bytes) -> Key:
     """Read our key. What a library says of it is not repeated: it might repeat of the key."""
     _within_bounds(content, KEY)
     try:
@@ -188,6 +196,7 @@ def _key(content: bytes) -> PrivateKeyTypes:
         raise BadCertificate("is no private key in PEM", KEY) from None
     if weakness := _weakness_of_key(key):
         raise BadCertificate(f"is {weakness}", KEY)
+    assert isinstance(key, Key), "other kinds were refused"
     return key
 
 

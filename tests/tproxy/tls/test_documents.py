@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import (
     Certificate,
-    InvalidVersion,
     load_der_x509_certificate,
     load_pem_x509_certificate,
 )
@@ -30,6 +29,7 @@ from tproxy.tls.documents import (
     MAX_ROOTS,
     MAX_TRUST_DOMAINS,
     BadCertificate,
+    read_certificate,
     read_identity,
     refuse_weak,
     workload_of,
@@ -39,6 +39,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ROOT = FakeCa.new(now=NOW)
 
 SAN = bytes.fromhex("0603551d11")
+VERSION = bytes.fromhex("a003020102")
 BASIC = bytes.fromhex("0603551d13")
 
 REASONS = {
@@ -113,8 +114,9 @@ def mangled(certificate: Certificate, old: bytes, new: bytes) -> Certificate:
 
 def of_version(certificate: Certificate, version: int) -> bytes:
     """Change what a certificate says of its version (RFC 5280, 4.1.2.1)."""
-    der = certificate.public_bytes(Encoding.DER)
-    changed = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a0030201") + bytes([version]))
+    changed = certificate.public_bytes(Encoding.DER).replace(
+        VERSION, VERSION[:-1] + bytes([version])
+    )
     return DER_cert_to_PEM_cert(changed).encode()
 
 
@@ -175,6 +177,21 @@ def test_extensions_that_cannot_be_read_are_refused(ca: FakeCa, old: bytes, new:
         workload_of(certificate)
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(
+            ROOT.certificate.public_bytes(Encoding.DER).replace(VERSION, VERSION[:-1] + b"\x39"),
+            id="another version",
+        ),
+    ],
+)
+def test_what_is_no_certificate_is_refused(shown: bytes) -> None:
+    with pytest.raises(BadCertificate, match="the certificate cannot be read"):
+        read_certificate(shown)
+
+
 def test_an_algorithm_that_nobody_knows_is_refused(ca: FakeCa) -> None:
     ecdsa_with_sha256 = bytes.fromhex("06082a8648ce3d040302")
     certificate = mangled(ca.sign(Leaf()), ecdsa_with_sha256, ecdsa_with_sha256[:-1] + b"\x7f")
@@ -206,8 +223,8 @@ def test_whatever_is_changed_in_a_certificate_it_is_judged_and_nothing_else_happ
     text = DER_cert_to_PEM_cert(changed).encode()
     with suppress(BadCertificate):
         read_identity(text, KEY, ca.bundle + text, now=NOW)
-    with suppress(ValueError, InvalidVersion):
-        certificate = load_der_x509_certificate(changed)
+    with suppress(BadCertificate):
+        certificate = read_certificate(changed)
         refuse_weak(certificate)
         workload_of(certificate)
 
