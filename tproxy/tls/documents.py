@@ -247,9 +247,7 @@ def _refuse_untimely(certificate: Certificate, now: datetime, whose: str) -> Non
             " look at the clock"
         )
     if now > ends:
-        raise BadCertificate(
-            f"{whose}has expired at {_moment(ends)}, it is {_moment(now)}: renew it"
-        )
+        raise BadCertificate(f"{whose}has expired at {_moment(ends)}: renew it")
 
 
 def _moment(when: datetime) -> str:

@@ -60,7 +60,7 @@ REASONS = {
     "no digitalSignature": "has a key usage without digitalSignature",
     "for servers only": "has an extended key usage without both serverAuth and clientAuth",
     "for clients only": "has an extended key usage without both serverAuth and clientAuth",
-    "expired": "has expired at 2029-12-31T12:00:00Z, it is 2030-01-01T12:00:00Z: renew it",
+    "expired": "has expired at 2029-12-31T12:00:00Z: renew it",
     "not yet valid": "is not valid yet: it begins at 2030-01-02T12:00:00Z and it is 2030-01-01T12:00:00Z",
     "an RSA key of 1024 bits": "has an RSA key of 1024 bits, take 2048 or more",
     "a curve that is too small": "has a key on the curve secp192r1, take P-256 or larger",
