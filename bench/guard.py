@@ -79,6 +79,7 @@ class Played(EagerStream):
 
     peer = THERE
     local = HERE
+    identity = None
 
     def __init__(self, says: bytes, times: int, *, first: bool) -> None:
         self._says = says

@@ -6,8 +6,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 import trio
@@ -288,6 +289,7 @@ class App:
             server_info=self._server_info,
             config=self._policies.describe,
             clusters=self._clusters,
+            certificates=self._certificates,
             metrics=self._metrics,
             refresh=self._refresh,
             stop=self._stop_all,
@@ -316,6 +318,11 @@ class App:
             f"{address} connections {count}" for address, count in self._pool.by_address().items()
         )
         return "".join(f"{line}\n" for line in lines)
+
+    def _certificates(self) -> Mapping[str, object]:
+        if self._identities is None:
+            return {"certificates": []}
+        return self._identities.current.shown(datetime.now(UTC))
 
     def _refresh(self) -> None:
         busy, idle = self._pool.counts()

@@ -31,6 +31,8 @@ class Settings:
     """The directory of policy files; without one, everything is carried and nothing is declared."""
     certificates: Path | None = None
     """The directory of the workload's identity; without one, it proves none."""
+    endpoints: Path | None = None
+    """The directory of files that name addresses, and that something else than people writes."""
     workload: Workload = field(default_factory=Workload)
     user: User | None = None
     workers: int = 1

@@ -28,7 +28,7 @@ from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field
-from tproxy.model.identity import Workload
+from tproxy.model.identity import Peer, Proof, Workload
 from tproxy.model.limits import Limits
 from tproxy.net.departures import Departures
 from tproxy.net.handshakes import Handshakes
@@ -85,8 +85,8 @@ class Path:
         self._lines: list[bytes] = []
         self._logged = trio.Event()
         self.servers = Register()
-        port = (Direction.INBOUND, origin.address.port)
-        translated = {} if upstream is protocol else {port: upstream}
+        ports = [(direction, origin.address.port) for direction in Direction]
+        translated = {} if upstream is protocol else dict.fromkeys(ports, upstream)
         policies = self.policies = PolicyStore(Snapshot(1, translated=translated))
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
@@ -115,6 +115,10 @@ class Path:
         self._protocol = protocol
         self._nursery = nursery
         self._carrying: set[trio.CancelScope] = set()
+        self.direction = Direction.INBOUND
+        """Of the connections that are opened next."""
+        self.proven: tuple[Peer, Proof] | None = None
+        """Who opens them, as if a handshake had shown it."""
         self.full = False
         """Whether new connections are one too many."""
 
@@ -144,7 +148,7 @@ class Path:
             far.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, buffers)
         self._closing.callback(near.close)
         sniffed = Sniffed(self._protocol, Detection.DECLARED)
-        flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address, sniffed)
+        flow = self._flow(far).known_as(sniffed, 0.0)
         self._nursery.start_soon(self._carry, far, flow)
         return near
 
@@ -179,9 +183,13 @@ class Path:
         """Open a downstream connection that is carried as bytes, and return its far end."""
         near, far = tcp_pair()
         self._closing.callback(near.close)
-        flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address)
+        flow = self._flow(far)
         self._nursery.start_soon(self._relay, far, flow)
         return near
+
+    def _flow(self, far: TcpStream) -> Flow:
+        flow = Flow(self.direction, far.peer, far.local, self.origin.address)
+        return flow.authenticated(*self.proven) if self.proven else flow
 
     async def _relay(self, far: TcpStream, flow: Flow) -> None:
         exchange = Exchange(flow, self.runtime.policies.current.route(flow), generation=1)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from tproxy.lab import Lab, LabError, PodSpec, Publish, Stdio, User, open_pod, serve
+from tproxy.lab import Lab, LabError, Pod, PodSpec, Publish, Stdio, User, open_pod, serve
 from tproxy.stores.identity_files import IdentityFiles
 
 pytestmark = pytest.mark.netns
@@ -404,3 +404,23 @@ def test_the_demonstration_passes(lab: Lab) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _root() -> None:
     assert os.geteuid() == 0, "pods take root: run the tests with sudo, or -m 'not netns'"
+
+
+async def test_a_sidecar_learns_of_pods_that_come_and_go(lab: Lab) -> None:
+    dump = ["curl", "-sS", "http://127.0.0.1:15000/config_dump"]
+
+    async def known(pod: Pod, count: int) -> list[str]:
+        """The pods that a sidecar knows, once there are so many."""
+        with trio.fail_after(DEADLINE):
+            while True:
+                shown = json.loads((await pod.run(dump, user=User.parse("root"))).stdout)
+                entries = [each["entry"] for each in shown["destinations"]["entries"]]
+                if len(entries) == count:
+                    return entries
+                await trio.sleep(0.05)
+
+    async with open_pod(PodSpec("web", namespace="shop"), lab) as web:
+        assert await known(web, 1) == ["shop/web"]
+        async with open_pod(plain("db"), lab):
+            assert await known(web, 2) == ["shop/web", "default/db"]
+        assert await known(web, 1) == ["shop/web"]

@@ -87,8 +87,9 @@ async def scene(place: Path, text: str, *options: str) -> AsyncIterator[Scene]:
     (policies / "authz.yaml").write_text(text)
     lab = Lab(place / "lab")
     async with (
-        open_pod(PodSpec("app", labels=LABELS, policies=policies, run_args=options), lab) as app,
+        # First, so that the sidecar knows all pods from the start: its policies then have one generation.
         open_pod(PodSpec("client", proxy=False), lab) as client,
+        open_pod(PodSpec("app", labels=LABELS, policies=policies, run_args=options), lab) as app,
     ):
         origin = [sys.executable, f"{APPS}/echo_target.py", "8080"]
         await (await app.start(origin, user=ROOT, stdio=QUIET)).listens(8080)

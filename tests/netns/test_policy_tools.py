@@ -58,8 +58,9 @@ async def test_what_workers_decided_is_explained_and_their_log_replayed(place: P
     current, candidate = policies(place, "current", "/a*"), policies(place, "candidate", "/b*")
     lab = Lab(place / "lab")
     async with (
-        open_pod(PodSpec("app", run_args=("--workers", "2"), policies=current), lab) as app,
+        # First, so that the sidecar knows all pods from the start: its policies then have one generation.
         open_pod(PodSpec("client", proxy=False), lab) as client,
+        open_pod(PodSpec("app", run_args=("--workers", "2"), policies=current), lab) as app,
     ):
         server = [sys.executable, "-m", "http.server", "8080", "--bind", "0.0.0.0"]
         await (await app.start(server, user=ROOT, stdio=QUIET)).listens(8080)

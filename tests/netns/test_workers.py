@@ -91,8 +91,9 @@ async def scene(place: Path, *options: str, policies: Path | None = None) -> Asy
     (place / "1000").write_bytes(bytes(1000))
     (place / "nginx.conf").write_text(NGINX.format(place=place))
     async with (
-        open_pod(PodSpec("app", run_args=options, policies=policies), lab) as app,
+        # First, so that the sidecar knows all pods from the start: its policies then have one generation.
         open_pod(PodSpec("client", proxy=False), lab) as client,
+        open_pod(PodSpec("app", run_args=options, policies=policies), lab) as app,
     ):
         nginx = ["nginx", "-e", f"{place}/error.log", "-c", f"{place}/nginx.conf"]
         await (await app.start(nginx, user=ROOT, stdio=QUIET)).listens(8080)

@@ -6,7 +6,14 @@ import click
 import msgspec
 
 from tproxy.cli.finding_text import printable
-from tproxy.policy.account import Account, Asked, MissedField, PolicyAccount, RuleAccount
+from tproxy.policy.account import (
+    Account,
+    Asked,
+    MissedField,
+    PolicyAccount,
+    RuleAccount,
+    TlsAccount,
+)
 from tproxy.policy.explain import NOT_HTTP
 
 _COLOURS = {"ALLOW": "green", "DENY": "red", "UNDETERMINED": "yellow"}
@@ -29,6 +36,7 @@ def account_text(account: Account) -> str:
         f"{styled(account.verdict)} {_request(account.request)}",
         f"  {because(account)}",
         *_facts(account),
+        *(_tls(account.tls) if account.tls else ()),
         *(line for policy in account.policies for line in ("", *_policy(policy))),
     ]
     return "\n".join(lines)
@@ -80,6 +88,32 @@ def _facts(account: Account) -> Iterator[str]:
         yield f"  marked by {account.audited_by}"
     if account.verdict_if_enforced:
         yield f"  with all dry-run policies in force: {styled(account.verdict_if_enforced)}"
+
+
+def _tls(tls: TlsAccount) -> Iterator[str]:
+    if tls.missing:
+        yield f"  TLS: it depends on what is not known: {', '.join(tls.missing)}"
+        return
+    if tls.hosts:
+        named = f", named by {tls.entry}" if tls.entry else ""
+        yield f"  to: {', '.join(tls.hosts)}{named}"
+    if tls.mode == "DISABLE":
+        yield f"  TLS: none of ours, {_decided(tls, 'no rule is about it and no sidecar is known there')}"
+        return
+    yield f"  TLS: {tls.mode}, {_decided(tls, 'automatic: a sidecar answers there')}"
+    yield f"    asks for: {tls.sni or 'nobody'}"
+    yield f"    accepts: {_accepted(tls)}"
+
+
+def _decided(tls: TlsAccount, otherwise: str) -> str:
+    return f"as {tls.rule} says" if tls.rule else otherwise
+
+
+def _accepted(tls: TlsAccount) -> str:
+    if tls.insecure:
+        return "anybody, as verification is skipped"
+    whom = "of the trust domain" if tls.mode == "ISTIO_MUTUAL" else "whom the roots vouch for"
+    return ", ".join(tls.accepts) or f"anybody {whom}"
 
 
 def _policy(policy: PolicyAccount) -> Iterator[str]:

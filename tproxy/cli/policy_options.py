@@ -34,7 +34,7 @@ def pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def workload_options(command: F) -> F:
-    """Add the options that say whose sidecar reads the policies, where they are silent themselves."""
+    """Add the options that say whose sidecar reads the policies, and what it knows beside them."""
     for option in (
         click.option(
             "--label",
@@ -43,6 +43,11 @@ def workload_options(command: F) -> F:
             callback=pairs,
             metavar="KEY=VALUE",
             help="A label of the workload; may be given several times.",
+        ),
+        click.option(
+            "--endpoints",
+            type=DIRECTORY,
+            help="Directory of ServiceEntry files beside the policies.",
         ),
         click.option("--service-account", default=UNKNOWN, help="The workload's service account."),
         click.option("--namespace", default=UNKNOWN, help="The workload's namespace."),
@@ -80,9 +85,15 @@ def read(directory: Path, options: dict[str, Any], tests: Path | None = None) ->
     beside = tests or directory / TESTS
     policies = read_directory(directory)
     cases = read_directory(beside) if beside.is_dir() and beside != directory else Reading()
-    gathered = gather(policies.files, cases.files, workload(options))
-    findings = (*policies.findings, *cases.findings, *gathered.findings)
-    return Policies(gathered, (*policies.files, *cases.files), findings)
+    endpoints = _endpoints(options["endpoints"])
+    files = (*policies.files, *endpoints.files)
+    gathered = gather(files, cases.files, workload(options))
+    found = (*policies.findings, *endpoints.findings, *cases.findings, *gathered.findings)
+    return Policies(gathered, (*files, *cases.files), found)
+
+
+def _endpoints(directory: Path | None) -> Reading:
+    return Reading() if directory is None else read_directory(directory, discovered=True)
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -94,6 +94,11 @@ def _labels(
     help="Directory with this workload's certificate, key and trust bundle; watched.",
 )
 @click.option(
+    "--endpoints",
+    type=click.Path(path_type=Path),
+    help="Directory of ServiceEntry files that something else writes; what changes there is taken.",
+)
+@click.option(
     "--outbound-port",
     type=PORT,
     default=PORTS.outbound,
@@ -223,7 +228,7 @@ def _all_limits(options: dict[str, Any]) -> Limits:
 def _run(settings: Settings) -> int:
     """Say in one line what keeps the sidecar from starting."""
     try:
-        policies = PolicyLoader(settings.policies, settings.workload)
+        policies = PolicyLoader(settings.policies, settings.workload, endpoints=settings.endpoints)
     except BadPolicies as error:
         LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
         return BAD_POLICIES
@@ -245,6 +250,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         ),
         policies=options["policies"],
         certificates=options["certificates"],
+        endpoints=options["endpoints"],
         workload=Workload(
             name=options["workload"],
             namespace=options["namespace"],

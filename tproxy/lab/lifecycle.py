@@ -125,6 +125,9 @@ def _fresh_record(lab: Lab, spec: PodSpec, user: User) -> Record:
         created=time.time(),
         user=f"{user.identity.uid}:{user.identity.gid}",
         env=dict(spec.env),
+        service_account=spec.service_account,
+        labels=dict(spec.labels),
+        captured=spec.proxy,
     )
 
 

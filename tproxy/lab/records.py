@@ -24,6 +24,8 @@ DEFAULT_ROOT = Path("/run/tproxy/lab")
 NETNS_DIR = Path("/run/netns")
 IDENTITY = Path("/run/tproxy/identity")
 """Where each pod sees its own identity, whoever may enter the lab's directory; on the host nothing is in it."""
+ENDPOINTS = Path("/run/tproxy/endpoints")
+"""Where each captured pod sees which pods there are, whoever may enter the lab's directory; on the host it is empty."""
 GATEWAY = 1
 """The bridge's own number; pods count up from the next one."""
 LAST = 254
@@ -101,6 +103,10 @@ class Record:
     holder: ProcessId | None = None
     ready: bool = False
     env: dict[str, str] = field(default_factory=dict)
+    service_account: str = "default"
+    labels: dict[str, str] = field(default_factory=dict)
+    captured: bool = False
+    """Whether a sidecar stands beside the applications."""
 
     @property
     def addresses(self) -> Addresses:
@@ -150,6 +156,36 @@ def hosts_text(records: Iterable[Record]) -> str:
         for address in (record.addresses.v4, record.addresses.v6)
     ]
     return LOCALHOST + "".join(lines)
+
+
+TLS_MODE = "security.istio.io/tlsMode"
+"""The label by which sidecars know each other."""
+
+
+def endpoints_text(records: Iterable[Record]) -> str:
+    """What every sidecar is told of the pods: a ServiceEntry for each. JSON is YAML, and needs no thought about quoting."""
+    ordered = sorted(records, key=lambda record: record.number)
+    documents = [msgspec.json.encode(_service_entry(record)) for record in ordered]
+    return "---\n".join(f"{msgspec.json.format(each, indent=2).decode()}\n" for each in documents)
+
+
+def _service_entry(record: Record) -> dict[str, object]:
+    labels = {key: value for key, value in record.labels.items() if key != TLS_MODE}
+    if record.captured:
+        labels[TLS_MODE] = "istio"
+    addresses = (record.addresses.v4, record.addresses.v6)
+    pod = {"labels": labels, "serviceAccount": record.service_account}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": record.name, "namespace": record.namespace},
+        "spec": {
+            "hosts": record.names().split(),
+            "location": "MESH_INTERNAL",
+            "resolution": "STATIC",
+            "endpoints": [{"address": address, **pod} for address in addresses],
+        },
+    }
 
 
 def free_number(taken: Iterable[int]) -> int:
@@ -203,6 +239,10 @@ class Lab:
         """Where what signs them lies, as long as there are pods."""
         return self.root / "ca" / trust_domain
 
+    def endpoints(self, name: str) -> Path:
+        """Where the sidecar of the pod `name` is told of all pods."""
+        return self.directory(name) / "endpoints"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lab still; ends with the process that holds it, so a crash never blocks it."""
@@ -248,11 +288,13 @@ class Lab:
         shutil.rmtree(self.root / "ca", ignore_errors=True)
 
     def tell_names(self) -> None:
-        """Rewrite every living pod's hosts file."""
+        """Tell every living pod which pods there are, and its sidecar who they are."""
         living = [record for record in self.records() if record.state is not State.DEAD]
-        text = hosts_text(living)
+        hosts, endpoints = hosts_text(living), endpoints_text(living)
         for record in living:
-            _rewrite(self.directory(record.name) / "hosts", text)
+            _rewrite(self.directory(record.name) / "hosts", hosts)
+            if record.captured:
+                _replace(self.endpoints(record.name) / "pods.yaml", endpoints)
 
     def view(self, record: Record) -> View:
         """The files that the pod sees in place of the host's."""
@@ -264,6 +306,9 @@ class Lab:
         if self.identity(record.name).exists():
             _make_way(IDENTITY)
             files[str(IDENTITY)] = self.identity(record.name)
+        if record.captured:
+            _make_way(ENDPOINTS)
+            files[str(ENDPOINTS)] = self.endpoints(record.name)
         return View(record.name, {target: str(file) for target, file in files.items()})
 
 
@@ -273,6 +318,15 @@ def _make_way(directory: Path) -> None:
         with suppress(FileExistsError):
             place.mkdir()
             place.chmod(0o755)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a whole new file in the place of one that somebody may be reading."""
+    _make_way(path.parent)
+    draft = path.parent.with_suffix(".draft")
+    draft.write_text(text)
+    draft.chmod(0o644)
+    draft.replace(path)
 
 
 def _rewrite(path: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 import msgspec
 
+from tproxy.model.upstream_tls import TlsMode
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
+from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import (
     DESTINATION_IP,
     HOST,
@@ -68,6 +70,24 @@ class PolicyAccount(msgspec.Struct, frozen=True):
     rules: tuple[RuleAccount, ...]
 
 
+class TlsAccount(msgspec.Struct, frozen=True):
+    """How the connection to the upstream would be secured."""
+
+    mode: str
+    hosts: tuple[str, ...]
+    """The upstream's names, as far as they are known."""
+    entry: str | None
+    """The ServiceEntry that names its address, and where it stands."""
+    rule: str | None
+    """The DestinationRule that says so, and where it does; None where none does."""
+    sni: str
+    accepts: tuple[str, ...]
+    """Who may answer; nothing for everybody whom the roots vouch for."""
+    insecure: bool
+    """Whether anybody may."""
+    missing: tuple[str, ...] = ()
+
+
 class Account(msgspec.Struct, frozen=True):
     """All of it."""
 
@@ -81,6 +101,8 @@ class Account(msgspec.Struct, frozen=True):
     missing: tuple[str, ...]
     request: Asked
     policies: tuple[PolicyAccount, ...]
+    tls: TlsAccount | None = None
+    """None for what comes in."""
 
 
 def account(explanation: Explanation) -> Account:
@@ -98,6 +120,28 @@ def account(explanation: Explanation) -> Account:
         outcome.missing,
         _asked(explanation),
         tuple(map(_policy, explanation.policies)),
+        _tls(explanation.tls) if explanation.tls else None,
+    )
+
+
+def _tls(securing: Securing) -> TlsAccount:
+    choice = securing.choice
+    entry, said, tls = choice.entry, choice.said, choice.tls
+    decided = said is not None and said.tls is not None
+    name = (
+        (tls.server_name,)
+        if tls and tls.server_name and tls.mode is not TlsMode.ISTIO_MUTUAL
+        else ()
+    )
+    return TlsAccount(
+        securing.mode,
+        choice.hosts,
+        f"{entry.owner} ({entry.place})" if entry else None,
+        f"{said.owner} ({said.place})" if said and decided else None,
+        tls.server_name if tls else "",
+        (tls.subject_alt_names or name) if tls and not tls.insecure_skip_verify else (),
+        tls is not None and tls.insecure_skip_verify,
+        securing.missing,
     )
 
 

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tproxy.model.decision import RuleName
+from tproxy.model.flow import Direction
 from tproxy.model.identity import Workload
 from tproxy.policy.compile import NOBODY, assembled
 from tproxy.policy.explain import Examiner, Explanation, Outcome
+from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import BadRequest, Facts, facts_of, filled
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
-from tproxy.policy.schema import Case, Expectation, PolicyTest
+from tproxy.policy.schema import Case, Expectation, ExpectedTls, PolicyTest
 from tproxy.policy.snapshot import Snapshot
 
 
@@ -78,14 +80,22 @@ def mistakes(documents: Sequence[Document]) -> Iterator[Finding]:
                     f"there is a case {case.name!r} already, in $.spec.cases[{taken[case.name]}]"
                 )
                 yield document.finding(Code.CONFLICT, (*path, "name"), message)
-            if case.expect == Expectation():
-                message = "expects nothing, so it could never fail"
-                yield document.finding(Code.BAD_VALUE, (*path, "expect"), message)
+            if why := _never_fails(case):
+                yield document.finding(Code.BAD_VALUE, (*path, "expect"), why)
             try:
                 _facts(document, case)
             except BadRequest as bad:
                 where = (*path, "request", *bad.field)
                 yield document.finding(Code.BAD_VALUE, where, str(bad))
+
+
+def _never_fails(case: Case) -> str | None:
+    """Say why an expectation is none."""
+    if case.expect in (Expectation(), Expectation(tls=ExpectedTls())):
+        return "expects nothing, so it could never fail"
+    if case.expect.tls is not None and case.direction is Direction.INBOUND:
+        return "tls is about connections to upstreams: set direction to outbound"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,10 @@ def _result(examiner: Examiner, document: Document, at: int, case: Case) -> Resu
         document.file,
         document.node.nearest(("spec", "cases", at)).line,
         explanation,
-        tuple(_mismatches(case.expect, explanation.outcome)),
+        (
+            *_mismatches(case.expect, explanation.outcome),
+            *_tls_mismatches(case.expect.tls, explanation.tls),
+        ),
     )
 
 
@@ -155,6 +168,24 @@ def _mismatches(expect: Expectation, outcome: Outcome) -> Iterator[Mismatch]:
     ):
         if expected is not None and expected != came:
             yield Mismatch(name, _word(expected), _word(came))
+
+
+def _tls_mismatches(expect: ExpectedTls | None, came: Securing | None) -> Iterator[Mismatch]:
+    if expect is None or came is None:
+        return
+    tls = came.choice.tls
+    names = tls.subject_alt_names if tls else ()
+    for name, expected, found in (
+        ("mode", expect.mode, came.mode),
+        ("sni", expect.sni, tls.server_name if tls else ""),
+        ("subjectAltNames", _sorted(expect.subject_alt_names), _sorted(names)),
+    ):
+        if expected is not None and expected != found:
+            yield Mismatch(f"tls.{name}", expected or "none", found or "none")
+
+
+def _sorted(names: Sequence[str] | None) -> str | None:
+    return None if names is None else ", ".join(sorted(names))
 
 
 def _word(value: object) -> str:

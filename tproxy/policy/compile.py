@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from tproxy.model.flow import Direction, Protocol
-from tproxy.model.identity import UNKNOWN, Workload
+from tproxy.model.identity import SCHEME, UNKNOWN, Workload
 from tproxy.policy.authentication import authentication
 from tproxy.policy.authentication import mistakes as authentication_mistakes
 from tproxy.policy.authorize import (
@@ -19,7 +19,11 @@ from tproxy.policy.authorize import (
     widening,
 )
 from tproxy.policy.compiled_policy import CompiledPolicy
+from tproxy.policy.destination_rules import mistakes as destination_mistakes
+from tproxy.policy.destination_rules import rules as destination_rules
+from tproxy.policy.destinations import Destinations
 from tproxy.policy.findings import Code, Finding, Path, Severity
+from tproxy.policy.hosts import is_identity
 from tproxy.policy.lint import lint
 from tproxy.policy.lint_values import unaskable
 from tproxy.policy.load import Document, load
@@ -31,6 +35,7 @@ from tproxy.policy.schema import (
     Action,
     AuthorizationPolicy,
     DefaultAction,
+    DestinationRule,
     PeerAuthentication,
     PolicyTest,
     PortProtocol,
@@ -38,9 +43,11 @@ from tproxy.policy.schema import (
     ProbeSpec,
     ProxyConfig,
     ProxyConfigSpec,
+    ServiceEntry,
     WorkloadSpec,
 )
 from tproxy.policy.scope import Scope
+from tproxy.policy.service_entries import entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 
 NOBODY = Workload()
@@ -88,6 +95,7 @@ def assembled(
     findings.extend(scope.findings(documents))
     findings.extend(authentication_mistakes(kinds.authentication, scope))
     findings.extend(object_mistakes(documents, scope))
+    destinations = _destinations(kinds, scope, config.trust_domain, findings)
     rules = _rules(kinds.authorization, scope, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
@@ -110,6 +118,7 @@ def assembled(
         authentication=authentication(kinds.authentication, scope),
         normalization=config.path_normalization,
         policies=tuple(rules.read),
+        destinations=destinations,
         findings=told,
     )
 
@@ -125,10 +134,12 @@ class _Kinds:
     proxy: list[Document]
     authorization: list[Document]
     authentication: list[Document]
+    destinations: list[Document]
+    entries: list[Document]
 
 
 def _by_kind(documents: Sequence[Document]) -> _Kinds:
-    kinds = _Kinds([], [], [])
+    kinds = _Kinds([], [], [], [], [])
     for document in documents:
         match document.config:
             case ProxyConfig():
@@ -137,11 +148,28 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:
                 kinds.authorization.append(document)
             case PeerAuthentication():
                 kinds.authentication.append(document)
+            case DestinationRule():
+                kinds.destinations.append(document)
+            case ServiceEntry():
+                kinds.entries.append(document)
             case PolicyTest():
                 pass  # its form was checked, and the data path asks no more of it
             case _:
                 assert_never(document.config)
     return kinds
+
+
+def _destinations(
+    kinds: _Kinds, scope: Scope, trust_domain: str, findings: list[Finding]
+) -> Destinations | None:
+    """Gather what is known of destinations; None when nothing is said of any."""
+    if not (kinds.destinations or kinds.entries):
+        return None
+    findings.extend(destination_mistakes(kinds.destinations, scope))
+    book = entries(kinds.entries, scope, trust_domain, findings)
+    return Destinations(
+        book, destination_rules(kinds.destinations, scope), scope.workload.namespace
+    )
 
 
 @dataclass(slots=True)
@@ -237,6 +265,14 @@ def _mistakes(document: Document) -> Iterator[Finding]:
     yield from _port_mistakes(document)
     yield from _translation_mistakes(document)
     yield from _probe_mistakes(document)
+    yield from _trust_domain_mistakes(document)
+
+
+def _trust_domain_mistakes(document: Document) -> Iterator[Finding]:
+    name = _spec(document).trust_domain
+    if not is_identity(f"{SCHEME}{name}/ns/default/sa/default"):
+        message = f"{name!r} is no trust domain: use a-z, 0-9, `.`, `-` and `_`"
+        yield document.finding(Code.BAD_VALUE, ("spec", "trustDomain"), message)
 
 
 def _detection_mistakes(document: Document) -> Iterator[Finding]:

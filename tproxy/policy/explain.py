@@ -14,6 +14,7 @@ from tproxy.model.decision import Decision, Reason, RuleName, verdict
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
 from tproxy.policy.compiled_policy import CompiledPolicy
+from tproxy.policy.explain_tls import REQUEST, Securing, securing
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
 from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode
@@ -33,7 +34,6 @@ NOT_HTTP = "http"
 
 UNDETERMINED = "undetermined"
 PLAINTEXT = Reason.PLAINTEXT.value
-REQUEST = "request"
 OUTBOUND = "outbound"
 """Policies are about what comes in."""
 
@@ -127,6 +127,8 @@ class Explanation:
     policies: tuple[PolicyTrace, ...] = ()
     received: bytes | None = None
     """The path as it was sent, with its query; None for what is no request."""
+    tls: Securing | None = None
+    """How the connection to the upstream would be secured; None for what comes in."""
 
 
 class Examiner:
@@ -149,7 +151,8 @@ class Examiner:
         facts = self._normal(facts)
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
         traces = tuple(_policy(each, facts) for each in every)
-        return Explanation(facts, outcome, traces, received)
+        tls = securing(self.snapshot.destinations, facts)
+        return Explanation(facts, outcome, traces, received, tls)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""

@@ -52,6 +52,8 @@ class Code(StrEnum):
     """A path that is not in the form that paths are brought into."""
     ESCAPE_IN_PATH = "TPX0210"
     """An escape that paths are rid of, or that can be spelled in two ways."""
+    UNPROVEN_UPSTREAM = "TPX0214"
+    """An upstream for which the system's roots vouch, or nobody does."""
     SELECTS_NOTHING = "TPX0215"
     ONLY_DENY = "TPX0219"
     """Nothing but DENY: everything else is open."""
@@ -60,6 +62,12 @@ class Code(StrEnum):
     """A value, an alternative or a rule that another one includes."""
     NO_EFFECT = "TPX0222"
     """What is written and changes nothing."""
+    UNNAMED_HOST = "TPX0223"
+    """A rule about a destination that no ServiceEntry names."""
+    EVERY_DESTINATION = "TPX0224"
+    """A rule about all that leaves, which adds TLS to what nobody has thought of."""
+    TLS_TWICE = "TPX0225"
+    """A rule that puts TLS around what is TLS already."""
 
 
 class Severity(StrEnum):

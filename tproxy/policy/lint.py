@@ -1,6 +1,7 @@
 """Find what is sound and hardly means what its author thinks, each at its place and with what to do about it.
 
-Only policies about this workload are looked at: whether they mean something depends on its ports and on its mTLS.
+Of those that judge requests, only policies about this workload are looked at: whether they mean something depends on
+its ports and on its mTLS.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from itertools import islice, pairwise
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authentication import Authentication, authentication
 from tproxy.policy.findings import Code, Finding, Path, Severity
+from tproxy.policy.lint_destinations import destination_findings
 from tproxy.policy.lint_values import value_findings
 from tproxy.policy.load import Document
 from tproxy.policy.objects import DRY_RUN
@@ -38,6 +40,7 @@ def lint(documents: Sequence[Document], scope: Scope, config: ProxyConfigSpec) -
     for document in selected:
         yield from linter.policy(document)
     yield from _only_deny(selected, config)
+    yield from destination_findings(documents, scope)
 
 
 def _only_deny(documents: Sequence[Document], config: ProxyConfigSpec) -> Iterator[Finding]:

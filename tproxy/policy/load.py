@@ -8,7 +8,7 @@ import msgspec
 from tproxy.policy.check import check
 from tproxy.policy.findings import Code, Finding, Path, Severity, did_you_mean
 from tproxy.policy.nodes import Node, SourceFile, read
-from tproxy.policy.schema import FOREIGN_GROUPS, KINDS, OTHER_KINDS, Config
+from tproxy.policy.schema import FOREIGN_GROUPS, KINDS, OTHER_KINDS, Config, ServiceEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Document:
     file: str
     config: Config
     node: Node
+    discovered: bool = False
+    """Whether something else than people wrote it."""
 
     def finding(
         self, code: Code, path: Path, message: str, *, severity: Severity = Severity.ERROR
@@ -32,26 +34,35 @@ def load(files: Sequence[SourceFile]) -> tuple[list[Document], list[Finding]]:
     findings: list[Finding] = []
     for source in files:
         for node in read(source, findings):
-            _load(source.name, node, documents, findings)
+            _load(source, node, documents, findings)
     return documents, findings
 
 
-def _load(file: str, node: Node, documents: list[Document], findings: list[Finding]) -> None:
-    kind = _kind(file, node)
-    found = [kind] if isinstance(kind, Finding) else check(file, node, kind)
+def _load(
+    source: SourceFile, node: Node, documents: list[Document], findings: list[Finding]
+) -> None:
+    kind = _kind(source, node)
+    found = [kind] if isinstance(kind, Finding) else check(source.name, node, kind)
     findings.extend(found)
     if not found and not isinstance(kind, Finding):
-        documents.append(Document(file, msgspec.convert(node.plain(), kind), node))
+        config = msgspec.convert(node.plain(), kind)
+        documents.append(Document(source.name, config, node, source.discovered))
 
 
-def _kind(file: str, node: Node) -> type[Config] | Finding:
+def _kind(source: SourceFile, node: Node) -> type[Config] | Finding:
     """Find the schema of a document by its `apiVersion` and `kind`."""
     version, kind = _text(node, "apiVersion"), _text(node, "kind")
-    if (version, kind) in KINDS:
-        return KINDS[version, kind]
+    found = KINDS.get((version, kind))
+    if found is not None and (found is ServiceEntry or not source.discovered):
+        return found
     path: Path = ("kind",) if kind else ()
-    message = _why_not(version, kind)
-    return Finding(file, node.nearest(path), Code.UNSUPPORTED_KIND, path, message)
+    message = _ENDPOINTS_ONLY if found else _why_not(version, kind)
+    return Finding(source.name, node.nearest(path), Code.UNSUPPORTED_KIND, path, message)
+
+
+_ENDPOINTS_ONLY = (
+    "endpoints are ServiceEntry objects only: put policies into the policies' directory"
+)
 
 
 def _text(node: Node, key: str) -> str:

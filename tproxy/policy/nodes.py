@@ -44,6 +44,8 @@ class SourceFile:
 
     name: str
     content: bytes
+    discovered: bool = False
+    """Whether something else than people writes it: it holds nothing but endpoints, and policies win over it."""
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,14 @@ from collections.abc import Iterator, Sequence
 
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.load import Document
-from tproxy.policy.schema import AuthorizationPolicy, PeerAuthentication, ProxyConfig, Selector
+from tproxy.policy.schema import (
+    AuthorizationPolicy,
+    DestinationRule,
+    PeerAuthentication,
+    PolicyTest,
+    ProxyConfig,
+    Selector,
+)
 from tproxy.policy.scope import Scope
 
 DRY_RUN = "istio.io/dry-run"
@@ -23,19 +30,20 @@ _OURS = re.compile(r"(.*\.)?(istio|tproxy)\.io/.*")
 
 def mistakes(documents: Sequence[Document], scope: Scope) -> Iterator[Finding]:
     """Find them in all documents, whichever workload they are about."""
-    first: dict[tuple[str, str, str], Document] = {}
+    first: dict[tuple[object, ...], Document] = {}
     for document in documents:
         yield from _names(document)
         yield from _dry_run(document)
-        if isinstance(document.config, AuthorizationPolicy | PeerAuthentication):
-            yield from _selector(document, document.config.spec.selector)
-            kind = type(document.config).__name__
-            name = (kind, scope.namespace_of(document.config), document.config.metadata.name)
-            other = first.setdefault(name, document)
-            if other is not document:
-                place = f"{other.file}:{other.node.mark.line}"
-                message = f"a second {kind} {name[1]}/{name[2]}, the first is {place}: name one of them otherwise"
-                yield document.finding(Code.CONFLICT, ("metadata", "name"), message)
+        if isinstance(document.config, ProxyConfig | PolicyTest):
+            continue
+        yield from _selector(document)
+        kind = type(document.config).__name__
+        name = (kind, scope.namespace_of(document.config), document.config.metadata.name)
+        other = first.setdefault((*name, document.discovered), document)
+        if other is not document:
+            place = f"{other.file}:{other.node.mark.line}"
+            message = f"a second {kind} {name[1]}/{name[2]}, the first is {place}: name one of them otherwise"
+            yield document.finding(Code.CONFLICT, ("metadata", "name"), message)
 
 
 def _names(document: Document) -> Iterator[Finding]:
@@ -76,10 +84,10 @@ def _in_force(document: Document, key: str, where: str) -> str:
     return f"{key!r}: did you mean the annotation {DRY_RUN!r}? This policy would be in force"
 
 
-def _selector(document: Document, selector: Selector | None) -> Iterator[Finding]:
+def _selector(document: Document) -> Iterator[Finding]:
+    selector, path = _selector_of(document)
     if selector is None:
         return
-    path: Path = ("spec", "selector")
     if not selector.match_labels:
         message = "names no labels, so it is about every workload: leave it out, or name them"
         yield document.finding(Code.NO_EFFECT, path, message, severity=Severity.WARNING)
@@ -87,3 +95,12 @@ def _selector(document: Document, selector: Selector | None) -> Iterator[Finding
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
             message = f"'{key}: {value}' is no label in Kubernetes, and selectors have no wildcards"
             yield document.finding(Code.BAD_VALUE, (*path, "matchLabels", key), message)
+
+
+def _selector_of(document: Document) -> tuple[Selector | None, Path]:
+    match document.config:
+        case AuthorizationPolicy() | PeerAuthentication():
+            return document.config.spec.selector, ("spec", "selector")
+        case DestinationRule():
+            return document.config.spec.workload_selector, ("spec", "workloadSelector")
+    return None, ()

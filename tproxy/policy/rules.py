@@ -108,16 +108,16 @@ def _authority(_: Flow, head: RequestHead | None) -> bytes | None:
 
 
 def _host(_: Flow, head: RequestHead | None) -> bytes | None:
-    return _host_and_port(head.authority)[0] if head and head.authority else None
+    return host_and_port(head.authority)[0] if head and head.authority else None
 
 
 def canonical(authority: bytes) -> bytes:
     """Bring an authority into one form, so that no spelling of it slips past a policy that names it."""
-    host, port = _host_and_port(authority)
+    host, port = host_and_port(authority)
     return host if port is None else host + b":" + port
 
 
-def _host_and_port(authority: bytes) -> tuple[bytes, bytes | None]:
+def host_and_port(authority: bytes) -> tuple[bytes, bytes | None]:
     """Take an authority apart: the host in lower case, without escapes and the dot of the root; the port's digits."""
     host, colon, port = authority.rpartition(b":")
     if not colon or (port and not port.isdigit()) or (b":" in host and not host.endswith(b"]")):
@@ -135,7 +135,7 @@ class Hosts:
 
     def matches(self, authority: bytes) -> bool:
         """Whether the authority is one of these."""
-        return self.without.matches(_host_and_port(authority)[0]) or self.ported.matches(authority)
+        return self.without.matches(host_and_port(authority)[0]) or self.ported.matches(authority)
 
     def keys(self) -> Keys:
         """Return none: two forms of one value are compared."""

@@ -167,6 +167,8 @@ class ProxyConfigSpec(_Spec, frozen=True):
     """How paths are spelled before policies read them, on ports where one does; elsewhere bytes pass untouched."""
     probes: tuple[ProbeSpec, ...] = ()
     """Requests that no policy refuses."""
+    trust_domain: Name = "cluster.local"
+    """Of the identities that endpoints of a ServiceEntry are expected to prove."""
 
     workload: WorkloadSpec = WorkloadSpec()
     """Whose sidecar this is: which policies are about it, and what its records are labelled with."""
@@ -332,6 +334,174 @@ class PeerAuthentication(_Spec, frozen=True, tag_field="kind", tag="PeerAuthenti
     metadata: Metadata
 
 
+class TlsModeName(StrEnum):
+    """How connections to a destination are secured."""
+
+    DISABLE = "DISABLE"
+    """No TLS of ours: what the application sends goes as it is."""
+    SIMPLE = "SIMPLE"
+    """TLS in which the destination proves its name."""
+    MUTUAL = "MUTUAL"
+    """TLS in which we show the certificate of `clientCertificate` too."""
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+    """TLS in which both sides show the identity of their workload."""
+
+
+Texts = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class ClientTls(_Spec, frozen=True):
+    """How connections to a destination are secured, and who may answer them."""
+
+    mode: TlsModeName
+    client_certificate: str | None = None
+    """The file of the certificate that we show, with those that lead to a root; for MUTUAL."""
+    private_key: str | None = None
+    """The file of its key."""
+    ca_certificates: str | None = None
+    """The file of roots for SIMPLE and MUTUAL; without it, those of the system."""
+    ca_crl: str | None = None
+    """The file of revoked certificates."""
+    subject_alt_names: Texts | None = None
+    """Who may answer, one of them: SPIFFE ids, for SIMPLE and MUTUAL DNS names too."""
+    sni: str | None = None
+    """The name that is asked for; without it, the host's."""
+    insecure_skip_verify: bool = False
+    """Whether anybody may answer; for SIMPLE and MUTUAL."""
+
+
+class PortSelector(_Spec, frozen=True):
+    """A port of the destination, by its number."""
+
+    number: Port
+
+
+class PortTrafficPolicy(_Spec, frozen=True):
+    """What holds for one port in place of what holds for the others: nothing of that is inherited."""
+
+    port: PortSelector
+    tls: ClientTls | None = None
+    """Without it, automatic mutual TLS, whatever holds for the other ports."""
+
+
+class TrafficPolicy(_Spec, frozen=True):
+    """How connections to the destination are made."""
+
+    tls: ClientTls | None = None
+    """Without it, automatic mutual TLS."""
+    port_level_settings: tuple[PortTrafficPolicy, ...] = ()
+
+
+class ExportTo(StrEnum):
+    """Who may use a rule."""
+
+    EVERYBODY = "*"
+    """Workloads of every namespace."""
+    NAMESPACE = "."
+    """Workloads of its own namespace."""
+
+
+class DestinationRuleSpec(_Spec, frozen=True):
+    """How the workload's connections to one destination, or several, are secured."""
+
+    host: str
+    """A name, `*.suffix` or `*`; one without a dot is a service of the rule's own namespace."""
+    traffic_policy: TrafficPolicy = TrafficPolicy()
+    workload_selector: Selector | None = None
+    """Whose connections; without one, those of every workload that may use the rule."""
+    export_to: Annotated[tuple[ExportTo, ...], msgspec.Meta(min_length=1)] = (ExportTo.EVERYBODY,)
+    """Who may use it, one word; with a selector, only its own namespace."""
+
+
+class DestinationRule(_Spec, frozen=True, tag_field="kind", tag="DestinationRule"):
+    """Istio's `networking.istio.io/v1`, by what it says of TLS."""
+
+    api_version: str
+    spec: DestinationRuleSpec
+    metadata: Metadata
+
+
+class ServiceProtocol(StrEnum):
+    """What a port of a service speaks."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+    HTTP2 = "HTTP2"
+    GRPC = "GRPC"
+    GRPC_WEB = "GRPC-Web"
+    MONGO = "MONGO"
+    TLS = "TLS"
+    TCP = "TCP"
+
+
+class ServicePort(_Spec, frozen=True):
+    """A port of the service."""
+
+    number: Port
+    """At its addresses."""
+    name: Name
+    protocol: ServiceProtocol | None = None
+    """It changes nothing: `spec.ports` of ProxyConfig declares what a port speaks."""
+    target_port: Port | None = None
+    """At its endpoints; without it, the same number."""
+
+
+class Location(StrEnum):
+    """Whether a service is part of the mesh."""
+
+    MESH_EXTERNAL = "MESH_EXTERNAL"
+    """It is not: there is no automatic mutual TLS."""
+    MESH_INTERNAL = "MESH_INTERNAL"
+    """It is: endpoints that have a sidecar are spoken to by mutual TLS."""
+
+
+class Resolution(StrEnum):
+    """Where the service's connections end. They go where the application dials: no endpoint is chosen."""
+
+    NONE = "NONE"
+    """At the address that is dialled."""
+    STATIC = "STATIC"
+    """At one of the endpoints."""
+
+
+class ServiceEndpoint(_Spec, frozen=True):
+    """An instance of the service."""
+
+    address: str
+    """An IP address."""
+    ports: dict[str, Port] = {}
+    """Its numbers of the service's ports, by their names, where they are others."""
+    labels: dict[str, str] = {}
+    """`security.istio.io/tlsMode: istio` says that a sidecar stands beside it."""
+    service_account: Name | None = None
+    """As which it proves itself, in the entry's own namespace."""
+
+
+class ServiceEntrySpec(_Spec, frozen=True):
+    """The names of addresses, and who is expected there."""
+
+    hosts: Texts
+    """Names or `*.suffix`; one without a dot is a service of the entry's own namespace."""
+    addresses: tuple[str, ...] = ()
+    """The service's own: IP addresses and networks (`192.0.2.0/24`)."""
+    ports: tuple[ServicePort, ...] = ()
+    """Without any, every port of these addresses."""
+    location: Location = Location.MESH_EXTERNAL
+    resolution: Resolution = Resolution.NONE
+    endpoints: tuple[ServiceEndpoint, ...] = ()
+    subject_alt_names: Texts | None = None
+    """Who may answer, one of them, in place of the endpoints' service accounts."""
+
+
+class ServiceEntry(_Spec, frozen=True, tag_field="kind", tag="ServiceEntry"):
+    """Istio's `networking.istio.io/v1`, by which addresses have names."""
+
+    api_version: str
+    spec: ServiceEntrySpec
+    metadata: Metadata
+
+
 class CaseProtocol(StrEnum):
     """What a case speaks."""
 
@@ -393,6 +563,17 @@ class CaseReason(StrEnum):
     """PeerAuthentication is STRICT, and nobody proved who they are."""
 
 
+class ExpectedTls(_Spec, frozen=True):
+    """How the connection to the upstream must be secured; what is left out may be anything."""
+
+    mode: TlsModeName | None = None
+    """`DISABLE` is no TLS of ours, whyever."""
+    sni: str | None = None
+    """The name that is asked for; empty for none."""
+    subject_alt_names: tuple[str, ...] | None = None
+    """Who may answer, in any order."""
+
+
 class Expectation(_Spec, frozen=True):
     """What must come of a case; what is left out may be anything."""
 
@@ -408,6 +589,8 @@ class Expectation(_Spec, frozen=True):
     """The verdict if all dry-run policies were in force."""
     audited: bool | None = None
     """Whether an AUDIT policy marks it."""
+    tls: ExpectedTls | None = None
+    """For outbound cases."""
 
 
 class Case(_Spec, frozen=True):
@@ -434,16 +617,30 @@ class PolicyTest(_Spec, frozen=True, tag_field="kind", tag="PolicyTest"):
     metadata: Metadata = Metadata()
 
 
-Config = ProxyConfig | AuthorizationPolicy | PeerAuthentication | PolicyTest
+Config = (
+    ProxyConfig
+    | AuthorizationPolicy
+    | PeerAuthentication
+    | DestinationRule
+    | ServiceEntry
+    | PolicyTest
+)
 """Any object that a policy file can hold: the union of the kinds, told apart by `kind`."""
 
 _ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+_ISTIO_NETWORKING = (
+    "networking.istio.io/v1",
+    "networking.istio.io/v1beta1",
+    "networking.istio.io/v1alpha3",
+)
 
 KINDS: dict[tuple[str, str], type[Config]] = {
     ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
     ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
     **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
     **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},
+    **{(version, "DestinationRule"): DestinationRule for version in _ISTIO_NETWORKING},
+    **{(version, "ServiceEntry"): ServiceEntry for version in _ISTIO_NETWORKING},
 }
 """The kinds that are supported, by `apiVersion` and `kind`."""
 
@@ -457,11 +654,27 @@ NOT_IMPLEMENTED: dict[str, str] = {
     "notTrustDomains": "write notPrincipals",
     "route": "policies choose no routes",
     "destination": "policies choose no destinations",
+    "subsets": "policies choose no destinations: write a ServiceEntry and a rule for each",
+    "loadBalancer": "connections go where they were going",
+    "connectionPool": "write --limit NAME=VALUE",
+    "outlierDetection": "connections go where they were going",
+    "tunnel": "connections go where they were going",
+    "proxyProtocol": "no header is put before what the application sends",
+    "retryBudget": "nothing is sent twice",
+    "credentialName": "there are no Secrets: write clientCertificate, privateKey and caCertificates",
+    "workloadSelector": "name the endpoints",
+    "exportTo": "an entry is for whoever reads it: leave it out",
+    "network": "endpoints are reached where they are",
+    "locality": "no endpoint is chosen",
+    "weight": "no endpoint is chosen",
 }
 """Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
 
 NOT_IMPLEMENTED_VALUES: dict[str, str] = {
     "CUSTOM": "no external authorizer is asked: what it decides must be written as ALLOW or DENY rules",
+    "DNS": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
+    "DNS_ROUND_ROBIN": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
+    "DYNAMIC_DNS": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
 }
 """Values of Istio's that exist and are not built here."""
 
@@ -472,12 +685,10 @@ OTHER_KINDS: dict[str, str] = {
     "Gateway": "this is a sidecar and terminates nothing for others: keep it out of the sidecar's directory",
     "Telemetry": "write spec.telemetry in ProxyConfig",
     "Sidecar": "write what is captured as options of the init step",
-    "WorkloadEntry": "write spec.workload in ProxyConfig",
+    "WorkloadEntry": "write spec.workload in ProxyConfig for this workload, a ServiceEntry with endpoints for another",
     "WorkloadGroup": "write spec.workload in ProxyConfig",
     "ProxyConfig": "write apiVersion: tproxy.io/v1alpha1, whose fields are others",
     "VirtualService": "requests go where they were going",
-    "DestinationRule": "connections go where they were going, as they are",
-    "ServiceEntry": "every destination may be reached as it is",
     "HTTPRoute": "requests go where they were going",
     "GRPCRoute": "requests go where they were going",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.load import Document
-from tproxy.policy.schema import AuthorizationPolicy, PeerAuthentication, Selector
+from tproxy.policy.schema import AuthorizationPolicy, Config, PeerAuthentication, Selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +16,14 @@ class Scope:
     workload: Workload
     root: str
 
-    def namespace_of(self, config: AuthorizationPolicy | PeerAuthentication) -> str:
+    def namespace_of(self, config: Config) -> str:
         """Return a policy's namespace; one that names none is in the workload's."""
         return config.metadata.namespace or self.workload.namespace
 
     def selects(self, config: AuthorizationPolicy | PeerAuthentication) -> bool:
         """Whether a policy is about the workload."""
         here = self.namespace_of(config) in (self.workload.namespace, self.root)
-        return here and self._has(wanted_labels(config.spec.selector))
+        return here and self.has(wanted_labels(config.spec.selector))
 
     def why_not(self, config: AuthorizationPolicy | PeerAuthentication) -> str:
         """Say why a policy is not about the workload; nothing when it is."""
@@ -36,7 +36,8 @@ class Scope:
             )
         return f"it selects {_listed(labels)}, this workload has {_listed(self.workload.labels)}"
 
-    def _has(self, labels: Mapping[str, str]) -> bool:
+    def has(self, labels: Mapping[str, str]) -> bool:
+        """Whether the workload has all of these labels."""
         return all(self.workload.labels.get(key) == value for key, value in labels.items())
 
     def findings(self, documents: Sequence[Document]) -> Iterator[Finding]:
@@ -57,7 +58,7 @@ class Scope:
                 )
             elif wanted_labels(config.spec.selector) and not self.workload.labels:
                 yield document.finding(Code.CONFLICT, ("spec", "selector"), LABELLESS)
-            elif not self._has(wanted_labels(config.spec.selector)):
+            elif not self.has(wanted_labels(config.spec.selector)):
                 yield document.finding(
                     Code.SELECTS_NOTHING,
                     ("spec", "selector"),

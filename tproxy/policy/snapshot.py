@@ -12,9 +12,11 @@ from tproxy.model.http import RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.route import Route
+from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.authentication import Authentication
 from tproxy.policy.authorize import Authorizer
 from tproxy.policy.compiled_policy import CompiledPolicy
+from tproxy.policy.destinations import Destinations
 from tproxy.policy.findings import Finding
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
@@ -60,6 +62,8 @@ class Snapshot:
     normalization: PathNormalization = PathNormalization.MERGE_SLASHES
     policies: tuple[CompiledPolicy, ...] = ()
     """Every policy that was read, for whoever explains what the authorizer decides by their rules."""
+    destinations: Destinations | None = None
+    """How connections from the application are secured; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()
     """What is worth a look, and no mistake."""
 
@@ -98,13 +102,15 @@ class Snapshot:
             return self.authorizer.decide(flow, head), None
         return self.authorizer.decide(flow, structs.replace(head, path=path)), path
 
-    def route(self, flow: Flow, head: RequestHead | None = None) -> Route:  # noqa: ARG002 - no route depends on it
+    def route(self, flow: Flow, head: RequestHead | None = None) -> Route:
         """Choose the way of a request, or of a connection carried as bytes."""
         port = flow.original_dst.port
         protocol = self.translated.get((flow.direction, port))
-        return (
-            _inbound(port, protocol) if flow.direction is Direction.INBOUND else _outbound(protocol)
-        )
+        if flow.direction is Direction.INBOUND:
+            return _inbound(port, protocol)
+        if self.destinations is None:
+            return _outbound(protocol)
+        return _secured(protocol, self.destinations.choice(flow.original_dst, head).tls)
 
 
 @lru_cache(maxsize=1024)
@@ -115,3 +121,8 @@ def _inbound(port: int, protocol: Protocol | None) -> Route:
 @lru_cache
 def _outbound(protocol: Protocol | None) -> Route:
     return replace(PASSTHROUGH, protocol=protocol)
+
+
+@lru_cache(maxsize=1024)
+def _secured(protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
+    return replace(PASSTHROUGH, protocol=protocol, tls=tls)

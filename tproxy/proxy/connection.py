@@ -8,6 +8,7 @@ import trio
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h2_server import Http2Server
+from tproxy.filters.forwarded_client_cert import Sanitize, sanitizer
 from tproxy.model.decision import UNPROVEN
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow, Protocol
@@ -123,7 +124,8 @@ async def serve_http(
     codec = _codec(flow.protocol, runtime)
     connection = HttpConnection(downstream, codec, runtime.limits)
     connection.on_refused = partial(runtime.journal.refused, flow)
-    server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
+    answer = partial(_answer, flow, runtime, sanitizer(flow))
+    server = HttpServer(connection, answer, runtime.limits)
     departing = runtime.departures.watched(downstream, server.peer_left)
     with runtime.register.serving(server, flow.direction), departing:
         if leaving:
@@ -140,8 +142,12 @@ def _codec(protocol: Protocol, runtime: Runtime) -> Codec:
     return Http2Server(runtime.limits, runtime.engine)
 
 
-def _answer(flow: Flow, runtime: Runtime, request: Request) -> Awaitable[Response]:
+def _answer(
+    flow: Flow, runtime: Runtime, sanitize: Sanitize, request: Request
+) -> Awaitable[Response]:
     """Send a request through its pipeline, under the policies that are in force as it begins."""
+    # First of all: policies, logs and the application are to read the same, and nothing forged.
+    request = sanitize(request)
     snapshot = runtime.policies.current
     decision, path = snapshot.judge(flow, request.head)
     exchange = Exchange(flow, snapshot.route(flow), decision, path, snapshot.generation)

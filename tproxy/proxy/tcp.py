@@ -24,7 +24,6 @@ CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Runtime) -> None:
     """Carry bytes both ways until both sides have ended; what breaks on one side breaks on the other."""
     flow = exchange.flow
-    series = runtime.journal.relaying(flow)
     traffic = Traffic()
     began = trio.current_time()
     failure: ProxyError | None = None
@@ -35,6 +34,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
             upstream = await runtime.connector.connect(
                 runtime.connector.target(flow, exchange.route)
             )
+            runtime.journal.relaying(flow, upstream.identity)
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
             )
@@ -50,8 +50,6 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         _reset(downstream, upstream)
         raise
     finally:
-        series.received += traffic.received.bytes
-        series.sent += traffic.sent.bytes
         runtime.journal.relayed(
             Relayed(
                 exchange,
@@ -61,6 +59,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
                 failure,
                 flow.original_dst if upstream else None,
                 upstream.local if upstream else None,
+                upstream.identity if upstream else None,
             )
         )
         if upstream is not None:

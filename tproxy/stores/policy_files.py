@@ -23,17 +23,18 @@ class Reading:
     """Names that are no policy files; the kubelet's own (`..data`) are not told."""
 
 
-def read_directory(directory: Path) -> Reading:
+def read_directory(directory: Path, *, discovered: bool = False) -> Reading:
     """Read all `*.yaml` and `*.yml` of `directory`, in the order of their names, without its subdirectories.
 
-    It waits for the disk: call it in a thread once traffic flows.
+    `discovered` ones hold endpoints that something else than people writes. It waits for the disk: call it in a
+    thread once traffic flows.
     """
     try:
         names = sorted(os.listdir(directory))
     except OSError as error:
         return Reading(findings=(_unreadable(str(directory), error.strerror or str(error)),))
     version = pinned_version(directory)
-    results = [_read(path, version) for path in _policies(directory, names)]
+    results = [_read(path, version, discovered=discovered) for path in _policies(directory, names)]
     return Reading(
         tuple(each for each in results if isinstance(each, SourceFile)),
         tuple(each for each in results if isinstance(each, Finding)),
@@ -49,13 +50,13 @@ def _policies(directory: Path, names: list[str]) -> Iterator[Path]:
     return (directory / name for name in names if _is_policy(name))
 
 
-def _read(path: Path, version: Path) -> SourceFile | Finding:
+def _read(path: Path, version: Path, *, discovered: bool) -> SourceFile | Finding:
     place = place_in(version, path)
     if not place.is_file():
         return _unreadable(str(path), "is no regular file, or a link to none")
     try:
         with place.open("rb") as file:
-            return SourceFile(str(path), file.read(MAX_BYTES + 1))
+            return SourceFile(str(path), file.read(MAX_BYTES + 1), discovered)
     except OSError as error:
         return _unreadable(str(path), error.strerror or str(error))
 

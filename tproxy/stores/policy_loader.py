@@ -17,7 +17,7 @@ from tproxy.policy.compile import NOBODY, compiled
 from tproxy.policy.findings import Finding, Severity
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
-from tproxy.stores.policy_files import read_directory
+from tproxy.stores.policy_files import Reading, read_directory
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.stores.watch import watch
 
@@ -35,19 +35,39 @@ class BadPolicies(Exception):
         self.findings = tuple(findings)
 
 
-def load(directory: Path | None, generation: int, workload: Workload = NOBODY) -> Snapshot:
-    """Read and compile a directory; without one, nothing is declared. It waits for the disk."""
-    if directory is None:
+def load(
+    directory: Path | None,
+    generation: int,
+    workload: Workload = NOBODY,
+    *,
+    endpoints: Path | None = None,
+) -> Snapshot:
+    """Read and compile a directory of policies and one of endpoints; without both, nothing is declared.
+
+    It waits for the disk.
+    """
+    if directory is None and endpoints is None:
         return Snapshot(generation)
-    reading = read_directory(directory)
+    policies, found = _read(directory), _read(endpoints, discovered=True)
+    files = policies.files + found.files
+    with _without_collector():
+        snapshot = compiled(files, generation, workload)
+    findings = policies.findings + found.findings
+    if isinstance(snapshot, tuple):
+        raise BadPolicies(findings + snapshot)
+    if findings:
+        raise BadPolicies(findings)
+    return replace(snapshot, digest=digest(files))
+
+
+def _read(directory: Path | None, *, discovered: bool = False) -> Reading:
+    """Read a directory, if there is one, and name in the log what in it is not read."""
+    if directory is None:
+        return Reading()
+    reading = read_directory(directory, discovered=discovered)
     for name in reading.skipped:
         LOG.info("%s is no policy file (*.yaml, *.yml)", directory / name)
-    with _without_collector():
-        snapshot = compiled(reading.files, generation, workload)
-    findings = reading.findings + (snapshot if isinstance(snapshot, tuple) else ())
-    if findings or isinstance(snapshot, tuple):
-        raise BadPolicies(findings)
-    return replace(snapshot, digest=digest(reading.files))
+    return reading
 
 
 @contextmanager
@@ -61,7 +81,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def digest(files: Sequence[SourceFile]) -> str:
-    """Tell two states of a directory apart, by the names and contents of its files."""
+    """Tell two states of the directories apart, by the names and contents of their files."""
     summed = hashlib.sha256()
     for file in files:
         summed.update(b"%d %b %d " % (len(file.name), file.name.encode(), len(file.content)))
@@ -100,11 +120,18 @@ class Attempt:
 class PolicyLoader:
     """Reads the files again and again into one store. What changes: how the last attempt went."""
 
-    def __init__(self, directory: Path | None, workload: Workload = NOBODY) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        workload: Workload = NOBODY,
+        *,
+        endpoints: Path | None = None,
+    ) -> None:
         self._directory = directory
         self._workload = workload
         """What the options say of whose sidecar this is, where the files are silent."""
-        self.store = PolicyStore(load(directory, 1, workload))
+        self._endpoints = endpoints
+        self.store = PolicyStore(load(directory, 1, workload, endpoints=endpoints))
         _tell(self.store.current.findings)
         self.last = Attempt(time.time())
         self._reloading = trio.Lock()
@@ -124,8 +151,10 @@ class PolicyLoader:
 
     async def watch(self, reloaded: Callable[[], Awaitable[object]]) -> None:
         """Call `reloaded` whenever the files have changed, until cancelled."""
-        if self._directory is not None:
-            await watch(self._directory, reloaded)
+        async with trio.open_nursery() as nursery:
+            for directory in (self._directory, self._endpoints):
+                if directory is not None:
+                    nursery.start_soon(watch, directory, reloaded)
 
     async def check(self, content: bytes) -> tuple[bool, Sequence[str]]:
         """Say whether a file of this content, as the only one, would be taken, and what is to be said about it."""
@@ -143,7 +172,8 @@ class PolicyLoader:
                 self.store.swap(snapshot)
 
     def _read(self) -> Snapshot:
-        return load(self._directory, self.store.current.generation + 1, self._workload)
+        generation = self.store.current.generation + 1
+        return load(self._directory, generation, self._workload, endpoints=self._endpoints)
 
     def _take(self, snapshot: Snapshot) -> None:
         current = self.store.current
@@ -174,6 +204,7 @@ class PolicyLoader:
         snapshot = self.store.current
         return {
             "directory": None if self._directory is None else str(self._directory),
+            "endpoints": None if self._endpoints is None else str(self._endpoints),
             "generation": snapshot.generation,
             "hash": snapshot.digest,
             "warnings": [str(finding) for finding in snapshot.findings],
@@ -190,6 +221,7 @@ class PolicyLoader:
                 }
                 for action, tried, name in snapshot.authorizer.names()
             ],
+            "destinations": None if (book := snapshot.destinations) is None else book.describe(),
             "path_normalization": snapshot.normalization,
             "detection": asdict(snapshot.detection),
             "access_log": asdict(snapshot.access_log),

@@ -1,6 +1,7 @@
 """What one issue of an identity is good for: to be shown, and to know others by."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from socket import socket
 
@@ -11,6 +12,7 @@ from tproxy.model.alpn import chosen
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.tls.identity import Identity
 from tproxy.tls.session import Session
+from tproxy.tls.shown import Page, shown
 from tproxy.tls.verification import SpiffeJudge, Verdict, verify
 
 # For TLS 1.2, which needs forward secrecy and an AEAD; all of 1.3's have both. Level 2: no key below 112 bits, no SHA-1.
@@ -35,6 +37,10 @@ class Credentials:
         self._accepting.set_alpn_select_callback(_select)
         self._connecting = _context(identity)
         self._one_of = lru_cache(MOST_JUDGES)(self._judge)
+
+    def shown(self, now: datetime) -> Page:
+        """Tell people of its certificates, and of no key."""
+        return shown(self.identity, now)
 
     def accept(self, connected: socket) -> Session:
         """Begin with whoever has dialled us and is to prove who it is."""

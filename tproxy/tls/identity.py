@@ -33,3 +33,11 @@ class Identity:
     def not_after(self) -> datetime:
         """Until when our certificate is valid; aware of UTC."""
         return self.certificates[0].not_valid_after_utc
+
+    @property
+    def roots_not_after(self) -> dict[str, datetime]:
+        """Until when the first root of each trust domain is valid; aware of UTC."""
+        return {
+            trust_domain: min(root.not_valid_after_utc for root in roots)
+            for trust_domain, roots in self.bundles.items()
+        }

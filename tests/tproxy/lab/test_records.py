@@ -8,15 +8,24 @@ import pytest
 
 from tproxy.lab.records import (
     LAST,
+    TLS_MODE,
     Addresses,
     Lab,
     ProcessId,
     Record,
     State,
+    endpoints_text,
     free_number,
     hosts_text,
 )
 from tproxy.lab.spec import LabError
+from tproxy.model.address import Address
+from tproxy.model.flow import Direction, Flow
+from tproxy.model.identity import Workload
+from tproxy.model.upstream_tls import TlsMode, UpstreamTls
+from tproxy.policy.compile import compiled
+from tproxy.policy.nodes import SourceFile
+from tproxy.policy.snapshot import Snapshot
 
 NOBODY_HAS = ProcessId(os.getpid(), started=1)
 
@@ -91,3 +100,51 @@ def test_labs_in_different_directories_share_no_namespace(tmp_path: Path) -> Non
     assert usual.netns("web") == "tpx-web"
     assert usual.netns("web") != other.netns("web")
     assert usual.bridge_netns != other.bridge_netns
+
+
+def told(records: list[Record]) -> Snapshot:
+    """What a sidecar makes of what it is told of these pods."""
+    file = SourceFile("pods.yaml", endpoints_text(records).encode(), discovered=True)
+    result = compiled([file], 1, Workload("web", "shop"))
+    assert isinstance(result, Snapshot), "\n".join(map(str, result))
+    assert result.findings == ()
+    return result
+
+
+def answer_at(policies: Snapshot, host: str) -> UpstreamTls | None:
+    """How a connection to an address is secured."""
+    here = Address("192.0.2.10", 40000)
+    return policies.route(Flow(Direction.OUTBOUND, here, here, Address(host, 8080))).tls
+
+
+def test_sidecars_speak_mutual_tls_to_captured_pods_and_to_no_others() -> None:
+    web = replace(record("web", 10), captured=True, service_account="till", labels={"no": "010"})
+    policies = told([web, replace(record("db", 2), labels={TLS_MODE: "istio"})])
+    for host in (web.addresses.v4, web.addresses.v6):
+        assert answer_at(policies, host) == UpstreamTls(
+            mode=TlsMode.ISTIO_MUTUAL,
+            server_name="web.shop.svc.cluster.local",
+            subject_alt_names=("spiffe://cluster.local/ns/shop/sa/till",),
+        )
+    assert answer_at(policies, "192.0.2.2") is None
+
+
+def test_a_sidecar_is_told_of_pods_in_one_piece_that_its_user_can_read(tmp_path: Path) -> None:
+    lab, web = Lab(tmp_path), replace(record("web", 2), captured=True)
+    lab.write(web)
+    lab.write(record("plain", 3))
+    before = os.umask(0o077)
+    try:
+        lab.tell_names()
+    finally:
+        os.umask(before)
+    (pods,) = lab.endpoints("web").iterdir()
+    assert pods.read_text() == endpoints_text([web, record("plain", 3)])
+    assert (pods.stat().st_mode & 0o777, pods.parent.stat().st_mode & 0o777) == (0o644, 0o755)
+    assert not lab.endpoints("plain").exists()
+    first = pods.open()
+    lab.forget(record("plain", 3))
+    lab.tell_names()
+    with first:
+        assert first.read() == endpoints_text([web, record("plain", 3)])
+    assert pods.read_text() == endpoints_text([web])
