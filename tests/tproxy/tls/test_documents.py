@@ -215,6 +215,7 @@ def test_a_weak_intermediate_is_named(ca: FakeCa) -> None:
     assert "in its chain, which has an RSA key of 1024 bits" in error.problem
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(der=st.sampled_from(WHOLE), at=st.integers(0, 600), to=st.binary(min_size=1, max_size=3))
 def test_whatever_is_changed_in_a_certificate_it_is_judged_and_nothing_else_happens(
     ca: FakeCa, der: bytes, at: int, to: bytes
