@@ -6,10 +6,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -47,6 +48,9 @@ from tproxy.upstream.connector import Connector
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
 
+if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
+    from tproxy.stores.identity_loader import IdentityLoader
+
 LOG = logging.getLogger(__name__)
 
 DESK_CONNECTIONS = 64
@@ -61,6 +65,15 @@ LAST_LINES_SECONDS = 1.0
 
 def _nobody() -> None:
     """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What files say, and say anew while we run."""
+
+    policies: PolicyLoader
+    identities: "IdentityLoader | None" = None
+    """None for a workload that has no identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +98,12 @@ class Place:
 class App:
     """One worker. What changes: whether it accepts, and whether it is leaving."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        policies: PolicyLoader,
-        place: Place,
-        identities: IdentityStore | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, sources: Sources, place: Place) -> None:
         limits = place.limits
+        policies, identities = sources.policies, sources.identities
         self._settings = settings
         self._policies = policies
+        self._identities = identities
         self._place = place
         self._limits = limits
         self._started = time.time()
@@ -105,14 +114,15 @@ class App:
         self._sweeper = Sweeper(limits, self._register)
         self._metrics = Metrics(self._workload(), settings.version)
         self._tell_policies()
+        self._tell_identity()
         self._metrics.own.restarted(place.restarts)
         self._lines = LineWriter(
             sys.stdout.fileno(), self._metrics.own.log_lines_dropped, turn=place.log_turn
         )
         journal = Journal(self._metrics, self._lines.write, policies.store)
         codec = partial(_client_codec, settings, limits)
-        self._identities = identities
-        connector = Connector(limits, identities)
+        shown = identities.store if identities else None
+        connector = Connector(limits, shown, partial(journal.handshake, Direction.OUTBOUND))
         self._pool = Pool(connector.connect, codec, limits)
         self._departures = Departures()
         self._runtime = Runtime(
@@ -131,14 +141,14 @@ class App:
             engine=settings.engine,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
-            identities=identities,
+            identities=shown,
         )
 
     async def run(self) -> None:
         """Carry until told to stop and drained."""
         inbound, outbound = self._carriers()
         async with trio.open_nursery() as nursery:
-            for work in (
+            works: tuple[Callable[[], Awaitable[object]], ...] = (
                 self._lines.run,
                 self._pool.sweep,
                 self._departures.run,
@@ -146,7 +156,9 @@ class App:
                 partial(rejudge, policies=self._policies.store, register=self._register),
                 self._obey_signals,
                 partial(self._policies.watch, self._reload),
-            ):
+                *self._identity_work(),
+            )
+            for work in works:
                 nursery.start_soon(work)
             for listener in (inbound, outbound, *self._desks()):
                 nursery.start_soon(listener.serve)
@@ -163,6 +175,36 @@ class App:
             nursery.cancel_scope.cancel()
         with trio.move_on_after(LAST_LINES_SECONDS):
             await self._lines.finish()
+
+    def _identity_work(self) -> Iterator[Callable[[], Awaitable[object]]]:
+        if self._identities is not None:
+            yield self._reload_identity  # it may have been rotated since this worker's supervisor read it
+            yield partial(self._identities.watch, self._reload_identity)
+            yield self._identities.warn_before_expiry
+            yield partial(self._follow_identities, self._identities.store)
+
+    async def _reload_identity(self) -> None:
+        if self._identities is not None and not await self._identities.reload():
+            self._metrics.own.identity_refused()
+
+    async def _follow_identities(self, store: IdentityStore) -> None:
+        """Let connections go that were made under an identity which is not shown any more, until cancelled."""
+        while True:
+            await store.superseded()
+            self._tell_identity()
+            self._pool.retire(store.issue)
+
+    def _tell_identity(self) -> None:
+        if self._identities is None:
+            return
+        identity, last = self._identities.current, self._identities.last
+        self._metrics.prove(identity.own)
+        self._metrics.own.identity_taken(
+            identity.own,
+            identity.not_after.timestamp(),
+            {name: ends.timestamp() for name, ends in identity.roots_not_after.items()},
+            now=last.at.timestamp(),
+        )
 
     def stop(self) -> None:
         """Begin to leave; asked again, leave at once."""
@@ -259,6 +301,7 @@ class App:
             async for number in signals:
                 if number == signal.SIGHUP:
                     await self._reload()
+                    await self._reload_identity()
                 else:
                     self.stop()
 
@@ -310,6 +353,7 @@ class App:
             "inbound_mode": "tproxy" if settings.tproxy_inbound else "redirect",
             "http": settings.parser.name,
             "http2": settings.engine.name,
+            "identity": self._identities.describe() if self._identities else None,
             "limits": self._limits,
         }
 
@@ -322,7 +366,7 @@ class App:
     def _certificates(self) -> Mapping[str, object]:
         if self._identities is None:
             return {"certificates": []}
-        return self._identities.current.shown(datetime.now(UTC))
+        return self._identities.store.current.shown(datetime.now(UTC))
 
     def _refresh(self) -> None:
         busy, idle = self._pool.counts()

@@ -11,7 +11,8 @@ import click
 
 from tproxy.model.identity import Peer
 from tproxy.stores.authority_files import AuthorityFiles, BadAuthority, hand_out
-from tproxy.stores.identity_files import BadIdentity, IdentityFiles
+from tproxy.stores.identity_files import IdentityFiles
+from tproxy.stores.identity_store import BadIdentity
 from tproxy.tls.authority import Authority, Phase, TooEarly
 from tproxy.tls.documents import named
 from tproxy.tls.root import MOST_TTL, ROOT_LIFETIME, TTL

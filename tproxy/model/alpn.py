@@ -29,10 +29,11 @@ MESH = frozenset(
 OFFERS = {
     Protocol.HTTP1: ("tproxy-http/1.1", "istio-http/1.1", "istio", "http/1.1"),
     Protocol.HTTP2: ("tproxy-h2", "istio-h2", "istio", "h2"),
-    Protocol.TLS: ("tproxy-tcp", "istio"),
+    Protocol.TLS: ("istio",),
     Protocol.OPAQUE: ("tproxy-tcp", "istio"),
 }
-"""What we offer for what is inside: nothing that would have us speak something else."""
+"""What we offer for what is inside: nothing that would have us speak something else. An application's own TLS tells of
+itself."""
 
 
 def from_mesh(offered: Iterable[str]) -> bool:

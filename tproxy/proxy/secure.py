@@ -1,5 +1,7 @@
 """Tell a sidecar's TLS from an application's own, and have whoever dialled prove who it is."""
 
+from functools import partial
+
 import trio
 
 from tproxy.model.alpn import INSIDE, from_mesh
@@ -13,6 +15,7 @@ from tproxy.policy.schema import MutualTlsMode
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.runtime import Runtime
 from tproxy.sniff.server_first import SERVER_FIRST_PORTS
+from tproxy.telemetry.identity import OK
 from tproxy.tls.reasons import NotSecured, Reason
 
 HELLO_SECONDS = 0.25
@@ -47,14 +50,18 @@ async def secured(downstream: TcpStream, flow: Flow, runtime: Runtime) -> tuple[
     """Have the peer prove who it is, and learn what it speaks inside. A ProxyError is why it did not."""
     assert runtime.identities is not None, "`is_ours` says no without"
     steps = runtime.identities.current.accept(downstream.socket)
+    count = partial(runtime.journal.handshake, flow.direction)
     with runtime.handshakes.under_way(runtime.limits.handshake_seconds) as scope:
         try:
             stream = await handshake(downstream, steps)
         except NotSecured as failure:
+            count(failure.reason)
             raise not_secured(failure.reason, failure.cause) from failure
     if scope.cancelled_caught:
-        late = trio.current_time() >= scope.deadline
-        raise not_secured(Reason.TIMEOUT if late else Reason.OVERLOAD, "")
+        reason = Reason.TIMEOUT if trio.current_time() >= scope.deadline else Reason.OVERLOAD
+        count(reason)
+        raise not_secured(reason, "")
+    count(OK)
     assert steps.peer is not None, "a handshake without a proof fails"
     return stream, await _inside(stream, flow.authenticated(steps.peer, steps.proof()), runtime)
 

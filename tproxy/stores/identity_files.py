@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tproxy.stores.data_link import pinned_version, place_in
+from tproxy.stores.identity_store import BadIdentity
 from tproxy.stores.watch import watch
 from tproxy.tls.documents import MAX_BYTES, BadCertificate, read_identity
 from tproxy.tls.identity import Identity
@@ -39,10 +40,6 @@ LAYOUTS = (
     Layout("svid.pem", "svid_key.pem", "svid_bundle.pem"),
 )
 """Those of a Kubernetes TLS secret, which is cert-manager's and ours; of Istio; of spiffe-helper."""
-
-
-class BadIdentity(Exception):
-    """Why the files of a directory are no identity: which one, what is wrong with it, what to do."""
 
 
 class IdentityFiles:

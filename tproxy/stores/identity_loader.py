@@ -8,7 +8,9 @@ from enum import IntEnum
 
 import trio
 
-from tproxy.stores.identity_files import BadIdentity, IdentityFiles
+from tproxy.stores.identity_files import IdentityFiles
+from tproxy.stores.identity_store import BadIdentity, IdentityStore
+from tproxy.tls.credentials import Credentials
 from tproxy.tls.identity import Identity
 
 LOG = logging.getLogger(__name__)
@@ -53,23 +55,22 @@ def _utc_now() -> datetime:
 
 
 class IdentityLoader:
-    """Reads the files again and again. What changes: the identity in force, and how the last attempt went."""
+    """Reads the files again and again into one store. What changes: how the last attempt went."""
 
-    def __init__(
-        self,
-        files: IdentityFiles,
-        take: Callable[[Identity], None],
-        clock: Callable[[], datetime] = _utc_now,
-    ) -> None:
+    def __init__(self, files: IdentityFiles, clock: Callable[[], datetime] = _utc_now) -> None:
         """Take the first one; BadIdentity when there is none."""
         self._files = files
-        self._take = take
         self._clock = clock
         self._reloading = trio.Lock()
         """One at a time: a signal, a file and a request may ask for it together."""
         self.last = Attempt(clock())
-        self.current = files.load(self.last.at)
-        self._enforce(self.current)
+        self.store = IdentityStore(Credentials(files.load(self.last.at)))
+        self._tell()
+
+    @property
+    def current(self) -> Identity:
+        """The identity in force."""
+        return self.store.current.identity
 
     async def reload(self) -> bool:
         """Put the files in force, or say in the log why they can not be and change nothing."""
@@ -84,7 +85,8 @@ class IdentityLoader:
             if _same(identity, self.current):
                 LOG.debug("the identity is as before")
             else:
-                self._enforce(identity)
+                self.store.swap(Credentials(identity))
+                self._tell()
             return True
 
     async def watch(self, reloaded: Callable[[], Awaitable[object]]) -> None:
@@ -119,9 +121,8 @@ class IdentityLoader:
             "last_attempt": {"at": self.last.at.isoformat(), "problem": self.last.problem},
         }
 
-    def _enforce(self, identity: Identity) -> None:
-        self.current = identity
-        self._take(identity)
+    def _tell(self) -> None:
+        identity = self.current
         LOG.info(
             "the identity %s is in force, serial %s, until %s",
             identity.own.spiffe_id,

@@ -8,6 +8,10 @@ if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identit
     from tproxy.tls.credentials import Credentials
 
 
+class BadIdentity(Exception):
+    """Why files are no identity: which one, what is wrong with it, what to do."""
+
+
 class IdentityStore:
     """Only `swap` changes it: handshakes that have begun go on with what they began with."""
 

@@ -1,5 +1,6 @@
 """Dial upstreams, and secure the connection where a route says how."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
@@ -17,6 +18,7 @@ from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.net.tls_stream import handshake
 from tproxy.stores.identity_store import IdentityStore
+from tproxy.telemetry.identity import OK
 from tproxy.tls.reasons import NotSecured, Reason
 from tproxy.tls.steps import Steps
 
@@ -50,18 +52,32 @@ def _target(
     return Target(address, protocol, source_of(address, direction), tls, issue)
 
 
+def _uncounted(_: str) -> None:
+    """Tell nobody of a handshake."""
+
+
 class Connector:
     """Makes connections to upstreams."""
 
-    def __init__(self, limits: Limits, identities: IdentityStore | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        identities: IdentityStore | None = None,
+        count: Callable[[str], None] = _uncounted,
+    ) -> None:
         self._limits = limits
         self._identities = identities
+        self._count = count
+        """Told what each handshake came to."""
 
     def target(self, flow: Flow, route: Route) -> Target:
         """Say which connections may carry what goes by `route`."""
-        tls, identities = route.tls, self._identities
-        shown = tls is not None and tls.mode is TlsMode.ISTIO_MUTUAL and identities is not None
-        issue = identities.issue if shown and identities else 0
+        tls, issue = route.tls, 0
+        if tls is not None and tls.mode is TlsMode.ISTIO_MUTUAL:
+            if self._identities is not None:
+                issue = self._identities.issue
+            elif tls.automatic:
+                tls = None
         http = flow.protocol in (Protocol.HTTP1, Protocol.HTTP2)
         protocol = (route.protocol if http else None) or flow.protocol
         return _target(flow.original_dst, protocol, flow.direction, tls, issue)
@@ -94,13 +110,17 @@ class Connector:
     async def _secured(self, stream: TcpStream, target: Target, how: UpstreamTls) -> SocketStream:
         try:
             with trio.fail_after(self._limits.handshake_seconds):
-                return await handshake(stream, self._steps(stream, target, how))
+                secured = await handshake(stream, self._steps(stream, target, how))
         except NotSecured as failure:
+            self._count(failure.reason)
             raise _unreachable("connection_failure", f"TLS: {failure}") from failure
         except trio.TooSlowError as slow:
+            self._count(Reason.TIMEOUT)
             seconds = self._limits.handshake_seconds
             cause = f"TLS: no handshake with {target.address} within {seconds:g} s"
             raise _unreachable("connection_timeout", cause) from slow
+        self._count(OK)
+        return secured
 
     def _steps(self, stream: TcpStream, target: Target, how: UpstreamTls) -> Steps:
         offers = [name.encode() for name in OFFERS[target.protocol]]

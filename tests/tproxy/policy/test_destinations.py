@@ -1,6 +1,7 @@
 """How connections to destinations are secured: Istio's documented outcomes, row by row, on compiled files."""
 
 import pytest
+from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
@@ -96,6 +97,11 @@ def meshed(name: str = STORE, *expected: str) -> UpstreamTls:
     )
 
 
+def automatic(name: str = STORE, *expected: str) -> UpstreamTls:
+    """The same, which no rule asks for."""
+    return replace(meshed(name, *expected), automatic=True)
+
+
 def simple(name: str, *expected: str) -> UpstreamTls:
     """TLS in which the upstream proves a name."""
     return UpstreamTls(mode=TlsMode.SIMPLE, server_name=name, subject_alt_names=expected)
@@ -107,15 +113,15 @@ ISTIO = "mode: ISTIO_MUTUAL"
 @pytest.mark.parametrize(
     ("documents", "expected"),
     [
-        pytest.param([MESHED], meshed(), id="an endpoint with a sidecar is spoken to by mutual TLS, as its service account"),
+        pytest.param([MESHED], automatic(), id="an endpoint with a sidecar is spoken to by mutual TLS, as its service account"),
         pytest.param([PLAIN], None, id="one without is not"),
         pytest.param([MESHED.replace("MESH_INTERNAL", "MESH_EXTERNAL")], None, id="nor is one outside the mesh"),
-        pytest.param([MESHED.replace("serviceAccount: till, ", "")], UpstreamTls(mode=TlsMode.ISTIO_MUTUAL, server_name=STORE), id="without a service account anybody of the mesh may answer"),
-        pytest.param([MESHED.replace("hosts:", "subjectAltNames: [spiffe://td/ns/a/sa/b], hosts:")], meshed(STORE, "spiffe://td/ns/a/sa/b"), id="the entry's names win over the service account"),
-        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example", b.example]')], meshed("b.example"), id="the first host that is no pattern is asked for"),
-        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example"]')], meshed(""), id="of patterns nobody is asked for"),
+        pytest.param([MESHED.replace("serviceAccount: till, ", "")], UpstreamTls(mode=TlsMode.ISTIO_MUTUAL, automatic=True, server_name=STORE), id="without a service account anybody of the mesh may answer"),
+        pytest.param([MESHED.replace("hosts:", "subjectAltNames: [spiffe://td/ns/a/sa/b], hosts:")], automatic(STORE, "spiffe://td/ns/a/sa/b"), id="the entry's names win over the service account"),
+        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example", b.example]')], automatic("b.example"), id="the first host that is no pattern is asked for"),
+        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example"]')], automatic(""), id="of patterns nobody is asked for"),
         pytest.param([MESHED, secured("store.db.svc.cluster.local", "mode: DISABLE")], None, id="DISABLE wins over automatic mutual TLS"),
-        pytest.param([MESHED, rule(f"host: {STORE}")], meshed(), id="a rule that says nothing of TLS leaves it automatic"),
+        pytest.param([MESHED, rule(f"host: {STORE}")], automatic(), id="a rule that says nothing of TLS leaves it automatic"),
         pytest.param([PLAIN, secured(STORE, ISTIO)], meshed(), id="ISTIO_MUTUAL expects the endpoint's service account"),
         pytest.param([MESHED, secured(STORE, f"{ISTIO}, subjectAltNames: [spiffe://td/ns/a/sa/b], sni: c.example")], meshed("c.example", "spiffe://td/ns/a/sa/b"), id="unless it names somebody"),
         pytest.param([MESHED, secured(STORE, "mode: SIMPLE")], simple(STORE), id="SIMPLE expects the name"),
@@ -124,7 +130,7 @@ ISTIO = "mode: ISTIO_MUTUAL"
         pytest.param([PLAIN.replace("hosts:", "subjectAltNames: [x.example], hosts:"), secured(STORE, "mode: SIMPLE, insecureSkipVerify: true")], UpstreamTls(mode=TlsMode.SIMPLE, server_name=STORE, insecure_skip_verify=True), id="or nobody if verification is skipped"),
         pytest.param([MESHED, secured(STORE, "mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /a, caCrl: /r")], UpstreamTls(mode=TlsMode.MUTUAL, server_name=STORE, client_certificate="/c", private_key="/k", ca_certificates="/a", ca_crl="/r"), id="MUTUAL shows a certificate from files"),
         pytest.param([MESHED, secured(STORE, "mode: SIMPLE, clientCertificate: /c, privateKey: /k")], simple(STORE), id="SIMPLE shows none"),
-        pytest.param(["apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {trustDomain: td.example}\n", MESHED], meshed(STORE, "spiffe://td.example/ns/db/sa/till"), id="service accounts are of the trust domain"),
+        pytest.param(["apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {trustDomain: td.example}\n", MESHED], automatic(STORE, "spiffe://td.example/ns/db/sa/till"), id="service accounts are of the trust domain"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -137,4 +143,4 @@ def test_an_address_that_an_entry_names_is_secured_by_its_names(
 
 
 def test_an_applications_own_tls_is_wrapped_as_anything_else() -> None:
-    assert tls(snapshot(MESHED), protocol=Protocol.TLS) == meshed()
+    assert tls(snapshot(MESHED), protocol=Protocol.TLS) == automatic()

@@ -10,7 +10,8 @@ import pytest
 from fakes.ca import WEB, FakeCa, Papers
 from tproxy.stores import identity_files
 from tproxy.stores.data_link import pinned_version, publish
-from tproxy.stores.identity_files import LAYOUTS, MOST_TURNS, BadIdentity, IdentityFiles, Layout
+from tproxy.stores.identity_files import LAYOUTS, MOST_TURNS, IdentityFiles, Layout
+from tproxy.stores.identity_store import BadIdentity
 from tproxy.tls.documents import MAX_BYTES
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from fakes.ca import HOUR, MINUTE, WEB, FakeCa, Leaf, Papers
-from tproxy.stores.identity_files import BadIdentity, IdentityFiles
+from tproxy.stores.identity_files import IdentityFiles
 from tproxy.stores.identity_loader import CHECK_SECONDS, IdentityLoader
-from tproxy.tls.identity import Identity
+from tproxy.stores.identity_store import BadIdentity
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -21,14 +21,13 @@ def ca() -> FakeCa:
 
 
 class Desk:
-    """A directory, its loader, and what the loader has handed on."""
+    """A directory and its loader."""
 
     def __init__(self, directory: Path, papers: Papers) -> None:
         self.directory = directory
-        self.taken: list[Identity] = []
         self.since = trio.current_time()
         self.put(papers)
-        self.loader = IdentityLoader(IdentityFiles(directory), self.taken.append, self.clock)
+        self.loader = IdentityLoader(IdentityFiles(directory), self.clock)
 
     def clock(self) -> datetime:
         return START + timedelta(seconds=trio.current_time() - self.since)
@@ -51,8 +50,8 @@ async def test_the_first_identity_is_taken_and_named(
 ) -> None:
     caplog.set_level(logging.INFO)
     desk = Desk(tmp_path, ca.issue())
-    (identity,) = desk.taken
-    assert desk.loader.current is identity
+    identity = desk.loader.current
+    assert desk.loader.store.issue == 1
     serial = f"{identity.certificates[0].serial_number:x}"
     assert told(caplog, logging.INFO) == [
         f"the identity {WEB} is in force, serial {serial}, until 2030-01-01T13:00:00+00:00"
@@ -70,15 +69,15 @@ async def test_the_first_identity_is_taken_and_named(
 
 async def test_a_start_without_an_identity_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadIdentity):
-        IdentityLoader(IdentityFiles(tmp_path), list[Identity]().append)
+        IdentityLoader(IdentityFiles(tmp_path))
 
 
 async def test_a_rotation_is_taken(tmp_path: Path, ca: FakeCa) -> None:
     desk = Desk(tmp_path, ca.issue())
     desk.put(ca.issue())
     assert await desk.loader.reload()
-    assert [each.own.spiffe_id for each in desk.taken] == [WEB, WEB]
-    assert desk.loader.current is desk.taken[1]
+    assert desk.loader.current.own.spiffe_id == WEB
+    assert desk.loader.store.issue == 2
 
 
 async def test_another_bundle_is_a_rotation_too(tmp_path: Path, ca: FakeCa) -> None:
@@ -86,13 +85,13 @@ async def test_another_bundle_is_a_rotation_too(tmp_path: Path, ca: FakeCa) -> N
     following = FakeCa.new("next", now=START)
     desk.put(Papers(papers.certificate, papers.key, papers.bundle + following.bundle))
     assert await desk.loader.reload()
-    assert len(desk.taken) == 2
+    assert desk.loader.store.issue == 2
 
 
 async def test_files_that_did_not_change_change_nothing(tmp_path: Path, ca: FakeCa) -> None:
     desk = Desk(tmp_path, ca.issue())
     assert await desk.loader.reload()
-    assert len(desk.taken) == 1
+    assert desk.loader.store.issue == 1
 
 
 async def test_a_bad_rotation_changes_nothing_and_says_why_once(
@@ -102,8 +101,7 @@ async def test_a_bad_rotation_changes_nothing_and_says_why_once(
     (tmp_path / "tls.key").write_bytes(ca.issue().key)
     for _ in range(2):
         assert not await desk.loader.reload()
-    assert desk.loader.current is desk.taken[-1]
-    assert len(desk.taken) == 1
+    assert desk.loader.store.issue == 1
     assert "tls.key: the key belongs to another certificate" in desk.loader.last.problem
     (said,) = told(caplog, logging.ERROR)
     assert "stays in force until 2030-01-01T13:00:00" in said
@@ -115,7 +113,7 @@ async def test_a_mended_directory_is_taken_again(tmp_path: Path, ca: FakeCa) -> 
     assert not await desk.loader.reload()
     desk.put(ca.issue())
     assert await desk.loader.reload()
-    assert (len(desk.taken), desk.loader.last.problem) == (2, "")
+    assert (desk.loader.store.issue, desk.loader.last.problem) == (2, "")
 
 
 @pytest.mark.slow
@@ -134,7 +132,7 @@ async def test_a_change_of_the_files_is_told(tmp_path: Path, ca: FakeCa) -> None
         with trio.fail_after(5):
             await changed.wait()
         nursery.cancel_scope.cancel()
-    assert len(desk.taken) == 2
+    assert desk.loader.store.issue == 2
 
 
 async def passed(clock: trio.testing.MockClock, desk: Desk, minutes: float) -> None:
