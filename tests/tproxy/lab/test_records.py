@@ -123,6 +123,7 @@ def test_sidecars_speak_mutual_tls_to_captured_pods_and_to_no_others() -> None:
     for host in (web.addresses.v4, web.addresses.v6):
         assert answer_at(policies, host) == UpstreamTls(
             mode=TlsMode.ISTIO_MUTUAL,
+            automatic=True,
             server_name="web.shop.svc.cluster.local",
             subject_alt_names=("spiffe://cluster.local/ns/shop/sa/till",),
         )
