@@ -214,8 +214,8 @@ async def test_a_rotation_that_went_unnoticed_is_found_when_it_is_late(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.loader.warn_before_expiry)
         await passed(mock_clock, desk, 30)
-        assert len(desk.taken) == 1
+        assert desk.loader.store.issue == 1
         await passed(mock_clock, desk, 20)
         nursery.cancel_scope.cancel()
-    assert len(desk.taken) == 2
+    assert desk.loader.store.issue == 2
     assert not caplog.records
