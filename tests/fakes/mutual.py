@@ -22,6 +22,7 @@ from tproxy.lab.namespaces import enter_network, in_thread
 
 WEB = "cluster.local/ns/default/sa/web"
 SLEEP = "cluster.local/ns/default/sa/sleep"
+SERVICE = "server.default.svc.cluster.local"
 PODS = {
     "server": ("--service-account", "web", "--label", "app=web"),
     "client": ("--service-account", "sleep", "--label", "app=sleep"),

@@ -3,14 +3,12 @@
 import hashlib
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from fakes.mesh import APPS, Mesh
-from fakes.mutual import MARKER, Mutual, Tap, known_pods, mode, plaintext_to, quiet, tapped
+from fakes.mesh import APPS
+from fakes.mutual import MARKER, SERVICE, Mutual, Tap, mode, plaintext_to, tapped
 from fakes.two_ways import python
-from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
@@ -18,24 +16,13 @@ SINK = python("http_sink.py", "8080")
 families = pytest.mark.parametrize("family", ["-4", "-6"])
 modes = pytest.mark.parametrize("required", ["STRICT", "PERMISSIVE"])
 BULK = 100 << 20
-SERVICE = "server.default.svc.cluster.local"
 
 
 @pytest.fixture(scope="module")
-def pods() -> Iterator[Lab]:
-    """Pods that know each other."""
-    detection = "{detection: {timeout: 500ms}}"
-    with known_pods(
-        f"{{apiVersion: tproxy.io/v1alpha1, kind: ProxyConfig, spec: {detection}}}\n"
-    ) as lab:
-        yield lab
-
-
-@pytest.fixture
-async def mutual(pods: Lab, mesh: Mesh) -> AsyncIterator[Mutual]:
-    """The same, quiet."""
-    async with quiet(mesh, pods) as mutual:
-        yield mutual
+def policies() -> str:
+    """A short detection."""
+    spec = "{detection: {timeout: 500ms}}"
+    return f"{{apiVersion: tproxy.io/v1alpha1, kind: ProxyConfig, spec: {spec}}}\n"
 
 
 def digest(size: int) -> str:
