@@ -8,17 +8,21 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
+from fakes.ca import FakeCa
 from fakes.footprint import answer
 from fakes.mesh import ROOT, Mesh, ready
 from fakes.sidecars import ADMIN
 from tproxy.lab import Lab, Pod, attach
 from tproxy.lab.namespaces import enter_network, in_thread
+from tproxy.stores.authority_files import AuthorityFiles
 
 WEB = "cluster.local/ns/default/sa/web"
 SLEEP = "cluster.local/ns/default/sa/sleep"
@@ -28,6 +32,7 @@ PODS = {
     "client": ("--service-account", "sleep", "--label", "app=sleep"),
     "outsider": ("--no-proxy",),
 }
+METRICS = ("127.0.0.1", 15020)
 ETH_P_ALL = 0x0003
 SO_RCVBUFFORCE = 33
 TAPPED_BYTES = 64 << 20
@@ -97,6 +102,17 @@ class Mutual:
         with trio.fail_after(30):
             return await self.outsider.run(argv, user=ROOT, stdin=stdin)
 
+    async def metric(self, pod: Pod, name: str, **labels: str) -> float:
+        """Read the sum of a pod's series that have these labels."""
+        said = b"GET /metrics HTTP/1.0\r\n\r\n"
+        text = (await answer(pod, METRICS, said)).partition(b"\r\n\r\n")[2].decode()
+        return sum(
+            each.value
+            for family in text_string_to_metric_families(text)
+            for each in family.samples
+            if each.name == name and labels.items() <= each.labels.items()
+        )
+
     async def proven(self, count: int = 1) -> list[dict[str, Any]]:
         """Return what both logs say once they agree that each of at least `count` was SLEEP's, to WEB."""
         lines = await self.mesh.both(count)
@@ -108,6 +124,12 @@ class Mutual:
             else:
                 assert own["destination_principal"] == WEB
         return lines
+
+
+def authority_of(lab: Lab) -> FakeCa:
+    """Take the authority of the pods, which signs for strangers here, and whatever it is told to."""
+    root = AuthorityFiles(lab.authority("cluster.local")).read().signing
+    return FakeCa(root.certificate, root.key, datetime.now(UTC))
 
 
 def policies_of(lab: Lab, name: str) -> Path:
