@@ -143,6 +143,16 @@ async def test_a_hundred_mebibytes_each_way_on_bare_connections(
     assert {line["response_flags"] for line in lines} == {"-"}
 
 
+async def test_thirty_mebibytes_each_way_at_once(mutual: Mutual) -> None:
+    await mutual.mesh.serve(["socat", "TCP6-LISTEN:7000,fork,reuseaddr,ipv6only=0", "PIPE"], 7000)
+    size = 30 << 20
+    both = f"head -c {size} /dev/zero | socat -t20 - TCP:server:7000"
+    done = await mutual.mesh.run(*piped(both, "sha256sum"))
+    assert done.stdout.split()[0] == hashlib.sha256(bytes(size)).hexdigest()
+    for line in await mutual.proven():
+        assert (line["bytes_received"], line["bytes_sent"]) == (size, size)
+
+
 @families
 async def test_a_half_closed_connection_stays_half_open(mutual: Mutual, family: str) -> None:
     await mutual.mesh.serve(python("tcp_services.py", "digest:7000"), 7000)

@@ -173,6 +173,28 @@ async def test_a_body_that_ends_with_its_connection_is_whole_only_if_that_is(
     assert line["response_flags"] == ("-" if farewell else "UC")
 
 
+async def test_a_server_that_has_said_all_still_listens(mutual: Mutual) -> None:
+    got: list[bytes] = []
+
+    async def application(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"all that I say")
+        await stream.send_eof()
+        await heard(stream, got)
+
+    await mutual.decree(mutual.server, mode("STRICT"))
+    at = (mutual.server.addresses.v4, 7000)
+    async with listening(mutual.server, 7000, application), await dialled(mutual.client, at) as own:
+        await own.send_all(b"\0")
+        said: list[bytes] = []
+        await heard(own, said)
+        assert b"".join(said) == b"all that I say"
+        await own.send_all(bytes(1 << 20))
+        await own.send_eof()
+    assert len(b"".join(got)) == 1 + (1 << 20)
+    for line in await mutual.proven():
+        assert line["response_flags"] == "-"
+
+
 # Sidecars that are killed
 
 
