@@ -123,7 +123,7 @@ async def serve_http(
     """Serve a connection whose protocol is known to be HTTP, and close it; soon, if we are `leaving`."""
     codec = _codec(flow.protocol, runtime)
     connection = HttpConnection(downstream, codec, runtime.limits)
-    connection.on_refused = partial(runtime.journal.refused, flow)
+    connection.on_refused = partial(runtime.journal.refused, flow, answered=True)
     answer = partial(_answer, flow, runtime, sanitizer(flow))
     server = HttpServer(connection, answer, runtime.limits)
     departing = runtime.departures.watched(downstream, server.peer_left)
@@ -133,7 +133,7 @@ async def serve_http(
         try:
             await server.run()
         except ProxyError as error:
-            runtime.journal.refused(flow, error)
+            runtime.journal.refused(flow, error, answered=True)
 
 
 def _codec(protocol: Protocol, runtime: Runtime) -> Codec:

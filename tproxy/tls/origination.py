@@ -11,6 +11,7 @@ from OpenSSL import SSL, crypto
 
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.tls.credentials import bare_context
+from tproxy.tls.documents import BadCertificate, read_certificate
 from tproxy.tls.reasons import NotSecured, Reason
 from tproxy.tls.session import Session
 from tproxy.tls.verification import Verdict, verify
@@ -101,16 +102,17 @@ class _NamedJudge:
         if not self._wanted:
             cause = "nobody says whom it should be: write sni or subjectAltNames"
             raise NotSecured(Reason.WRONG_IDENTITY, cause)
-        names = list(_names(x509.load_der_x509_certificate(certificate)))
+        names = list(_names(certificate))
         if not any(_matches(name, wanted.lower()) for wanted in self._wanted for name in names):
             shown = ", ".join(names[:3]) or "nobody"
             raise NotSecured(Reason.WRONG_IDENTITY, f"it is {shown}")
 
 
-def _names(certificate: x509.Certificate) -> Iterator[str]:
+def _names(certificate: bytes) -> Iterator[str]:
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+        extensions = read_certificate(certificate).extensions
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (BadCertificate, x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return
     yield from (name.lower() for name in found.get_values_for_type(x509.DNSName))
     yield from found.get_values_for_type(x509.UniformResourceIdentifier)
