@@ -32,6 +32,7 @@ from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.net import http_connection
 from tproxy.net.departures import Departures
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.pump import Pipes
 from tproxy.net.stream import EagerStream
 from tproxy.net.tcp_stream import TcpStream
@@ -45,8 +46,9 @@ from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
+from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
-from tproxy.upstream.pool import Pool, Target
+from tproxy.upstream.pool import Pool
 
 REQUEST = (
     b"GET /catalogue/shoes?size=9 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: client/1.0\r\n"
@@ -77,6 +79,7 @@ class Played(EagerStream):
 
     peer = THERE
     local = HERE
+    identity = None
 
     def __init__(self, says: bytes, times: int, *, first: bool) -> None:
         self._says = says
@@ -195,17 +198,20 @@ class Bench:
         async def dial(_: Target) -> TcpStream:
             return cast("TcpStream", self._upstream)
 
+        connector = Connector(LIMITS)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
-        lines = pipelines(journal, Forward(pool), store, LIMITS)
+        lines = pipelines(journal, Forward(pool, connector), store, LIMITS)
         self._runtime = Runtime(
             policies=store,
             pipelines=lines,
             overflow=lines,
+            connector=connector,
             journal=journal,
             register=register,
             sweeper=Sweeper(LIMITS, register),
             departures=cast("Departures", Unwatched()),
             pipes=Pipes(),
+            handshakes=Handshakes(LIMITS.handshakes),
             limits=LIMITS,
             own_ports=frozenset(),
             parser=case.parser,

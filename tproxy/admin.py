@@ -45,6 +45,8 @@ class View:
     server_info: Callable[[], object]
     config: Callable[[], object]
     clusters: Callable[[], str]
+    certificates: Callable[[], Mapping[str, object]]
+    """Ours and those of others whom we trust, and no key."""
     metrics: Metrics
     refresh: Callable[[], None]
     """Bring gauges up to date before they are shown."""
@@ -94,6 +96,10 @@ def _config_dump(view: View, _asked: Asked) -> Reply:
 
 def _clusters(view: View, _asked: Asked) -> Reply:
     return Reply(200, view.clusters().encode())
+
+
+def _certs(view: View, _asked: Asked) -> Reply:
+    return as_json(view.certificates())
 
 
 def _decisions(view: View, asked: Asked) -> Reply:
@@ -171,6 +177,7 @@ ADMIN: Table = {
     "/server_info": {"GET": _server_info},
     "/config_dump": {"GET": _config_dump},
     "/clusters": {"GET": _clusters},
+    "/certs": {"GET": _certs},
     "/decisions": {"GET": _decisions},
     "/stats": {"GET": _stats},
     "/stats/prometheus": {"GET": _prometheus},

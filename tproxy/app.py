@@ -6,9 +6,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -23,6 +25,7 @@ from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
 from tproxy.net.departures import Departures
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.pump import Pipes
@@ -36,12 +39,17 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.settings import Settings
 from tproxy.siblings import SharedDesk, Siblings
+from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.telemetry.metrics import Metrics
-from tproxy.upstream.forward import Forward, connect
-from tproxy.upstream.pool import Pool, Target
+from tproxy.upstream.connector import Connector
+from tproxy.upstream.forward import Forward
+from tproxy.upstream.pool import Pool
+
+if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
+    from tproxy.stores.identity_loader import IdentityLoader
 
 LOG = logging.getLogger(__name__)
 
@@ -57,6 +65,15 @@ LAST_LINES_SECONDS = 1.0
 
 def _nobody() -> None:
     """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What files say, and say anew while we run."""
+
+    policies: PolicyLoader
+    identities: "IdentityLoader | None" = None
+    """None for a workload that has no identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +98,12 @@ class Place:
 class App:
     """One worker. What changes: whether it accepts, and whether it is leaving."""
 
-    def __init__(self, settings: Settings, policies: PolicyLoader, place: Place) -> None:
+    def __init__(self, settings: Settings, sources: Sources, place: Place) -> None:
         limits = place.limits
+        policies, identities = sources.policies, sources.identities
         self._settings = settings
         self._policies = policies
+        self._identities = identities
         self._place = place
         self._limits = limits
         self._started = time.time()
@@ -95,35 +114,41 @@ class App:
         self._sweeper = Sweeper(limits, self._register)
         self._metrics = Metrics(self._workload(), settings.version)
         self._tell_policies()
+        self._tell_identity()
         self._metrics.own.restarted(place.restarts)
         self._lines = LineWriter(
             sys.stdout.fileno(), self._metrics.own.log_lines_dropped, turn=place.log_turn
         )
         journal = Journal(self._metrics, self._lines.write, policies.store)
         codec = partial(_client_codec, settings, limits)
-        self._pool = Pool(partial(_dial, limits), codec, limits)
+        shown = identities.store if identities else None
+        connector = Connector(limits, shown, partial(journal.handshake, Direction.OUTBOUND))
+        self._pool = Pool(connector.connect, codec, limits)
         self._departures = Departures()
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, Forward(self._pool), policies.store, limits),
+            pipelines=pipelines(journal, Forward(self._pool, connector), policies.store, limits),
             overflow=pipelines(journal, turn_away_requests, policies.store, limits),
+            connector=connector,
             journal=journal,
             register=self._register,
             sweeper=self._sweeper,
             departures=self._departures,
             pipes=Pipes(),
+            handshakes=Handshakes(limits.handshakes),
             limits=limits,
             parser=settings.parser,
             engine=settings.engine,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
+            identities=shown,
         )
 
     async def run(self) -> None:
         """Carry until told to stop and drained."""
         inbound, outbound = self._carriers()
         async with trio.open_nursery() as nursery:
-            for work in (
+            works: tuple[Callable[[], Awaitable[object]], ...] = (
                 self._lines.run,
                 self._pool.sweep,
                 self._departures.run,
@@ -131,7 +156,9 @@ class App:
                 partial(rejudge, policies=self._policies.store, register=self._register),
                 self._obey_signals,
                 partial(self._policies.watch, self._reload),
-            ):
+                *self._identity_work(),
+            )
+            for work in works:
                 nursery.start_soon(work)
             for listener in (inbound, outbound, *self._desks()):
                 nursery.start_soon(listener.serve)
@@ -148,6 +175,36 @@ class App:
             nursery.cancel_scope.cancel()
         with trio.move_on_after(LAST_LINES_SECONDS):
             await self._lines.finish()
+
+    def _identity_work(self) -> Iterator[Callable[[], Awaitable[object]]]:
+        if self._identities is not None:
+            yield self._reload_identity  # it may have been rotated since this worker's supervisor read it
+            yield partial(self._identities.watch, self._reload_identity)
+            yield self._identities.warn_before_expiry
+            yield partial(self._follow_identities, self._identities.store)
+
+    async def _reload_identity(self) -> None:
+        if self._identities is not None and not await self._identities.reload():
+            self._metrics.own.identity_refused()
+
+    async def _follow_identities(self, store: IdentityStore) -> None:
+        """Let connections go that were made under an identity which is not shown any more, until cancelled."""
+        while True:
+            await store.superseded()
+            self._tell_identity()
+            self._pool.retire(store.issue)
+
+    def _tell_identity(self) -> None:
+        if self._identities is None:
+            return
+        identity, last = self._identities.current, self._identities.last
+        self._metrics.prove(identity.own)
+        self._metrics.own.identity_taken(
+            identity.own,
+            identity.not_after.timestamp(),
+            {name: ends.timestamp() for name, ends in identity.roots_not_after.items()},
+            now=last.at.timestamp(),
+        )
 
     def stop(self) -> None:
         """Begin to leave; asked again, leave at once."""
@@ -244,6 +301,7 @@ class App:
             async for number in signals:
                 if number == signal.SIGHUP:
                     await self._reload()
+                    await self._reload_identity()
                 else:
                     self.stop()
 
@@ -274,6 +332,7 @@ class App:
             server_info=self._server_info,
             config=self._policies.describe,
             clusters=self._clusters,
+            certificates=self._certificates,
             metrics=self._metrics,
             refresh=self._refresh,
             stop=self._stop_all,
@@ -294,6 +353,7 @@ class App:
             "inbound_mode": "tproxy" if settings.tproxy_inbound else "redirect",
             "http": settings.parser.name,
             "http2": settings.engine.name,
+            "identity": self._identities.describe() if self._identities else None,
             "limits": self._limits,
         }
 
@@ -303,14 +363,15 @@ class App:
         )
         return "".join(f"{line}\n" for line in lines)
 
+    def _certificates(self) -> Mapping[str, object]:
+        if self._identities is None:
+            return {"certificates": []}
+        return self._identities.store.current.shown(datetime.now(UTC))
+
     def _refresh(self) -> None:
         busy, idle = self._pool.counts()
         self._metrics.own.pool("busy", busy)
         self._metrics.own.pool("idle", idle)
-
-
-async def _dial(limits: Limits, target: Target) -> TcpStream:
-    return await connect(target.address, target.source, limits)
 
 
 def _client_codec(settings: Settings, limits: Limits, protocol: Protocol) -> Codec:

@@ -2,36 +2,38 @@
 
 import logging
 import os
+import resource
 import signal
 from functools import partial
 
 import trio
 
-from tproxy.app import App, Place
+from tproxy.app import App, Place, Sources
 from tproxy.model.limits import Limits
 from tproxy.net.descriptors import take_all_descriptors
 from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_desks
 from tproxy.settings import Settings, User
 from tproxy.siblings import Siblings
-from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.supervisor import FOLLOW, Slot, Supervisor
 
 LOG = logging.getLogger(__name__)
 
 
-def launch(settings: Settings, policies: PolicyLoader) -> int:
+def launch(settings: Settings, sources: Sources) -> int:
     """Carry until told to stop and drained, and return the exit code.
 
     OSError: a port is taken or not allowed, or the user cannot be had.
     """
+    if sources.identities is not None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the key
     limits = _affordable(settings.limits)
     carriers = open_carriers(
         settings.ports, transparent=settings.tproxy_inbound, workers=settings.workers
     )
     desks = open_desks(settings.ports)
     if settings.workers > 1:
-        return _supervise(settings, policies, limits, desks, carriers)
-    app = App(settings, policies, Place(carriers[0], desks, limits))
+        return _supervise(settings, sources, limits, desks, carriers)
+    app = App(settings, sources, Place(carriers[0], desks, limits))
     become(settings.user)
     trio.run(app.run)
     return 0
@@ -39,7 +41,7 @@ def launch(settings: Settings, policies: PolicyLoader) -> int:
 
 def _supervise(
     settings: Settings,
-    policies: PolicyLoader,
+    sources: Sources,
     limits: Limits,
     desks: DeskSockets,
     carriers: list[WorkerSockets],
@@ -60,13 +62,13 @@ def _supervise(
             restarts=slot.restarts,
             log_turn=log_turn,
         )
-        trio.run(App(settings, policies, place).run)
+        trio.run(App(settings, sources, place).run)
         return 0
 
     become(settings.user)
     slots = [Slot(number, tuple(own)) for number, own in places.items()]
     LOG.info("supervising %d workers", len(slots))
-    return Supervisor(slots, work, policies.follow).run()
+    return Supervisor(slots, work, sources.policies.follow).run()
 
 
 def _affordable(limits: Limits) -> Limits:

@@ -29,6 +29,8 @@ class Settings:
     ports: Ports = field(default_factory=Ports)
     policies: Path | None = None
     """The directory of policy files; without one, everything is carried and nothing is declared."""
+    certificates: Path | None = None
+    """The directory of the workload's identity; without one, it proves none."""
     endpoints: Path | None = None
     """The directory of files that name addresses, and that something else than people writes."""
     workload: Workload = field(default_factory=Workload)

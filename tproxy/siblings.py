@@ -25,6 +25,7 @@ ALL = frozenset(
         "/server_info",
         "/config_dump",
         "/clusters",
+        "/certs",
         "/decisions",
         "/stats",
         "/stats/prometheus",

@@ -23,6 +23,7 @@ def plain_view() -> View:
         server_info=dict,
         config=dict,
         clusters=str,
+        certificates=dict,
         metrics=Metrics(Workload("shop", "web"), "1"),
         refresh=lambda: None,
         stop=lambda: None,

@@ -1,5 +1,7 @@
 """Rules about destinations and entries that name them, as text, and what they make of a connection."""
 
+from msgspec.structs import replace
+
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Headers, HttpVersion, RequestHead
@@ -99,6 +101,11 @@ def meshed(name: str = STORE, *expected: str) -> UpstreamTls:
     return UpstreamTls(
         mode=TlsMode.ISTIO_MUTUAL, server_name=name, subject_alt_names=expected or (TILL,)
     )
+
+
+def automatic(name: str = STORE, *expected: str) -> UpstreamTls:
+    """The same, which no rule asks for."""
+    return replace(meshed(name, *expected), automatic=True)
 
 
 def simple(name: str, *expected: str) -> UpstreamTls:

@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 from h2.settings import SettingCodes
+from msgspec.structs import replace
 
 from fakes.sockets import tcp_pair
 from fakes.talk import App, Broken, Heard, whole
@@ -27,10 +28,12 @@ from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field
-from tproxy.model.identity import Workload
+from tproxy.model.identity import Peer, Proof, Workload
 from tproxy.model.limits import Limits
 from tproxy.net.departures import Departures
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.pump import Pipes
+from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.connection import serve_http
@@ -42,8 +45,9 @@ from tproxy.proxy.tcp import relay_opaque
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
-from tproxy.upstream.forward import Forward, connect
-from tproxy.upstream.pool import Pool, Target
+from tproxy.upstream.connector import Connector, Target
+from tproxy.upstream.forward import Forward
+from tproxy.upstream.pool import Pool
 
 Script = Callable[[trio.SocketStream], Awaitable[None]]
 """What an origin does with one connection."""
@@ -81,12 +85,13 @@ class Path:
         self._lines: list[bytes] = []
         self._logged = trio.Event()
         self.servers = Register()
-        port = (Direction.INBOUND, origin.address.port)
-        translated = {} if upstream is protocol else {port: upstream}
+        ports = [(direction, origin.address.port) for direction in Direction]
+        translated = {} if upstream is protocol else dict.fromkeys(ports, upstream)
         policies = self.policies = PolicyStore(Snapshot(1, translated=translated))
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
-        self.pool = Pool(partial(_dial, limits), partial(_codec, limits, parser), limits)
+        connector = Connector(limits)
+        self.pool = Pool(partial(_dial, connector), partial(_codec, limits, parser), limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         judging = partial(rejudge, policies, self.servers)
@@ -94,13 +99,15 @@ class Path:
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
-            pipelines=pipelines(journal, Forward(self.pool), policies, limits),
+            pipelines=pipelines(journal, Forward(self.pool, connector), policies, limits),
             overflow=pipelines(journal, turn_away, policies, limits),
+            connector=connector,
             journal=journal,
             register=self.servers,
             sweeper=sweeper,
             departures=departures,
             pipes=Pipes(),
+            handshakes=Handshakes(limits.handshakes),
             limits=limits,
             own_ports=frozenset(),
             parser=parser,
@@ -108,6 +115,10 @@ class Path:
         self._protocol = protocol
         self._nursery = nursery
         self._carrying: set[trio.CancelScope] = set()
+        self.direction = Direction.INBOUND
+        """Of the connections that are opened next."""
+        self.proven: tuple[Peer, Proof] | None = None
+        """Who opens them, as if a handshake had shown it."""
         self.full = False
         """Whether new connections are one too many."""
 
@@ -137,7 +148,7 @@ class Path:
             far.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, buffers)
         self._closing.callback(near.close)
         sniffed = Sniffed(self._protocol, Detection.DECLARED)
-        flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address, sniffed)
+        flow = self._flow(far).known_as(sniffed, 0.0)
         self._nursery.start_soon(self._carry, far, flow)
         return near
 
@@ -172,9 +183,13 @@ class Path:
         """Open a downstream connection that is carried as bytes, and return its far end."""
         near, far = tcp_pair()
         self._closing.callback(near.close)
-        flow = Flow(Direction.INBOUND, far.peer, far.local, self.origin.address)
+        flow = self._flow(far)
         self._nursery.start_soon(self._relay, far, flow)
         return near
+
+    def _flow(self, far: TcpStream) -> Flow:
+        flow = Flow(self.direction, far.peer, far.local, self.origin.address)
+        return flow.authenticated(*self.proven) if self.proven else flow
 
     async def _relay(self, far: TcpStream, flow: Flow) -> None:
         exchange = Exchange(flow, self.runtime.policies.current.route(flow), generation=1)
@@ -271,8 +286,8 @@ def reset(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
-async def _dial(limits: Limits, target: Target) -> TcpStream:
-    return await connect(target.address, None, limits)
+async def _dial(connector: Connector, target: Target) -> SocketStream:
+    return await connector.connect(replace(target, source=None))
 
 
 def _codec(limits: Limits, parser: HeadParser, protocol: Protocol) -> Codec:

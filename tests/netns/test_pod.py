@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ import pytest
 import trio
 
 from tproxy.lab import Lab, LabError, Pod, PodSpec, Publish, Stdio, User, open_pod, serve
+from tproxy.stores.identity_files import IdentityFiles
 
 pytestmark = pytest.mark.netns
 
@@ -315,6 +317,55 @@ async def test_a_captured_pod_is_carried_and_logged_on_both_sides(lab: Lab) -> N
             [told] = lines_of(log)
             assert (told["tproxy"]["direction"], told["response_code"]) == (direction, 200)
     assert leftovers(lab) == []
+
+
+async def test_captured_pods_have_identities_that_only_their_sidecars_may_read(lab: Lab) -> None:
+    shop = PodSpec("web", namespace="shop", service_account="till")
+    seen = ["cat", "/run/tproxy/identity/tls.key"]
+    async with open_pod(shop, lab) as web, open_pod(PodSpec("client"), lab) as client:
+        identities = [
+            IdentityFiles(pod.directory / "identity").load(datetime.now(UTC))
+            for pod in (web, client)
+        ]
+        assert [each.own.principal for each in identities] == [
+            "cluster.local/ns/shop/sa/till",
+            "cluster.local/ns/default/sa/default",
+        ]
+        assert identities[0].bundles == identities[1].bundles
+        assert "Permission denied" in (await web.run(seen)).stderr
+        assert "PRIVATE KEY" in (await web.run(seen, user=User.of_ids(1337))).stdout
+    assert not (lab.root / "ca").exists()
+    assert leftovers(lab) == []
+
+
+async def test_a_pod_without_a_sidecar_has_no_identity(lab: Lab) -> None:
+    async with open_pod(plain("web"), lab) as web:
+        assert not (web.directory / "identity").exists()
+        assert not (lab.root / "ca").exists()
+
+
+async def test_a_pods_identity_is_renewed_at_half_of_its_life(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = [timedelta()]
+    monkeypatch.setattr("tproxy.lab.lifecycle.utc_now", lambda: datetime.now(UTC) + ahead[0])
+    monkeypatch.setattr("tproxy.lab.identity.CHECK_SECONDS", 0.05)
+    async with open_pod(PodSpec("web"), lab) as web:
+        seen = ["openssl", "x509", "-noout", "-serial", "-in", "/run/tproxy/identity/tls.crt"]
+        sidecar = User.of_ids(1337)
+        first = (await web.run(seen, user=sidecar)).stdout
+        ahead[0] = timedelta(minutes=31)
+        with trio.fail_after(DEADLINE):
+            while (second := (await web.run(seen, user=sidecar)).stdout) == first:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+    assert second.startswith("serial=")
+    assert leftovers(lab) == []
+
+
+async def test_a_trust_domain_that_is_none_is_refused(lab: Lab) -> None:
+    done = tproxy_pod("run", "web", "--trust-domain", "../other", "--", "true")
+    assert (done.returncode, lab.root.exists()) == (125, False)
+    assert "trust domain '../other'" in done.stderr
 
 
 async def test_a_command_whose_sidecar_ends_is_ended_too(lab: Lab) -> None:

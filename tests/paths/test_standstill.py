@@ -413,6 +413,7 @@ async def test_the_kernel_asks_both_sides_whether_they_are_still_there(
     async with to_app(fine, Protocol.HTTP1, replace(QUICK, keepalive_seconds=77)) as path:
         await path.get()
         (pooled,) = path.pool._all
+        assert isinstance(pooled.stream, TcpStream)
         asked = pooled.stream.socket
         assert asked.getsockopt(SOL_SOCKET, SO_KEEPALIVE) == 1
         assert asked.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE) == 77

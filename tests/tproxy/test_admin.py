@@ -43,6 +43,7 @@ class Sidecar:
             server_info=lambda: {"version": "1.2.3"},
             config=lambda: {"generation": 7},
             clusters=lambda: "192.0.2.1:80 connections 2\n",
+            certificates=lambda: {"certificates": []},
             metrics=self.metrics,
             refresh=self.refresh,
             stop=self.stop,
@@ -93,6 +94,7 @@ async def ask(
         pytest.param("/ready", b"LIVE\npolicies generation 7 hash abcd\n", id="ready"),
         pytest.param("/server_info", b'{\n  "version": "1.2.3"\n}\n', id="server info"),
         pytest.param("/config_dump", b'{\n  "generation": 7\n}\n', id="config dump"),
+        pytest.param("/certs", b'{\n  "certificates": []\n}\n', id="certificates"),
         pytest.param("/clusters", b"192.0.2.1:80 connections 2\n", id="clusters"),
     ],
 )

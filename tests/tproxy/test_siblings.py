@@ -36,6 +36,7 @@ def desk(number: int) -> Desk:
         server_info=lambda: {"pid": number},
         config=lambda: {"generation": number},
         clusters=lambda: f"192.0.2.{number}:80 connections 1\n",
+        certificates=lambda: {"certificates": [number]},
         reload=partial(reload, number != 2),
     )
     return Desk({**ADMIN, **METRICS}, view)
@@ -81,6 +82,11 @@ async def ask(at: SharedDesk, target: str, method: bytes = b"GET") -> tuple[Resp
             "/config_dump",
             {"workers": {"1": {"generation": 1}, "2": {"generation": 2}}},
             id="configuration",
+        ),
+        pytest.param(
+            "/certs",
+            {"workers": {"1": {"certificates": [1]}, "2": {"certificates": [2]}}},
+            id="certificates",
         ),
         pytest.param(
             "/decisions?last=denied",

@@ -10,6 +10,7 @@ COMMANDS = {
     "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
     "policy": "check, test and explain policies, and see what others would change",
     "pod": "run a process in a captured pod of its own on this machine",
+    "ca": "found a certificate authority, issue identities, replace its root",
     "demo": "three captured pods, real clients, and an account of what passed",
 }
 

@@ -116,6 +116,12 @@ def pod() -> None:
     "--service-account", default="default", show_default=True, help="The pod's service account."
 )
 @click.option(
+    "--trust-domain",
+    default="cluster.local",
+    show_default=True,
+    help="Of the identity that the pod's sidecar gets: spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.",
+)
+@click.option(
     "--label",
     callback=_parsed(_pair),
     metavar="KEY=VALUE",
@@ -149,6 +155,7 @@ def _job(given: Mapping[str, Any]) -> Job:
         name=given["name"],
         namespace=given["namespace"],
         service_account=given["service_account"],
+        trust_domain=given["trust_domain"],
         labels=dict(given["label"]),
         policies=given["policies"],
         proxy=not given["no_proxy"],

@@ -5,11 +5,12 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from tproxy.app import Sources
 from tproxy.cli.limit_option import BadLimit, limits_of
 from tproxy.codec.h1_choice import CHOICES, head_parser
 from tproxy.codec.h1_parser import HeadParser
@@ -21,12 +22,17 @@ from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
 from tproxy.settings import Settings, User
+from tproxy.stores.identity_store import BadIdentity
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
+
+if TYPE_CHECKING:
+    from tproxy.stores.identity_loader import IdentityLoader
 
 LOG = logging.getLogger("tproxy")
 
 BAD_POLICIES = 2
 CANNOT_START = 3
+BAD_IDENTITY = 4
 
 ENGINES: dict[str, type[Engine]] = {each.name: each for each in (OwnEngine, LibraryEngine)}
 
@@ -88,6 +94,11 @@ def _labels(
 
 @click.command(context_settings={"auto_envvar_prefix": "TPROXY", "show_default": True})
 @click.option("--policies", type=click.Path(path_type=Path), help="Directory of policy files.")
+@click.option(
+    "--certificates",
+    type=click.Path(path_type=Path),
+    help="Directory with this workload's certificate, key and trust bundle; watched.",
+)
 @click.option(
     "--endpoints",
     type=click.Path(path_type=Path),
@@ -228,10 +239,25 @@ def _run(settings: Settings) -> int:
         LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
         return BAD_POLICIES
     try:
-        return launch(settings, policies)
+        identities = _identities(settings.certificates)
+    except BadIdentity as error:
+        LOG.critical("refusing to start without the identity that is asked for: %s", error)
+        return BAD_IDENTITY
+    try:
+        return launch(settings, Sources(policies, identities))
     except OSError as error:
         LOG.critical("cannot start: %s", error)
         return CANNOT_START
+
+
+def _identities(certificates: Path | None) -> "IdentityLoader | None":
+    if certificates is None:
+        LOG.info("no --certificates: nobody is proven to be anybody, connections go as they are")
+        return None
+    from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415  (OpenSSL takes 11 MiB)
+    from tproxy.stores.identity_loader import IdentityLoader  # noqa: PLC0415
+
+    return IdentityLoader(IdentityFiles(certificates))
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -244,6 +270,7 @@ def _settings(options: dict[str, Any]) -> Settings:
             health=options["health_port"],
         ),
         policies=options["policies"],
+        certificates=options["certificates"],
         endpoints=options["endpoints"],
         workload=Workload(
             name=options["workload"],

@@ -6,6 +6,7 @@ from tproxy.filters.access_log import AccessLog
 from tproxy.filters.authorize import Authorize
 from tproxy.filters.filter import chained
 from tproxy.filters.overload import OverloadFilter
+from tproxy.filters.peer_metadata import strip_peer_metadata
 from tproxy.filters.rescue import rescue
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
@@ -23,6 +24,7 @@ def pipelines(
         rescue,  # whatever the features below raise becomes a reply that the log has seen
         OverloadFilter(limits.exchanges),  # before anything that costs more than to say no
         Authorize(policies),  # before anything that another could make us do
+        strip_peer_metadata,  # next to the upstream: what it says to proxies is for none of the above
     )
     handler = chained(features, forward)
     return {Direction.INBOUND: handler, Direction.OUTBOUND: handler}

@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import trio
 
 from tproxy.lab import network
+from tproxy.lab.identity import issue_identity, renew_identity, utc_now
 from tproxy.lab.namespaces import READY, Command, Stdio, start_holder
 from tproxy.lab.pod import Pod, attach
 from tproxy.lab.process import Process, ended
@@ -42,6 +44,8 @@ async def open_pod(spec: PodSpec, lab: Lab | None = None) -> AsyncIterator[Pod]:
     _check(spec, user)
     async with AsyncExitStack() as scopes:
         record = await scopes.enter_async_context(_claimed(lab, spec, user))
+        if spec.proxy:
+            await scopes.enter_async_context(_identified(lab, spec))
         started: list[Process] = []
         record = await scopes.enter_async_context(_held(lab, record, started))
         pod = Pod(record, lab.directory(spec.name), user, started)
@@ -122,6 +126,7 @@ def _fresh_record(lab: Lab, spec: PodSpec, user: User) -> Record:
         user=f"{user.identity.uid}:{user.identity.gid}",
         env=dict(spec.env),
         service_account=spec.service_account,
+        trust_domain=spec.trust_domain,
         labels=dict(spec.labels),
         captured=spec.proxy,
     )
@@ -151,12 +156,36 @@ def _discard(lab: Lab, record: Record) -> None:
     lab.forget(record)
     if not lab.records():
         network.remove_bridge(lab.bridge_netns)
+        lab.forget_authorities()
 
 
 def _signal_holder(record: Record, number: int) -> None:
     if record.holder is not None and record.holder.alive():
         with suppress(ProcessLookupError):  # it ended on its own in between
             os.kill(record.holder.pid, number)
+
+
+@asynccontextmanager
+async def _identified(lab: Lab, spec: PodSpec) -> AsyncIterator[None]:
+    """The pod's identity, valid as long as the scope is open."""
+    issue = partial(issue_identity, lab, spec)
+    due = await trio.to_thread.run_sync(issue, utc_now())
+    async with _beside(partial(renew_identity, issue, due, utc_now)):
+        yield
+
+
+@asynccontextmanager
+async def _beside(task: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run a task as long as the block lasts; what fails in the block stays the exception that it is."""
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task)
+            yield
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 @asynccontextmanager

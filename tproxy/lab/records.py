@@ -19,9 +19,12 @@ import msgspec
 
 from tproxy.lab.namespaces import View
 from tproxy.lab.spec import LabError
+from tproxy.model.identity import Peer
 
 DEFAULT_ROOT = Path("/run/tproxy/lab")
 NETNS_DIR = Path("/run/netns")
+IDENTITY = Path("/run/tproxy/identity")
+"""Where each pod sees its own identity, whoever may enter the lab's directory; on the host nothing is in it."""
 ENDPOINTS = Path("/run/tproxy/endpoints")
 """Where each captured pod sees which pods there are, whoever may enter the lab's directory; on the host it is empty."""
 GATEWAY = 1
@@ -102,6 +105,7 @@ class Record:
     ready: bool = False
     env: dict[str, str] = field(default_factory=dict)
     service_account: str = "default"
+    trust_domain: str = "cluster.local"
     labels: dict[str, str] = field(default_factory=dict)
     captured: bool = False
     """Whether a sidecar stands beside the applications."""
@@ -167,6 +171,11 @@ def endpoints_text(records: Iterable[Record]) -> str:
     return "---\n".join(f"{msgspec.json.format(each, indent=2).decode()}\n" for each in documents)
 
 
+def _identity(record: Record) -> str:
+    """As whom the pod's sidecar proves itself."""
+    return Peer(record.trust_domain, record.namespace, record.service_account).spiffe_id
+
+
 def _service_entry(record: Record) -> dict[str, object]:
     labels = {key: value for key, value in record.labels.items() if key != TLS_MODE}
     if record.captured:
@@ -181,6 +190,8 @@ def _service_entry(record: Record) -> dict[str, object]:
             "hosts": record.names().split(),
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
+            # Whatever trust domain the reader thinks that service accounts are of.
+            "subjectAltNames": [_identity(record)],
             "endpoints": [{"address": address, **pod} for address in addresses],
         },
     }
@@ -226,8 +237,16 @@ class Lab:
         return f"tpx-{self._mark}{name}"
 
     def directory(self, name: str) -> Path:
-        """Where everything about the pod `name` lies: record, hosts, logs."""
+        """Where everything about the pod `name` lies: record, hosts, identity, logs."""
         return self.root / "pods" / name
+
+    def identity(self, name: str) -> Path:
+        """Where the certificates of the pod `name` lie."""
+        return self.directory(name) / "identity"
+
+    def authority(self, trust_domain: str) -> Path:
+        """Where what signs them lies, as long as there are pods."""
+        return self.root / "ca" / trust_domain
 
     def endpoints(self, name: str) -> Path:
         """Where the sidecar of the pod `name` is told of all pods."""
@@ -273,6 +292,10 @@ class Lab:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.directory(record.name))
 
+    def forget_authorities(self) -> None:
+        """Remove what has signed for pods that are all gone."""
+        shutil.rmtree(self.root / "ca", ignore_errors=True)
+
     def tell_names(self) -> None:
         """Tell every living pod which pods there are, and its sidecar who they are."""
         living = [record for record in self.records() if record.state is not State.DEAD]
@@ -289,6 +312,9 @@ class Lab:
         for target, text in (("/etc/resolv.conf", NO_RESOLVER), ("/etc/gai.conf", IPV4_FIRST)):
             files[target] = directory / Path(target).name
             files[target].write_text(text)
+        if self.identity(record.name).exists():
+            _make_way(IDENTITY)
+            files[str(IDENTITY)] = self.identity(record.name)
         if record.captured:
             _make_way(ENDPOINTS)
             files[str(ENDPOINTS)] = self.endpoints(record.name)

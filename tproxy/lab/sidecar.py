@@ -9,7 +9,7 @@ import trio
 
 from tproxy.lab.namespaces import permitted, socket_in
 from tproxy.lab.process import Process
-from tproxy.lab.records import ENDPOINTS
+from tproxy.lab.records import ENDPOINTS, IDENTITY
 from tproxy.lab.spec import PROXY, LabError, PodSpec
 
 READY_PORT = 15021
@@ -33,6 +33,7 @@ def sidecar_command(spec: PodSpec) -> list[str]:
         *("--user", f"{PROXY.uid}:{PROXY.gid}"),
         *("--workload", spec.name, "--namespace", spec.namespace),
         *("--service-account", spec.service_account),
+        *("--certificates", str(IDENTITY)),
         *("--endpoints", str(ENDPOINTS)),
         *labels,
         *policies,

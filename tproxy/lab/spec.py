@@ -15,6 +15,7 @@ PROXY = Identity(PROXY_UID, PROXY_UID)
 ROOT = Identity(0, 0)
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+TRUST_DOMAIN = re.compile(rf"(?=.{{1,255}}$){DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*")
 USER = re.compile(r"(?P<uid>\d+)(:(?P<gid>\d+))?")
 PUBLISH = re.compile(r"((?P<host>\[[^\]]+\]|[^:\[\]]+):)?(?P<port>\d+):(?P<pod_port>\d+)")
 
@@ -91,6 +92,8 @@ class PodSpec:
     name: str
     namespace: str = "default"
     service_account: str = "default"
+    trust_domain: str = "cluster.local"
+    """Of its SPIFFE id, beside the namespace and the service account."""
     labels: Mapping[str, str] = field(default_factory=dict)
     policies: Path | None = None
     proxy: bool = True
@@ -113,6 +116,8 @@ class PodSpec:
                     f"{what} {word!r}: use up to 63 of a-z, 0-9 and -, beginning and ending "
                     "with a letter or digit"
                 )
+        if TRUST_DOMAIN.fullmatch(self.trust_domain) is None:
+            raise LabError(f"trust domain {self.trust_domain!r}: use a name as cluster.local")
         if self.user is not None:
             self.user.refuse_proxy()
 

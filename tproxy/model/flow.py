@@ -41,6 +41,8 @@ class Detection(StrEnum):
     """The bytes are none of the above."""
     DECLARED = "declared"
     """The port's protocol is known beforehand: nothing was sniffed."""
+    ALPN = "alpn"
+    """The peer's sidecar has named it while TLS was agreed on."""
     TIMEOUT = "timeout"
     """Silence, or too little said in time."""
     CLOSED = "closed"

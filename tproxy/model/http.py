@@ -36,7 +36,9 @@ class Headers:
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of `name` (written in lower case); several are joined by a comma (RFC 9110, 5.3)."""
-        return self.by_name().get(name)
+        # Without a call of `by_name`: this is asked several times for every request.
+        index = self._index
+        return (self.by_name() if index is None else index).get(name)
 
     def by_name(self) -> Mapping[bytes, bytes]:
         """Return what `get` gives, for whoever asks for several."""

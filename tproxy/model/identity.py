@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import msgspec
+
 UNKNOWN = "unknown"
 """What a label says when nobody knows: dashboards drop a series whose label is absent."""
 
@@ -19,9 +21,11 @@ MAX_ID = 2048
 SCHEME = "spiffe://"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The authenticated other end of a connection: what its SPIFFE id says."""
+class Peer(msgspec.Struct, frozen=True, cache_hash=True):
+    """The authenticated other end of a connection: what its SPIFFE id says.
+
+    A msgspec struct, since every request's counters are found by it: it hashes itself once.
+    """
 
     trust_domain: str
     namespace: str = ""

@@ -84,6 +84,12 @@ def refusal(decision: Decision) -> ProxyError:
     return Denied(ResponseFlag.DENIED, decision.details)
 
 
+def not_secured(reason: str, cause: str) -> DownstreamError:
+    """Build the error for a downstream whose TLS handshake failed."""
+    said = f"{reason}: {cause}" if cause else reason
+    return DownstreamError(ResponseFlag.DOWNSTREAM_PROTOCOL, "tls_handshake_failed", cause=said)
+
+
 def downstream_gone() -> DownstreamError:
     """Build the error for a downstream whose connection ended before its exchange did."""
     return DownstreamError(ResponseFlag.DOWNSTREAM_GONE, "downstream_remote_disconnect")

@@ -20,6 +20,8 @@ class UpstreamTls(msgspec.Struct, frozen=True, cache_hash=True, kw_only=True):
     """How one upstream is spoken to; equal ones can share connections."""
 
     mode: TlsMode
+    automatic: bool = False
+    """Whether no rule says so but a sidecar that answers there: a workload without an identity does without."""
     server_name: str = ""
     """What is asked for (SNI); empty to ask for nobody."""
     subject_alt_names: tuple[str, ...] = ()

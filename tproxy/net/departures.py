@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 from tproxy.net.standstill import LOOK_SECONDS
-from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.stream import SocketStream
 
 LEAVING = select.EPOLLRDHUP | select.EPOLLET
 """An end or a reset, told once: connections may stay long after it, and must not be told about all that time."""
@@ -29,12 +29,12 @@ class Departures:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[TcpStream, Tell]] = {}
+        self._watched: dict[int, tuple[SocketStream, Tell]] = {}
         self._unread: set[int] = set()
         """Those that have ended behind bytes that nobody has read yet: the end itself is not told again."""
 
     @contextmanager
-    def watched(self, stream: TcpStream, tell: Tell) -> Iterator[None]:
+    def watched(self, stream: SocketStream, tell: Tell) -> Iterator[None]:
         """Call `tell` when the peer resets `stream`, or ends it with nothing left to read, while the block lasts.
 
         The block may close the stream.

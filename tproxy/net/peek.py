@@ -7,14 +7,14 @@ the mark at which the kernel calls it readable (SO_RCVLOWAT); an end or a reset 
 import trio
 
 from tproxy.model.flow import Detection, Protocol, Sniffed
-from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.stream import SocketStream
 from tproxy.sniff.verdict import NEED_MORE, OPAQUE, NeedMore, sniff
 
 CLOSED = Sniffed(Protocol.OPAQUE, Detection.CLOSED)
 TIMEOUT = Sniffed(Protocol.OPAQUE, Detection.TIMEOUT)
 
 
-async def detect(stream: TcpStream, *, seconds: float, size: int) -> tuple[Sniffed, float]:
+async def detect(stream: SocketStream, *, seconds: float, size: int) -> tuple[Sniffed, float]:
     """Wait until the peer's first bytes name their protocol, or its silence does; and say how long that took."""
     at_once = _at_once(stream, size)
     if at_once is not NEED_MORE:
@@ -26,7 +26,7 @@ async def detect(stream: TcpStream, *, seconds: float, size: int) -> tuple[Sniff
     return sniffed, trio.current_time() - began
 
 
-def _at_once(stream: TcpStream, limit: int) -> Sniffed | NeedMore:
+def _at_once(stream: SocketStream, limit: int) -> Sniffed | NeedMore:
     """Judge by what is there: mostly that is enough, and no time-out has to be set."""
     try:
         data = stream.try_peek(limit)
@@ -35,7 +35,7 @@ def _at_once(stream: TcpStream, limit: int) -> Sniffed | NeedMore:
     return NEED_MORE if data is None else _judge(data, 0, limit)
 
 
-async def _opening(stream: TcpStream, limit: int) -> Sniffed:
+async def _opening(stream: SocketStream, limit: int) -> Sniffed:
     seen = 0
     try:
         while True:

@@ -18,7 +18,7 @@ import trio
 from tproxy.model.limits import Limits
 from tproxy.net.arrivals import Arrival
 from tproxy.net.bell import Bell
-from tproxy.net.stream import EagerStream
+from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tcp_stream import TcpStream
 
 COPY_BYTES = 65536
@@ -171,7 +171,7 @@ async def pump(
 async def reset_when_sent(stream: EagerStream) -> None:
     """Reset `stream` once it has put on the wire what it was given; cancelled, at once."""
     try:
-        if isinstance(stream, TcpStream):
+        if isinstance(stream, SocketStream):
             with contextlib.suppress(trio.ClosedResourceError):
                 await stream.wait_all_sent()
     finally:

@@ -4,6 +4,9 @@ from abc import abstractmethod
 
 import trio
 
+from tproxy.model.address import Address
+from tproxy.model.identity import Peer
+
 
 class EagerStream(trio.abc.HalfCloseableStream):
     """A stream that can be asked for what is possible now: waiting costs a turn of the scheduler, and mostly nothing is missing."""
@@ -28,7 +31,10 @@ class EagerStream(trio.abc.HalfCloseableStream):
 
     @abstractmethod
     def try_send(self, data: bytes | memoryview) -> int:
-        """Send as much of `data` as is possible now, and say how many bytes that was; 0 when it would have to wait."""
+        """Send as much of `data` as is possible now, and say how many bytes that was; 0 when it would have to wait.
+
+        What was not sent is the next to be tried, with or without more behind it: some of it may be encrypted already.
+        """
 
     @abstractmethod
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -49,3 +55,54 @@ class EagerStream(trio.abc.HalfCloseableStream):
     @abstractmethod
     def reset(self) -> None:
         """Close so that the peer sees a failure instead of an end (TCP: RST). What it has not received yet is lost."""
+
+
+class SocketStream(EagerStream):
+    """A stream between two addresses, whatever secures it."""
+
+    __slots__ = ()
+
+    peer: Address
+
+    @property
+    @abstractmethod
+    def local(self) -> Address:
+        """Our end; to be asked for the first time while the stream is open."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Peer | None:
+        """Who the peer has proven to be; None on plaintext."""
+
+    @property
+    @abstractmethod
+    def trouble(self) -> str:
+        """What broke the stream, in the transport's words; empty while nothing has that it knows words for."""
+
+    @property
+    @abstractmethod
+    def reset_by_peer(self) -> bool:
+        """Whether the peer has reset the connection, though something that it said before may still be there to read."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the socket's descriptor; -1 when closed."""
+
+    @abstractmethod
+    def try_peek(self, max_bytes: int) -> bytes | None:
+        """Look at what has arrived, as `try_receive` does, and leave it there."""
+
+    @abstractmethod
+    async def wait_readable(self) -> None:
+        """Wait until there are bytes, an end or an error to take."""
+
+    @abstractmethod
+    def wake_receiver_at(self, size: int) -> None:
+        """Wait in `wait_readable` until `size` bytes have arrived; an end or an error wakes it as well."""
+
+    @abstractmethod
+    async def wait_all_sent(self) -> None:
+        """Wait until every byte is on the wire, as a reset would discard the rest.
+
+        Afterwards the stream takes bytes only one segment at a time: call it last.
+        """

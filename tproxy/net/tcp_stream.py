@@ -15,8 +15,9 @@ from typing import NoReturn
 import trio
 
 from tproxy.model.address import Address
+from tproxy.model.identity import Peer
 from tproxy.net.arrivals import Arrival, Arrivals
-from tproxy.net.stream import EagerStream
+from tproxy.net.stream import SocketStream
 
 DEFAULT_RECEIVE_SIZE = 65536
 
@@ -31,7 +32,7 @@ _TCP_CLOSE = 7
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class TcpStream(EagerStream):
+class TcpStream(SocketStream):
     """One connected socket, which it owns. What changes: whether it was ended, closed, or broken by the peer."""
 
     __slots__ = (
@@ -73,6 +74,16 @@ class TcpStream(EagerStream):
         return self._local
 
     @property
+    def identity(self) -> Peer | None:
+        """Nobody proves anything on plaintext."""
+        return None
+
+    @property
+    def trouble(self) -> str:
+        """What broke the stream, unless it was an end."""
+        return "" if self._broken_by is None else self._broken_by.strerror or ""
+
+    @property
     def reset_by_peer(self) -> bool:
         """Whether the peer has reset the connection, though something that it said before may still be there to read."""
         return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
@@ -81,6 +92,11 @@ class TcpStream(EagerStream):
         """Have the kernel ask a silent peer whether it is still there, and break the stream when nobody answers."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+
+    def exhausted(self) -> None:
+        """Take note that a read, be it another's than ours, found that the kernel has no more."""
+        if self._arrival is not None:
+            self._arrival.possible = False
 
     def fileno(self) -> int:
         """Return the descriptor; -1 when closed."""

@@ -99,6 +99,7 @@ def _automatic(known: Known) -> UpstreamTls | None:
         return None
     return UpstreamTls(
         mode=TlsMode.ISTIO_MUTUAL,
+        automatic=True,
         server_name=_name(known.entry.hosts, ""),
         subject_alt_names=known.identities,
     )

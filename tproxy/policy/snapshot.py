@@ -75,7 +75,11 @@ class Snapshot:
         """Whether a connection is refused because it is plaintext where mutual TLS is demanded."""
         if flow.direction is Direction.OUTBOUND or flow.identity is not None:
             return False
-        return self.authentication.of(flow.original_dst.port) is MutualTlsMode.STRICT
+        return self.mutual_tls(flow) is MutualTlsMode.STRICT
+
+    def mutual_tls(self, flow: Flow) -> MutualTlsMode:
+        """Whether a connection to the application must, may, or may not be mutual TLS of the mesh."""
+        return self.authentication.of(flow.original_dst.port)
 
     def admit(self, flow: Flow) -> Decision:
         """Decide whether a connection that is no HTTP may go on; what leaves the application always may."""

@@ -1,4 +1,4 @@
-"""The path of one captured connection: accept → original destination → sniff → admit → serve → record."""
+"""The path of one captured connection: accept → original destination → sniff → (TLS) → admit → serve → record."""
 
 from collections.abc import Awaitable
 from functools import partial
@@ -8,20 +8,20 @@ import trio
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h2_server import Http2Server
+from tproxy.filters.forwarded_client_cert import Sanitize, sanitizer
 from tproxy.model.decision import UNPROVEN
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
+from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import PLAINTEXT, ProxyError, overloaded, refusal
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
-from tproxy.net.peek import detect
+from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.http_server import HttpServer
 from tproxy.proxy.runtime import Runtime
+from tproxy.proxy.secure import is_ours, secured, sniffed
 from tproxy.proxy.tcp import relay_opaque
-from tproxy.sniff.server_first import SERVER_FIRST_PORTS
 
 TURN_AWAY_SECONDS = 2.0
 """How long a connection that is turned away may take to be told so."""
@@ -35,7 +35,30 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
         return
     downstream.keep_alive(runtime.limits.keepalive_seconds)
     snapshot = runtime.policies.current
-    flow = await _sniffed(downstream, flow, snapshot)
+    flow = await sniffed(downstream, flow, snapshot, runtime)
+    if is_ours(flow, snapshot, runtime):
+        await _carry_secured(downstream, flow, runtime)
+    else:
+        await _carry_known(downstream, flow, runtime)
+
+
+async def _carry_secured(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
+    """Carry what is inside a sidecar's TLS, once the peer has proven who it is."""
+    try:
+        stream, flow = await secured(downstream, flow, runtime)
+    except ProxyError as failure:
+        with runtime.journal.connection(flow):
+            runtime.journal.refused(flow, failure)
+        downstream.close()
+        return
+    try:
+        await _carry_known(stream, flow, runtime)
+    finally:
+        stream.close()
+
+
+async def _carry_known(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
+    """Carry a connection of which all is known that can be before policies are asked."""
     with runtime.journal.connection(flow):
         if runtime.policies.current.must_prove_itself(flow):
             runtime.journal.refused(flow, PLAINTEXT, UNPROVEN)
@@ -51,7 +74,7 @@ async def carry(downstream: TcpStream, direction: Direction, runtime: Runtime) -
                 await _carry_bytes(downstream, flow, runtime)
 
 
-async def _carry_bytes(downstream: TcpStream, flow: Flow, runtime: Runtime) -> None:
+async def _carry_bytes(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
     """Carry a connection that is no HTTP, if policies admit it; requests are judged one by one instead."""
     snapshot = runtime.policies.current
     decision = snapshot.admit(flow)
@@ -70,7 +93,7 @@ async def turn_away(downstream: TcpStream, direction: Direction, runtime: Runtim
         downstream.reset()
         return
     with trio.move_on_after(TURN_AWAY_SECONDS):
-        flow = await _sniffed(downstream, flow, runtime.policies.current)
+        flow = await sniffed(downstream, flow, runtime.policies.current, runtime)
     with runtime.journal.connection(flow), trio.move_on_after(TURN_AWAY_SECONDS):
         if flow.protocol in (Protocol.HTTP1, Protocol.HTTP2):
             await serve_http(downstream, flow, runtime.turning_away(), leaving=True)
@@ -94,26 +117,15 @@ def _captured(downstream: TcpStream, direction: Direction, runtime: Runtime) -> 
     return Flow(direction, downstream.peer, downstream.local, destination)
 
 
-async def _sniffed(downstream: TcpStream, flow: Flow, snapshot: Snapshot) -> Flow:
-    """Learn the protocol from what is declared, else from the port's custom, else from the first bytes."""
-    port = flow.original_dst.port
-    declared = snapshot.declared(flow.direction, port)
-    if declared is None and port in SERVER_FIRST_PORTS:
-        declared = Protocol.OPAQUE
-    if declared is not None:
-        return flow.known_as(Sniffed(declared, Detection.DECLARED), 0.0)
-    settings = snapshot.detection
-    return flow.known_as(*await detect(downstream, seconds=settings.seconds, size=settings.bytes))
-
-
 async def serve_http(
-    downstream: TcpStream, flow: Flow, runtime: Runtime, *, leaving: bool = False
+    downstream: SocketStream, flow: Flow, runtime: Runtime, *, leaving: bool = False
 ) -> None:
     """Serve a connection whose protocol is known to be HTTP, and close it; soon, if we are `leaving`."""
     codec = _codec(flow.protocol, runtime)
     connection = HttpConnection(downstream, codec, runtime.limits)
     connection.on_refused = partial(runtime.journal.refused, flow)
-    server = HttpServer(connection, partial(_answer, flow, runtime), runtime.limits)
+    answer = partial(_answer, flow, runtime, sanitizer(flow))
+    server = HttpServer(connection, answer, runtime.limits)
     departing = runtime.departures.watched(downstream, server.peer_left)
     with runtime.register.serving(server, flow.direction), departing:
         if leaving:
@@ -130,8 +142,12 @@ def _codec(protocol: Protocol, runtime: Runtime) -> Codec:
     return Http2Server(runtime.limits, runtime.engine)
 
 
-def _answer(flow: Flow, runtime: Runtime, request: Request) -> Awaitable[Response]:
+def _answer(
+    flow: Flow, runtime: Runtime, sanitize: Sanitize, request: Request
+) -> Awaitable[Response]:
     """Send a request through its pipeline, under the policies that are in force as it begins."""
+    # First of all: policies, logs and the application are to read the same, and nothing forged.
+    request = sanitize(request)
     snapshot = runtime.policies.current
     decision, path = snapshot.judge(flow, request.head)
     exchange = Exchange(flow, snapshot.route(flow), decision, path, snapshot.generation)

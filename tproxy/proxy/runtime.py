@@ -12,11 +12,14 @@ from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
 from tproxy.model.limits import Limits
 from tproxy.net.departures import Departures
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.pump import Pipes
 from tproxy.proxy.register import Register
 from tproxy.proxy.sweeper import Sweeper
+from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
+from tproxy.upstream.connector import Connector
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,13 @@ class Runtime:
     pipelines: Mapping[Direction, Handler]
     overflow: Mapping[Direction, Handler]
     """What answers on connections that are one too many."""
+    connector: Connector
     journal: Journal
     register: Register
     sweeper: Sweeper
     departures: Departures
     pipes: Pipes
+    handshakes: Handshakes
     limits: Limits
     own_ports: frozenset[int]
     """The proxy's listeners: a connection that was going to one of them is refused, or it would come back for ever."""
@@ -40,6 +45,8 @@ class Runtime:
     """What reads HTTP/1."""
     engine: type[Engine] = OwnEngine
     """What keeps HTTP/2's account."""
+    identities: IdentityStore | None = None
+    """None for a workload that has no identity: it proves nothing, and takes nobody's proof."""
 
     def turning_away(self) -> Self:
         """Return the same collaborators, of whom none carries a request."""

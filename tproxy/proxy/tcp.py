@@ -6,10 +6,9 @@ from tproxy.model.exchange import Exchange
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, UpstreamError
 from tproxy.net.pump import RelayEnd, Traffic
 from tproxy.net.pump import relay as pumped
-from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.stream import SocketStream
 from tproxy.proxy.runtime import Runtime
 from tproxy.stores.journal import Relayed
-from tproxy.upstream.forward import connect, source_of
 
 FAILURES = {
     RelayEnd.COMPLETE: None,
@@ -22,20 +21,20 @@ CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 """The proxy's time was over before the connection's."""
 
 
-async def relay_opaque(downstream: TcpStream, exchange: Exchange, runtime: Runtime) -> None:
+async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Runtime) -> None:
     """Carry bytes both ways until both sides have ended; what breaks on one side breaks on the other."""
     flow = exchange.flow
-    series = runtime.journal.relaying(flow)
     traffic = Traffic()
     began = trio.current_time()
     failure: ProxyError | None = None
-    upstream: TcpStream | None = None
+    upstream: SocketStream | None = None
     try:
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
-            upstream = await connect(
-                flow.original_dst, source_of(flow.original_dst, flow.direction), runtime.limits
+            upstream = await runtime.connector.connect(
+                runtime.connector.target(flow, exchange.route)
             )
+            runtime.journal.relaying(flow, upstream.identity)
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
             )
@@ -51,8 +50,6 @@ async def relay_opaque(downstream: TcpStream, exchange: Exchange, runtime: Runti
         _reset(downstream, upstream)
         raise
     finally:
-        series.received += traffic.received.bytes
-        series.sent += traffic.sent.bytes
         runtime.journal.relayed(
             Relayed(
                 exchange,
@@ -62,13 +59,14 @@ async def relay_opaque(downstream: TcpStream, exchange: Exchange, runtime: Runti
                 failure,
                 flow.original_dst if upstream else None,
                 upstream.local if upstream else None,
+                upstream.identity if upstream else None,
             )
         )
         if upstream is not None:
             upstream.close()
 
 
-def _reset(*streams: TcpStream | None) -> None:
+def _reset(*streams: SocketStream | None) -> None:
     for stream in streams:
         if stream is not None:
             stream.reset()

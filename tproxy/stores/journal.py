@@ -11,15 +11,15 @@ import msgspec
 from tproxy.model.address import Address
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Detection, Flow
+from tproxy.model.flow import Detection, Direction, Flow
 from tproxy.model.http import Request, Response
+from tproxy.model.identity import Peer
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.decisions import Decisions
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
-from tproxy.telemetry.metrics import Metrics
-from tproxy.telemetry.series import ConnectionSeries
+from tproxy.telemetry.metrics import Ending, Metrics
 from tproxy.telemetry.trace import Trace
 
 LOG = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ class Relayed:
     failure: ProxyError | None = None
     upstream: Address | None = None
     upstream_local: Address | None = None
+    upstream_identity: Peer | None = None
+    """Who the upstream has proven to be; None on plaintext."""
 
 
 class Journal:
@@ -82,6 +84,10 @@ class Journal:
         """Tell of a connection that was refused because carrying it would be a loop."""
         LOG.warning("refused %s on its way to %s: %s", peer, destination, why)
 
+    def handshake(self, direction: Direction, result: str) -> None:
+        """Count a TLS handshake of ours that is over: `ok`, or why it failed."""
+        self._metrics.own.handshake(direction, result)
+
     def exchange(self, told: Told) -> None:
         """Record one request and its response, or what became of them."""
         exchange, request, response = told.exchange, told.request, told.response
@@ -90,12 +96,13 @@ class Journal:
         self.decisions.keep(exchange, request.head, told.trace.request_id, now)
         status, flag, details, cause = _ending(response, told.failure)
         received, sent = request.body.size, response.body.size if response else 0
+        grpc_status = None if told.messages is None else _grpc_status(response)
+        upstream_identity = response.upstream_identity if response else None
         series = self._metrics.request_series(
             exchange.flow,
             request.head.authority,
-            status=status,
-            flag=flag,
-            grpc_status=None if told.messages is None else _grpc_status(response),
+            Ending(status, flag, grpc_status),
+            upstream=upstream_identity,
         )
         series.observe(told.seconds, received, sent)
         if told.messages is not None:
@@ -115,6 +122,7 @@ class Journal:
                 upstream_seconds=response.upstream_seconds if response else None,
                 upstream=response.upstream if response else None,
                 upstream_local=response.upstream_local if response else None,
+                upstream_identity=upstream_identity,
                 route=exchange.route,
                 trace=told.trace,
                 decision=exchange.decision,
@@ -143,11 +151,9 @@ class Journal:
             )
         )
 
-    def relaying(self, flow: Flow) -> ConnectionSeries:
-        """Count a connection carried as bytes as opened; whoever carries it adds its bytes to what this returns."""
-        series = self._metrics.connection_series(flow)
-        series.opened += 1
-        return series
+    def relaying(self, flow: Flow, upstream: Peer | None) -> None:
+        """Count a connection carried as bytes as opened, once its upstream is reached and has proven who it is."""
+        self._metrics.connection_series(flow, upstream=upstream).opened += 1
 
     def relayed(self, told: Relayed) -> None:
         """Record a connection carried as bytes that has ended."""
@@ -155,9 +161,7 @@ class Journal:
         flow = told.exchange.flow
         self._metrics.own.decided(told.exchange.decision)
         self.decisions.keep_connection(flow, told.exchange.decision, told.exchange.generation)
-        self._metrics.connection_series(
-            flow, failure.flag if failure else ResponseFlag.NONE
-        ).closed += 1
+        self._count(told, failure.flag if failure else ResponseFlag.NONE)
         if _silent(told):
             return
         self._line(
@@ -172,11 +176,21 @@ class Journal:
                 bytes_sent=told.sent,
                 upstream=told.upstream,
                 upstream_local=told.upstream_local,
+                upstream_identity=told.upstream_identity,
                 route=told.exchange.route,
                 decision=told.exchange.decision,
                 policy_generation=told.exchange.generation,
             )
         )
+
+    def _count(self, told: Relayed, flag: ResponseFlag) -> None:
+        series, upstream = self._metrics.connection_series, told.upstream_identity
+        carried = series(told.exchange.flow, upstream=upstream)
+        if told.upstream is None:  # never reached, so nobody has told of it yet
+            carried.opened += 1
+        carried.received += told.received
+        carried.sent += told.sent
+        series(told.exchange.flow, flag, upstream=upstream).closed += 1
 
     def _line(self, record: Record) -> None:
         log = self._policies.current.access_log

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from tproxy.policy.findings import Code, Finding, Mark
 from tproxy.policy.nodes import MAX_BYTES, SourceFile
+from tproxy.stores.data_link import pinned_version, place_in
 
 SUFFIXES = frozenset((".yaml", ".yml"))
-_DATA = "..data"
-"""The link that the kubelet turns from one version of a ConfigMap to the next, all files at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ def read_directory(directory: Path, *, discovered: bool = False) -> Reading:
         names = sorted(os.listdir(directory))
     except OSError as error:
         return Reading(findings=(_unreadable(str(directory), error.strerror or str(error)),))
-    version = _pinned_version(directory)
+    version = pinned_version(directory)
     results = [_read(path, version, discovered=discovered) for path in _policies(directory, names)]
     return Reading(
         tuple(each for each in results if isinstance(each, SourceFile)),
@@ -51,15 +50,8 @@ def _policies(directory: Path, names: list[str]) -> Iterator[Path]:
     return (directory / name for name in names if _is_policy(name))
 
 
-def _pinned_version(directory: Path) -> Path:
-    """Follow `..data` once, so that all files are of one version though the kubelet turns it meanwhile."""
-    return (directory / _DATA).resolve()
-
-
 def _read(path: Path, version: Path, *, discovered: bool) -> SourceFile | Finding:
-    place = path
-    if path.is_symlink() and path.readlink().parts[0] == _DATA:
-        place = version.joinpath(*path.readlink().parts[1:])
+    place = place_in(version, path)
     if not place.is_file():
         return _unreadable(str(path), "is no regular file, or a link to none")
     try:

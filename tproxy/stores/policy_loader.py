@@ -19,7 +19,7 @@ from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import Reading, read_directory
 from tproxy.stores.policy_store import PolicyStore
-from tproxy.stores.watch import Changes
+from tproxy.stores.watch import watch
 
 LOG = logging.getLogger(__name__)
 
@@ -154,18 +154,7 @@ class PolicyLoader:
         async with trio.open_nursery() as nursery:
             for directory in (self._directory, self._endpoints):
                 if directory is not None:
-                    nursery.start_soon(self._watch, directory, reloaded)
-
-    async def _watch(self, directory: Path, reloaded: Callable[[], Awaitable[object]]) -> None:
-        changes = Changes(directory)
-        try:
-            with changes.watched():
-                while True:
-                    await changes.next()
-                    await reloaded()
-        except OSError as error:
-            words = "cannot watch %s, send SIGHUP after a change: %s"
-            LOG.error(words, directory, error.strerror)  # noqa: TRY400 - the trace tells nothing
+                    nursery.start_soon(watch, directory, reloaded)
 
     async def check(self, content: bytes) -> tuple[bool, Sequence[str]]:
         """Say whether a file of this content, as the only one, would be taken, and what is to be said about it."""

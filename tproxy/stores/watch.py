@@ -2,12 +2,15 @@
 
 import ctypes
 import errno
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import trio
+
+LOG = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.2
 """How long changes gather: writers change several files, and the kubelet several links, one after the other."""
@@ -74,6 +77,19 @@ class Changes:
                 pass
         except BlockingIOError:
             return
+
+
+async def watch(directory: Path, changed: Callable[[], Awaitable[object]]) -> None:
+    """Call `changed` whenever something in a directory has, until cancelled or the kernel has no more watches."""
+    changes = Changes(directory)
+    try:
+        with changes.watched():
+            while True:
+                await changes.next()
+                await changed()
+    except OSError as error:
+        words = "cannot watch %s, send SIGHUP after a change: %s"
+        LOG.error(words, directory, error.strerror)  # noqa: TRY400 - the trace tells nothing
 
 
 def _failure() -> OSError:

@@ -13,8 +13,10 @@ from tproxy.model.address import Address
 from tproxy.model.decision import ALLOWED, Decision, Reason, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.http import NO_HEADERS, HttpVersion, RequestHead
+from tproxy.model.identity import Peer
 from tproxy.model.outcome import ResponseFlag
 from tproxy.model.route import Route
+from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.telemetry.trace import Trace
 
 MAX_PATH = 4096
@@ -49,7 +51,7 @@ class FlowFields(msgspec.Struct, frozen=True):
             protocol=flow.protocol,
             detection=flow.sniffed.detection,
             detect_ms=round(flow.detect_seconds * 1000),
-            principal=_text(flow.identity.principal.encode()) if flow.identity else None,
+            principal=_principal(flow.identity) if flow.identity else None,
         )
 
 
@@ -79,6 +81,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """From the request's last byte sent to the response's first byte."""
     upstream: Address | None = None
     upstream_local: Address | None = None
+    upstream_identity: Peer | None = None
+    """Who the upstream has proven to be; None on plaintext."""
     route: Route | None = None
     trace: Trace | None = None
     decision: Decision = ALLOWED
@@ -103,6 +107,9 @@ class _Own(msgspec.Struct, frozen=True):
     detect_ms: int
     original_dst: str
     source_principal: str | None
+    destination_principal: str | None
+    tls: str | None
+    """How the connection between the two workloads was secured, by the proxy; null where it was not."""
     policy_generation: int
     trace_id: str | None
     normalized_path: str | None
@@ -166,7 +173,7 @@ def text_line(record: Record) -> bytes:
 
 def _line(record: Record) -> _Line:
     flow, head, route, trace = record.flow, record.head, record.route, record.trace
-    header = (head.headers if head else NO_HEADERS).get
+    header = (head.headers if head else NO_HEADERS).by_name().get
     upstream, local = record.upstream, record.upstream_local
     service_time = record.upstream_seconds
     # Positional, in the order of the fields: twice as fast as by keyword.
@@ -200,6 +207,8 @@ def _line(record: Record) -> _Line:
 
 
 def _own(flow: FlowFields, record: Record) -> _Own:
+    upstream = record.upstream_identity
+    tls = record.route.tls if record.route and record.upstream else None
     return _Own(
         flow.direction,
         flow.protocol,
@@ -207,11 +216,23 @@ def _own(flow: FlowFields, record: Record) -> _Own:
         flow.detect_ms,
         flow.local,
         flow.principal,
+        _principal(upstream) if upstream else None,
+        "mutual" if flow.principal or upstream else _mode(tls) if tls else None,
         record.policy_generation,
         (record.trace.trace_id or None) if record.trace else None,
         _text(record.normalized_path, MAX_PATH),
         None if record.decision is ALLOWED else _authz(record.decision),
     )
+
+
+@lru_cache(maxsize=1024)
+def _principal(peer: Peer) -> str | None:
+    return _text(peer.principal.encode())
+
+
+def _mode(tls: UpstreamTls) -> str:
+    """Say what was proven on a connection whose upstream is no workload that could be named."""
+    return "simple" if tls.mode is TlsMode.SIMPLE else "mutual"
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from tproxy.model.flow import Direction
-from tproxy.model.identity import UNKNOWN, Workload
+from tproxy.model.identity import UNKNOWN, Peer, Workload
 
 OVERFLOW = "overflow"
 """What the labels say that would have made one series too many."""
@@ -28,6 +28,22 @@ class Destination(NamedTuple):
 PASSTHROUGH = Destination(UNKNOWN, "PassthroughCluster", UNKNOWN)
 """Anything that no mesh name was used for."""
 OVERFLOWING = Destination(OVERFLOW, OVERFLOW, OVERFLOW)
+
+
+class Proven(NamedTuple):
+    """Who has proven to be at either end of the traffic; None where that is nobody."""
+
+    source: Peer | None = None
+    destination: Peer | None = None
+
+    def overflowing(self) -> "Proven":
+        """Say the same of nobody in particular."""
+        return Proven(self.source and SOMEBODY, self.destination and SOMEBODY)
+
+
+NOBODY = Proven()
+SOMEBODY = Peer(OVERFLOW, OVERFLOW, OVERFLOW)
+"""Stands for peers that have no series of their own."""
 
 _MESH_NAME = re.compile(
     r"(?P<name>[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)"
@@ -60,36 +76,56 @@ def _service(name: str, namespace: str) -> Destination:
 
 
 def request_labels(
-    own: Workload, direction: Direction, destination: Destination, outcome: Iterable[Label]
+    own: Workload,
+    direction: Direction,
+    proven: Proven,
+    destination: Destination,
+    outcome: Iterable[Label],
 ) -> str:
     """Render all labels of one series; `outcome` are those that tell how it ended."""
     inbound = direction is Direction.INBOUND
+    secured = "mutual_tls" if proven.source else "none"
     labels = (
         ("reporter", "destination" if inbound else "source"),
-        *_side("source", None if inbound else own),
-        *_side("destination", own if inbound else None),
+        *_side("source", None if inbound else own, proven.source),
+        *_side("destination", own if inbound else None, proven.destination),
         ("destination_service", destination.service),
         ("destination_service_name", destination.name),
         ("destination_service_namespace", destination.namespace),
         *outcome,
-        ("connection_security_policy", "none" if inbound else UNKNOWN),
+        ("connection_security_policy", secured if inbound else UNKNOWN),
     )
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
 
 
-def _side(side: str, workload: Workload | None) -> Iterable[Label]:
-    """Tell one end of the traffic; None is an end that nobody has told us about."""
+def _side(side: str, own: Workload | None, peer: Peer | None) -> Iterable[Label]:
+    """Tell one end of the traffic, our own or what the other one has proven."""
+    workload = own or _proven_workload(peer)
     known = workload or Workload()
     return (
         (f"{side}_workload", known.name),
         (f"{side}_workload_namespace", known.namespace),
-        (f"{side}_principal", UNKNOWN),
+        (f"{side}_principal", _principal(peer)),
         (f"{side}_app", known.app),
         (f"{side}_version", known.version),
         (f"{side}_canonical_service", known.canonical_name),
         (f"{side}_canonical_revision", known.canonical_revision if workload else UNKNOWN),
         (f"{side}_cluster", known.cluster),
     )
+
+
+def _proven_workload(peer: Peer | None) -> Workload | None:
+    """Say what an identity tells: the service account goes for the workload while nobody knows more."""
+    if peer is None or not peer.namespace:
+        return None
+    return Workload(peer.service_account, peer.namespace, peer.service_account)
+
+
+def _principal(peer: Peer | None) -> str:
+    """Write an identity as Istio's labels do, with its scheme."""
+    if peer is None:
+        return UNKNOWN
+    return OVERFLOW if peer is SOMEBODY else peer.spiffe_id
 
 
 def _escaped(value: str) -> str:

@@ -4,9 +4,10 @@ Label values come from closed sets, never from an address or a path: what peers 
 `MAX_SERIES` and ends in series labelled `overflow`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client import Histogram as SlowHistogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
@@ -14,13 +15,16 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONT
 
 from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
-from tproxy.model.identity import Workload
+from tproxy.model.identity import Peer, Workload
 from tproxy.model.outcome import ResponseFlag
+from tproxy.telemetry.identity import IdentityMetrics
 from tproxy.telemetry.labels import (
+    NOBODY,
     OVERFLOW,
     OVERFLOWING,
     PASSTHROUGH,
     Destination,
+    Proven,
     called_service,
     own_service,
     request_labels,
@@ -44,6 +48,15 @@ LONGEST_NAME = 260
 """A DNS name with a port; what is longer names no service, and is not worth remembering."""
 
 
+class Ending(msgspec.Struct, frozen=True):
+    """How an exchange ended, as its labels tell it."""
+
+    status: int
+    flag: ResponseFlag = ResponseFlag.NONE
+    grpc_status: bytes | None = None
+    """None unless the request was gRPC, empty if none came."""
+
+
 class Metrics:
     """All the counts of one proxy; they only grow, until the process ends."""
 
@@ -53,6 +66,7 @@ class Metrics:
         dropped = self.own.series_dropped
         self._requests = SeriesTable(RequestSeries, dropped, limit=max_series)
         self._connections = SeriesTable(ConnectionSeries, dropped, limit=max_series)
+        self._proven: Peer | None = None
         _describe(self._registry, version)
         self.identify(workload)
 
@@ -61,48 +75,60 @@ class Metrics:
         self._workload = workload
         self._own_service = own_service(workload)
         self._called_service = lru_cache(REMEMBERED_NAMES)(called_service)
-        self._requests.forget_keys()
-        self._connections.forget_keys()
+        self._forget_keys()
+
+    def prove(self, own: Peer) -> None:
+        """Say from now on that it is as `own` that we call others."""
+        if own != self._proven:
+            self._proven = own
+            self._forget_keys()
 
     def request_series(
-        self,
-        flow: Flow,
-        authority: bytes,
-        *,
-        status: int,
-        flag: ResponseFlag = ResponseFlag.NONE,
-        grpc_status: bytes | None = None,
+        self, flow: Flow, authority: bytes, ending: Ending, *, upstream: Peer | None = None
     ) -> RequestSeries:
-        """Find where an exchange counts; `grpc_status` is None unless the request was gRPC, empty if none came."""
+        """Find where an exchange counts; `upstream` is who has answered, if that is proven."""
         destination = self._destination(flow, authority)
+        grpc_status = ending.grpc_status
         if grpc_status is not None and not (grpc_status.isdigit() and len(grpc_status) <= 2):
             grpc_status = b""
-        key = (flow.direction is Direction.INBOUND, destination, status, flag.code, grpc_status)
+        inbound = flow.direction is Direction.INBOUND
+        flag = ending.flag.code
+        key = (inbound, flow.identity, upstream, destination, ending.status, flag, grpc_status)
         series = self._requests.get(key)
         if series is not None:
             return series
+        proven = self._both(flow, upstream)
+        outcome = _outcome(str(ending.status), flag, grpc_status)
+        overflow = _outcome(OVERFLOW, OVERFLOW, grpc_status and b"")
         return self._requests.add(
             key,
-            self._labels(flow, destination, _outcome(str(status), flag.code, grpc_status)),
-            self._labels(flow, OVERFLOWING, _outcome(OVERFLOW, OVERFLOW, grpc_status and b"")),
+            self._labels(flow, proven, destination, outcome),
+            self._labels(flow, proven.overflowing(), OVERFLOWING, overflow),
         )
 
     def connection_series(
-        self, flow: Flow, flag: ResponseFlag = ResponseFlag.NONE
+        self, flow: Flow, flag: ResponseFlag = ResponseFlag.NONE, *, upstream: Peer | None = None
     ) -> ConnectionSeries:
         """Find where a connection carried as bytes counts; TLS may name its service."""
         destination = self._destination(flow, flow.sniffed.server_name)
-        key = (flow.direction is Direction.INBOUND, destination, flag.code)
+        inbound = flow.direction is Direction.INBOUND
+        key = (inbound, flow.identity, upstream, destination, flag.code)
         series = self._connections.get(key)
         if series is not None:
             return series
+        proven = self._both(flow, upstream)
         outcome = (("request_protocol", "tcp"), ("response_flags", flag.code))
         overflow = (("request_protocol", "tcp"), ("response_flags", OVERFLOW))
         return self._connections.add(
             key,
-            self._labels(flow, destination, outcome),
-            self._labels(flow, OVERFLOWING, overflow),
+            self._labels(flow, proven, destination, outcome),
+            self._labels(flow, proven.overflowing(), OVERFLOWING, overflow),
         )
+
+    def _forget_keys(self) -> None:
+        """Have labels rendered anew: what they say without being in a key has changed."""
+        self._requests.forget_keys()
+        self._connections.forget_keys()
 
     def exposition(self, *, openmetrics: bool = False) -> tuple[bytes, str]:
         """Write all of it, and name the content type."""
@@ -119,10 +145,19 @@ class Metrics:
             return PASSTHROUGH
         return self._called_service(authority, flow.original_dst.host, self._workload.namespace)
 
+    def _both(self, flow: Flow, upstream: Peer | None) -> Proven:
+        if flow.direction is Direction.INBOUND:
+            return Proven(flow.identity, flow.proof.own) if flow.proof else NOBODY
+        return Proven(self._proven, upstream) if upstream else NOBODY
+
     def _labels(
-        self, flow: Flow, destination: Destination, outcome: tuple[tuple[str, str], ...]
+        self,
+        flow: Flow,
+        proven: Proven,
+        destination: Destination,
+        outcome: tuple[tuple[str, str], ...],
     ) -> str:
-        return request_labels(self._workload, flow.direction, destination, outcome)
+        return request_labels(self._workload, flow.direction, proven, destination, outcome)
 
     def _families(self, *, openmetrics: bool) -> Iterator[str]:
         yield from _request_families(tuple(self._requests), openmetrics=openmetrics)
@@ -260,6 +295,7 @@ class OwnMetrics:
             registry=registry,
         )
         self._refused = cache(refused.labels)
+        self._identity = IdentityMetrics(registry)
 
     def decided(self, decision: Decision) -> None:
         """Count a decision that some policy had a part in."""
@@ -274,6 +310,7 @@ class OwnMetrics:
         found, self._found = self._found, {}
         for result, times in found.items():
             self._detected.labels(*result).inc(times)
+        self._identity.settle()
         decided, self._decided = self._decided, {}
         for (allowed, rule, allowed_if_enforced), times in decided.items():
             self._decisions.labels(
@@ -321,6 +358,20 @@ class OwnMetrics:
     def reload_failed(self) -> None:
         """Say that the last load found mistakes, and the policies before it stay in force."""
         self._reload_successful.set(0)
+
+    def handshake(self, direction: Direction, result: str) -> None:
+        """Count a TLS handshake that is over; `result` is one of `HANDSHAKE_RESULTS`."""
+        self._identity.handshake(direction, result)
+
+    def identity_taken(
+        self, own: Peer, until: float, roots: Mapping[str, float], *, now: float
+    ) -> None:
+        """Say that `own` is shown from `now` on; when that ends, and the first root of each trust domain does."""
+        self._identity.taken(own, until, roots, now=now)
+
+    def identity_refused(self) -> None:
+        """Say that the last identity was not taken, and the one before it, if any, stays."""
+        self._identity.refused()
 
     def log_lines_dropped(self, lines: int = 1) -> None:
         """Count access-log lines that were lost."""

@@ -2,24 +2,18 @@
 
 import contextlib
 import re
-from functools import lru_cache, partial
+from functools import partial
 
 import trio
 from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Direction, Protocol
 from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response, ResponseHead
-from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag, Unprocessed, UpstreamError
-from tproxy.net.dial import Dialling
 from tproxy.net.http_stream import HttpStream
-from tproxy.net.tcp_stream import TcpStream
-from tproxy.upstream.pool import Pool, Pooled, Target
-
-INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
-"""What inbound connections to the application come from: the capture rules let these, and only these, pass."""
+from tproxy.upstream.connector import Connector, Target
+from tproxy.upstream.pool import Pool, Pooled
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110, 9.2.2)."""
@@ -31,33 +25,6 @@ CREDENTIALS = frozenset((b"authorization", b"proxy-authorization"))
 CHALLENGES = frozenset((b"www-authenticate", b"proxy-authenticate"))
 
 
-def source_of(address: Address, direction: Direction) -> Address | None:
-    """Choose what our end of the upstream connection is bound to, lest it be captured again."""
-    return INBOUND_SOURCE[address.is_ipv6] if direction is Direction.INBOUND else None
-
-
-@lru_cache(maxsize=1024)
-def _target(address: Address, protocol: Protocol, direction: Direction) -> Target:
-    return Target(address, protocol, source_of(address, direction))
-
-
-async def connect(address: Address, source: Address | None, limits: Limits) -> TcpStream:
-    """Dial an upstream within the connect time-out."""
-    dialling = Dialling(address, source)
-    if not dialling.done:
-        with trio.move_on_after(limits.connect_seconds) as patience:
-            await dialling.wait()
-        if patience.cancelled_caught:
-            raise UpstreamError(
-                ResponseFlag.UPSTREAM_CONNECT,
-                "upstream_reset_before_response_started{connection_timeout}",
-                cause=f"no answer from {address} within {limits.connect_seconds:g} s",
-            )
-    stream = dialling.stream()
-    stream.keep_alive(limits.keepalive_seconds)
-    return stream
-
-
 class _Stale(UpstreamError):
     """A pooled connection turned out to be closed: nothing says that the upstream saw the request."""
 
@@ -65,8 +32,9 @@ class _Stale(UpstreamError):
 class Forward:
     """A `Handler` that carries exchanges over pooled upstream connections."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, connector: Connector) -> None:
         self._pool = pool
+        self._connector = connector
 
     async def __call__(self, exchange: Exchange, request: Request) -> Response:
         """Answer with the upstream's response; the connection goes back to the pool when the exchange is over.
@@ -74,9 +42,7 @@ class Forward:
         A request that met a connection which the upstream was leaving is sent once more over a new one, if it may
         be: no body, and a method that bears repeating unless it is certain that nobody saw it.
         """
-        flow = exchange.flow
-        protocol = exchange.route.protocol or flow.protocol
-        target = _target(flow.original_dst, protocol, flow.direction)
+        target = self._connector.target(exchange.flow, exchange.route)
         if not request.head.authority:
             request = replace(request, head=_addressed(request.head, target.address))
         try:
@@ -121,8 +87,10 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
     try:
         head = await stream.response(request.inform)
     except UpstreamError as error:
-        if fresh or error.flag is not ResponseFlag.UPSTREAM_CLOSED:
+        if error.flag is not ResponseFlag.UPSTREAM_CLOSED:
             raise
+        if fresh:
+            raise UpstreamError(error.flag, error.details, cause=pooled.stream.trouble) from error
         raise _Stale(error.flag, error.details, cause=error.cause) from error
     took = trio.current_time() - asked
     # HTTP/2 carries no such scheme but request by request.
@@ -137,6 +105,7 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
         stream,
         upstream=pooled.stream.peer,
         upstream_local=pooled.stream.local,
+        upstream_identity=pooled.stream.identity,
         upstream_seconds=took,
     )
 

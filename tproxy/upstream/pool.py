@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import msgspec
 import trio
 
 from tproxy.codec.codec import Codec
@@ -15,20 +14,10 @@ from tproxy.model.outcome import ResponseFlag, UpstreamError, stream_idle
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.standstill import LOOK_SECONDS, Standstill
-from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.stream import SocketStream
+from tproxy.upstream.connector import Target
 
-
-class Target(msgspec.Struct, frozen=True, cache_hash=True):
-    """What makes upstream connections interchangeable."""
-
-    address: Address
-    protocol: Protocol
-    """HTTP1 or HTTP2: the version that the application chose is the version its peer gets."""
-    source: Address | None = None
-    """What our end is bound to before it dials."""
-
-
-Dial = Callable[[Target], Awaitable[TcpStream]]
+Dial = Callable[[Target], Awaitable[SocketStream]]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +27,7 @@ class Pooled:
     target: Target
     shelf: "_Shelf"
     connection: HttpConnection
-    stream: TcpStream
+    stream: SocketStream
     users: int = 0
     idle_since: float = 0.0
     fresh: bool = True
@@ -121,6 +110,13 @@ class Pool:
         finally:
             for pooled in self._all:
                 pooled.stream.close()
+
+    def retire(self, issue: int) -> None:
+        """Let no request go by connections under an identity that was shown before `issue`."""
+        for pooled in [each for each in self._all if 0 < each.target.issue < issue]:
+            pooled.shareable = False
+            if pooled in self._idle:
+                self._close(pooled)
 
     def counts(self) -> tuple[int, int]:
         """Count the connections that are in use, and those that are idle."""

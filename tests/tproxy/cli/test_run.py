@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 import tproxy.cli.run  # noqa: F401  (the package's attribute of that name is the command)
+from tproxy.app import Sources
 from tproxy.cli.run import run
 from tproxy.settings import Settings
-from tproxy.stores.policy_loader import PolicyLoader
 
 run_module = sys.modules["tproxy.cli.run"]
 
@@ -124,12 +124,12 @@ def test_endpoints_come_by_option_and_environment(
     by_option: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.yaml").write_text(ENTRY)
-    seen: list[tuple[Settings, PolicyLoader]] = []
+    seen: list[tuple[Settings, Sources]] = []
     monkeypatch.setattr(run_module, "launch", lambda *given: seen.append(given))
     words = ["--endpoints", str(tmp_path)] if by_option else []
     env = {} if by_option else {"TPROXY_ENDPOINTS": str(tmp_path)}
     result = CliRunner().invoke(run, words, env=env, auto_envvar_prefix="TPROXY")
     assert result.exit_code == 0, result.output
-    ((settings, policies),) = seen
+    ((settings, sources),) = seen
     assert settings.endpoints == tmp_path
-    assert policies.store.current.destinations is not None
+    assert sources.policies.store.current.destinations is not None

@@ -18,7 +18,8 @@ def test_the_sidecar_is_told_who_it_stands_beside() -> None:
     words = " ".join(sidecar_command(spec)[1:])
     assert words == (
         "-m tproxy run --user 1337:1337 --workload web --namespace shop --service-account till "
-        "--endpoints /run/tproxy/endpoints --label app=web --label v=2"
+        "--certificates /run/tproxy/identity --endpoints /run/tproxy/endpoints "
+        "--label app=web --label v=2"
     )
 
 

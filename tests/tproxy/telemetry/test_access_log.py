@@ -14,6 +14,7 @@ from tproxy.model.http import Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import ResponseFlag
 from tproxy.model.route import Route
+from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.telemetry.access_log import (
     MAX_PATH,
     MAX_VALUE,
@@ -108,6 +109,8 @@ def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object()
             "detect_ms": 4,
             "original_dst": "[2001:db8::9]:8080",
             "source_principal": None,
+            "destination_principal": None,
+            "tls": None,
             "policy_generation": 3,
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             "normalized_path": None,
@@ -120,6 +123,43 @@ def test_a_line_says_who_the_peer_has_proven_to_be() -> None:
     flow = replace(FLOW, identity=Peer("cluster.local", "foo", "a"))
     told = json.loads(json_line(structs.replace(EXCHANGE, flow=FlowFields.of(flow))))
     assert told["tproxy"]["source_principal"] == "cluster.local/ns/foo/sa/a"
+    assert told["tproxy"]["tls"] == "mutual"
+
+
+SIMPLE = UpstreamTls(mode=TlsMode.SIMPLE, server_name="example.com")
+MUTUAL = UpstreamTls(mode=TlsMode.MUTUAL, server_name="example.com")
+
+
+@pytest.mark.parametrize(
+    ("identity", "secured", "reached", "said"),
+    [
+        pytest.param(None, None, True, (None, None), id="plaintext"),
+        pytest.param(
+            Peer("td", "foo", "b"), None, True, ("td/ns/foo/sa/b", "mutual"), id="a workload"
+        ),
+        pytest.param(Peer("td", path="/b"), None, True, ("td/b", "mutual"), id="in another shape"),
+        pytest.param(None, SIMPLE, True, (None, "simple"), id="a name only"),
+        pytest.param(None, MUTUAL, True, (None, "mutual"), id="no workload, with a certificate"),
+        pytest.param(None, SIMPLE, False, (None, None), id="not reached"),
+    ],
+)
+def test_a_line_says_who_the_upstream_is_and_how_that_is_known(
+    identity: Peer | None,
+    secured: UpstreamTls | None,
+    reached: bool,
+    said: tuple[str | None, str | None],
+) -> None:
+    record = structs.replace(
+        EXCHANGE,
+        upstream=FLOW.original_dst if reached else None,
+        upstream_identity=identity,
+        route=Route("default", "outbound|443||example.com", tls=secured),
+    )
+    own = json.loads(json_line(record))["tproxy"]
+
+    assert (own["destination_principal"], own["tls"]) == said
+    assert own["source_principal"] is None
+    assert text_line(structs.replace(record, upstream_identity=None)) == text_line(record)
 
 
 def test_an_exchange_in_text_is_istios_default_format() -> None:

@@ -8,7 +8,7 @@ from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.identity import Workload
 from tproxy.telemetry.exposition import labelled, merged
-from tproxy.telemetry.metrics import Metrics
+from tproxy.telemetry.metrics import Ending, Metrics
 
 FLOW = Flow(
     Direction.INBOUND,
@@ -22,7 +22,7 @@ def counted(requests: int) -> Metrics:
     """The metrics of a worker that has carried so many requests."""
     metrics = Metrics(Workload("shop", "web"), "1")
     for _ in range(requests):
-        metrics.request_series(FLOW, b"shop", status=200).observe(0.1, 1, 2)
+        metrics.request_series(FLOW, b"shop", Ending(200)).observe(0.1, 1, 2)
     return metrics
 
 

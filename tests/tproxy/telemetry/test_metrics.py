@@ -9,9 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
-from tproxy.model.identity import Workload
+from tproxy.model.identity import Peer, Proof, Workload
 from tproxy.model.outcome import ResponseFlag
-from tproxy.telemetry.metrics import Metrics
+from tproxy.telemetry.metrics import Ending, Metrics
+from tproxy.telemetry.series import RequestSeries
 
 WORKLOAD = Workload("shop-v1", "prod", "shop", "c1", {"app": "shop", "version": "v1"})
 OUTBOUND = Flow(
@@ -55,7 +56,7 @@ def metrics() -> Metrics:
 
 
 def test_a_request_out_is_told_by_its_source(metrics: Metrics) -> None:
-    metrics.request_series(OUTBOUND, b"reviews:9080", status=200).observe(0.003, 10, 2000)
+    metrics.request_series(OUTBOUND, b"reviews:9080", Ending(200)).observe(0.003, 10, 2000)
 
     assert samples(metrics)["istio_requests_total"] == [
         (
@@ -93,7 +94,7 @@ def test_a_request_out_is_told_by_its_source(metrics: Metrics) -> None:
 
 def test_a_request_in_is_told_by_its_destination_whatever_its_host(metrics: Metrics) -> None:
     metrics.request_series(
-        INBOUND, b"forged.example.com", status=503, flag=ResponseFlag.UPSTREAM_CONNECT
+        INBOUND, b"forged.example.com", Ending(503, ResponseFlag.UPSTREAM_CONNECT)
     ).observe(1, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
 
@@ -105,9 +106,106 @@ def test_a_request_in_is_told_by_its_destination_whatever_its_host(metrics: Metr
     assert labels["connection_security_policy"] == "none"
 
 
+CLIENT = Peer("cluster.local", "prod", "sleep")
+OURS = Peer("cluster.local", "prod", "shop")
+THEIRS = Peer("cluster.local", "test", "reviews")
+PROOF = Proof(OURS, "ab" * 32, "TLSv1.3")
+
+
+def test_a_proven_downstream_is_the_source_by_its_identity(metrics: Metrics) -> None:
+    flow = INBOUND.authenticated(CLIENT, PROOF)
+    metrics.request_series(flow, b"shop", Ending(200)).observe(0, 0, 0)
+    metrics.connection_series(flow).opened += 1
+    found = samples(metrics)
+
+    for name in ("istio_requests_total", "istio_tcp_connections_opened_total"):
+        ((labels, _),) = found[name]
+        assert labels["source_principal"] == "spiffe://cluster.local/ns/prod/sa/sleep"
+        assert labels["source_workload"] == labels["source_canonical_service"] == "sleep"
+        assert labels["source_workload_namespace"] == "prod"
+        assert (labels["source_canonical_revision"], labels["source_app"]) == ("latest", "unknown")
+        assert labels["destination_principal"] == "spiffe://cluster.local/ns/prod/sa/shop"
+        assert labels["destination_workload"] == "shop-v1"
+        assert labels["connection_security_policy"] == "mutual_tls"
+
+
+def test_a_proven_upstream_is_the_destination_by_its_identity(metrics: Metrics) -> None:
+    metrics.prove(OURS)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200), upstream=THEIRS).observe(0, 0, 0)
+    metrics.connection_series(OUTBOUND, upstream=THEIRS).opened += 1
+    found = samples(metrics)
+
+    for name in ("istio_requests_total", "istio_tcp_connections_opened_total"):
+        ((labels, _),) = found[name]
+        assert labels["source_principal"] == "spiffe://cluster.local/ns/prod/sa/shop"
+        assert labels["source_workload"] == "shop-v1"
+        assert labels["destination_principal"] == "spiffe://cluster.local/ns/test/sa/reviews"
+        assert labels["destination_workload"] == "reviews"
+        assert labels["destination_workload_namespace"] == "test"
+        assert labels["connection_security_policy"] == "unknown"
+
+
+def test_an_identity_in_another_shape_names_no_workload(metrics: Metrics) -> None:
+    flow = INBOUND.authenticated(Peer("td", path="/web"), PROOF)
+    metrics.request_series(flow, b"shop", Ending(200)).observe(0, 0, 0)
+    ((labels, _),) = samples(metrics)["istio_requests_total"]
+
+    assert labels["source_principal"] == "spiffe://td/web"
+    assert labels["source_workload"] == labels["source_workload_namespace"] == "unknown"
+    assert labels["source_canonical_revision"] == "unknown"
+
+
+def test_nobody_proves_anything_on_plaintext_whoever_we_are(metrics: Metrics) -> None:
+    metrics.prove(OURS)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
+    ((labels, _),) = samples(metrics)["istio_requests_total"]
+    assert labels["source_principal"] == labels["destination_principal"] == "unknown"
+
+
+def test_every_series_has_the_same_labels_whatever_is_proven(metrics: Metrics) -> None:
+    for flow in (INBOUND, INBOUND.authenticated(CLIENT, PROOF)):
+        metrics.request_series(flow, b"", Ending(200)).observe(0, 0, 0)
+    for upstream in (None, THEIRS):
+        metrics.request_series(OUTBOUND, b"", Ending(200), upstream=upstream).observe(0, 0, 0)
+    found = samples(metrics)["istio_requests_total"]
+
+    assert len(found) == 4
+    assert len({tuple(labels) for labels, _ in found}) == 1
+
+
+def test_equal_peers_share_a_series_until_we_are_somebody_else(metrics: Metrics) -> None:
+    def series() -> RequestSeries:
+        theirs = Peer.parse("cluster.local/ns/test/sa/reviews")
+        return metrics.request_series(OUTBOUND, b"reviews", Ending(200), upstream=theirs)
+
+    metrics.prove(OURS)
+    one = series()
+    metrics.prove(Peer.parse(OURS.principal))
+    assert series() is one
+    metrics.prove(CLIENT)
+    assert series() is not one
+    metrics.prove(OURS)
+    assert series() is one
+
+
+def test_peers_beyond_the_bound_are_counted_together_under_overflow() -> None:
+    metrics = Metrics(WORKLOAD, "0.1.0", max_series=1)
+    for number in range(9):
+        flow = INBOUND.authenticated(Peer("td", "prod", f"client{number}"), PROOF)
+        metrics.request_series(flow, b"", Ending(200)).observe(0, 0, 0)
+        metrics.connection_series(flow).opened += 1
+    found = samples(metrics)
+
+    for name in ("istio_requests_total", "istio_tcp_connections_opened_total"):
+        (_, one), (labels, others) = found[name]
+        assert (one, others) == (1, 8)
+        assert labels["source_principal"] == labels["source_workload"] == "overflow"
+        assert labels["connection_security_policy"] == "mutual_tls"
+
+
 def test_an_unnamed_workload_is_no_service() -> None:
     metrics = Metrics(Workload(), "0.1.0")
-    metrics.request_series(INBOUND, b"", status=200).observe(0, 0, 0)
+    metrics.request_series(INBOUND, b"", Ending(200)).observe(0, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
 
     assert labels["destination_service"] == "unknown"
@@ -136,7 +234,7 @@ def test_a_destination_is_a_service_only_by_a_mesh_name(
     metrics: Metrics, authority: bytes, address: str, service: tuple[str, str] | None
 ) -> None:
     flow = Flow(Direction.OUTBOUND, OUTBOUND.peer, OUTBOUND.local, Address(address, 80))
-    metrics.request_series(flow, authority, status=200).observe(0, 0, 0)
+    metrics.request_series(flow, authority, Ending(200)).observe(0, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
     name, namespace = service or ("PassthroughCluster", "unknown")
 
@@ -146,7 +244,7 @@ def test_a_destination_is_a_service_only_by_a_mesh_name(
 
 
 def test_histograms_are_cumulative_with_envoys_bounds(metrics: Metrics) -> None:
-    series = metrics.request_series(OUTBOUND, b"reviews", status=200)
+    series = metrics.request_series(OUTBOUND, b"reviews", Ending(200))
     series.observe(0.0005, 1, 0)
     series.observe(0.003, 10**9, 7)
     found = samples(metrics)
@@ -176,7 +274,7 @@ def test_histograms_are_cumulative_with_envoys_bounds(metrics: Metrics) -> None:
 def test_grpc_is_told_with_its_status_and_messages(
     metrics: Metrics, status: bytes, label: str
 ) -> None:
-    series = metrics.request_series(OUTBOUND, b"reviews", status=200, grpc_status=status)
+    series = metrics.request_series(OUTBOUND, b"reviews", Ending(200, grpc_status=status))
     series.observe(0, 0, 0)
     series.count_messages(1, 3)
     found = samples(metrics)
@@ -207,17 +305,17 @@ def test_a_connection_is_told_without_http_labels_and_by_its_sni(metrics: Metric
 
 
 def test_equal_facts_share_a_series(metrics: Metrics) -> None:
-    one = metrics.request_series(OUTBOUND, b"reviews", status=200)
+    one = metrics.request_series(OUTBOUND, b"reviews", Ending(200))
 
-    assert metrics.request_series(OUTBOUND, b"REVIEWS.prod:80", status=200) is one
-    assert metrics.request_series(OUTBOUND, b"reviews", status=201) is not one
+    assert metrics.request_series(OUTBOUND, b"REVIEWS.prod:80", Ending(200)) is one
+    assert metrics.request_series(OUTBOUND, b"reviews", Ending(201)) is not one
     assert metrics.connection_series(INBOUND) is metrics.connection_series(INBOUND)
 
 
 def test_series_beyond_the_bound_are_counted_together_under_overflow() -> None:
     metrics = Metrics(WORKLOAD, "0.1.0", max_series=2)
     for status in range(200, 210):
-        metrics.request_series(OUTBOUND, b"reviews", status=status).observe(0, 0, 0)
+        metrics.request_series(OUTBOUND, b"reviews", Ending(status)).observe(0, 0, 0)
         metrics.connection_series(
             Flow(
                 Direction.OUTBOUND,
@@ -237,11 +335,11 @@ def test_series_beyond_the_bound_are_counted_together_under_overflow() -> None:
 
 
 def test_another_identity_makes_other_series_and_keeps_the_counts(metrics: Metrics) -> None:
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
     metrics.identify(Workload("shop-v2", "prod"))
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
     metrics.identify(WORKLOAD)
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
 
     assert [
         (labels["source_workload"], value)
@@ -251,7 +349,7 @@ def test_another_identity_makes_other_series_and_keeps_the_counts(metrics: Metri
 
 def test_label_values_are_escaped() -> None:
     metrics = Metrics(Workload('a"b\\c\nd', "prod"), "0.1.0")
-    metrics.request_series(OUTBOUND, b"reviews", status=200).observe(0, 0, 0)
+    metrics.request_series(OUTBOUND, b"reviews", Ending(200)).observe(0, 0, 0)
     ((labels, _),) = samples(metrics)["istio_requests_total"]
 
     assert labels["source_workload"] == 'a"b\\c\nd'

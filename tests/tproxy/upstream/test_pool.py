@@ -17,7 +17,8 @@ from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.upstream.pool import Pool, Target
+from tproxy.upstream.connector import Target
+from tproxy.upstream.pool import Pool
 
 HTTP1 = Target(Address("192.0.2.1", 80), Protocol.HTTP1)
 HTTP2 = Target(Address("192.0.2.1", 80), Protocol.HTTP2)

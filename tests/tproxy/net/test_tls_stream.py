@@ -1,0 +1,327 @@
+"""TLS over real sockets, both ends ours: what a stream promises holds, and no end is taken for another."""
+
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+
+import pytest
+import trio
+from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
+
+from fakes.secure import MUTUAL, OPAQUE_OFFER, Mesh, secured
+from fakes.sockets import tcp_pair
+from tproxy.model.identity import Peer
+from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.tls_stream import TlsStream, handshake
+
+MESH = Mesh.new()
+PATTERN = bytes(range(256)) * 4096
+
+
+def small() -> tuple[TcpStream, TcpStream]:
+    """Connect two streams for which the kernel holds little, and never more."""
+    ends = tcp_pair()
+    for end in ends:
+        end.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+        end.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+    return ends
+
+
+async def clog(stream: TlsStream) -> int:
+    """Send until the kernel takes no more, and say how much that was."""
+    sent = 0
+    while True:
+        step = stream.try_send(memoryview(PATTERN)[sent : sent + 65536])
+        sent += step
+        if not step:
+            with trio.move_on_after(0.05) as waiting:
+                await stream.wait_send_all_might_not_block()
+            if waiting.cancelled_caught:
+                return sent
+
+
+async def clogged_pair() -> tuple[TlsStream, TlsStream]:
+    """Make a pair of which neither end can send any more, until the other receives."""
+    left, right = await secured(*small(), MESH)
+    for end in (left, right):
+        with trio.move_on_after(0.1):
+            await end.send_all(PATTERN)
+    return left, right
+
+
+@pytest.mark.slow
+async def test_keeps_the_contract_of_trio_streams() -> None:
+    await check_half_closeable_stream(MESH.pair, clogged_pair)
+
+
+async def test_both_ends_know_who_the_other_is() -> None:
+    client, server = await MESH.pair()
+    async with client, server:
+        assert client.identity == Peer("cluster.local", "default", "web")
+        assert server.identity == Peer("cluster.local", "default", "sleep")
+        assert (client.alpn, server.alpn) == ("tproxy-tcp", "tproxy-tcp")
+        proof = server.proof()
+        assert (proof.own, proof.version) == (client.identity, "TLSv1.3")
+        assert len(proof.certificate) == 64
+        assert client.local == server.peer
+        assert client.trouble == ""
+
+
+async def test_eager_calls_say_when_they_would_wait() -> None:
+    client, server = await MESH.pair()
+    async with client, server:
+        assert server.try_receive(10) is None
+        assert server.try_peek(10) is None
+        assert client.try_send(b"hello") == 5
+        await server.wait_readable()
+        assert server.try_peek(10) == b"hello"
+        assert server.try_receive(4) == b"hell"
+        assert server.try_receive(4) == b"o"
+
+
+async def test_a_send_that_would_wait_says_so_until_there_is_room() -> None:
+    client, server = await secured(*small(), MESH)
+    async with client, server:
+        sent = await clog(client)
+        assert client.try_send(memoryview(PATTERN)[sent:]) == 0
+        received = 0
+        while received < sent:
+            received += len(await server.receive_some(65536))
+        assert client.try_send(memoryview(PATTERN)[sent:]) > 0
+
+
+async def test_a_record_that_a_cancelled_task_has_begun_goes_first() -> None:
+    client, server = await clogged_pair()
+    received = bytearray()
+
+    async def receive() -> None:
+        while not received.endswith(b"the next"):
+            received.extend(await server.receive_some(65536))
+
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await client.send_all(b"the next")
+    assert PATTERN.startswith(received.removesuffix(b"the next"))
+
+
+async def test_a_peek_gathers_records_until_it_has_seen_enough() -> None:
+    client, server = await MESH.pair()
+    async with client, server:
+        for byte in b"GET /":
+            client.try_send(bytes((byte,)))
+            await server.wait_readable()
+            server.try_peek(4)
+        assert server.try_peek(4) == b"GET "
+        assert await server.receive_some(100) == b"GET "
+        assert await server.receive_some(100) == b"/"
+
+
+async def test_a_peek_wakes_whoever_waits_for_the_bytes_that_it_has_decrypted() -> None:
+    client, server = await MESH.pair()
+    async with client, server, trio.open_nursery() as nursery:
+        received: list[bytes] = []
+
+        async def receive() -> None:
+            received.append(await server.receive_some(100))
+
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        client.try_send(b"hello")
+        while server.try_peek(100) is None:
+            pass
+        with trio.fail_after(1):
+            while not received:
+                await trio.lowlevel.checkpoint()
+    assert received == [b"hello"]
+
+
+async def test_the_end_is_told_and_the_other_direction_goes_on() -> None:
+    client, server = await MESH.pair()
+    async with client, server:
+        await client.send_all(b"last words")
+        await client.send_eof()
+        assert await server.receive_some(100) == b"last words"
+        assert await server.receive_some(100) == b""
+        assert server.try_peek(1) == b""
+        assert server.try_receive(1) == b""
+        await server.send_all(b"an answer")
+        assert await client.receive_some(100) == b"an answer"
+        with pytest.raises(trio.ClosedResourceError):
+            await client.send_all(b"x")
+        with pytest.raises(trio.ClosedResourceError):
+            client.try_send(b"x")
+
+
+async def test_a_close_is_an_end_to_the_peer() -> None:
+    client, server = await MESH.pair()
+    async with server:
+        client.try_send(b"bye")
+        client.close()
+        client.close()
+        assert await server.receive_some(100) == b"bye"
+        assert await server.receive_some(100) == b""
+
+
+async def test_an_end_of_the_connection_without_one_of_tls_is_a_failure() -> None:
+    dialled, accepted = tcp_pair()
+    _client, server = await secured(dialled, accepted, MESH)
+    async with server:
+        dialled.end()  # as anybody on the way could do
+        await server.wait_readable()
+        with pytest.raises(trio.BrokenResourceError, match="EOF"):
+            await server.receive_some(100)
+        with pytest.raises(trio.BrokenResourceError):
+            server.try_peek(1)
+        assert "EOF" in server.trouble
+    dialled.close()
+
+
+async def test_bytes_in_front_of_a_failure_are_still_given() -> None:
+    dialled, accepted = tcp_pair()
+    client, server = await secured(dialled, accepted, MESH)
+    async with server:
+        client.try_send(b"whole")
+        dialled.try_send(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody has encrypted
+        await server.wait_readable()
+        assert server.try_receive(100) == b"whole"
+        with pytest.raises(trio.BrokenResourceError, match="mac"):
+            server.try_receive(100)
+        client.close()
+
+
+async def test_a_reset_is_a_failure_on_both_directions() -> None:
+    client, server = await MESH.pair()
+    async with server:
+        client.reset()
+        await server.wait_readable()
+        with pytest.raises(trio.BrokenResourceError):
+            server.try_receive(100)
+        with pytest.raises(trio.BrokenResourceError):
+            await server.send_all(PATTERN)
+
+
+async def test_no_end_is_told_behind_a_record_that_is_only_half_sent() -> None:
+    client, server = await secured(*small(), MESH)
+    async with server:
+        sent = await clog(client)
+        client.close()
+        received = bytearray()
+
+        async def receive() -> None:
+            while data := await server.receive_some(1 << 20):
+                received.extend(data)
+
+        with pytest.raises(trio.BrokenResourceError):
+            await receive()
+        assert len(received) == sent
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([len(PATTERN)], id="at once"),
+        pytest.param([1, 16383, 16384, 16385, 70000], id="about the size of records"),
+    ],
+)
+async def test_every_byte_arrives_in_order(pieces: list[int]) -> None:
+    client, server = await MESH.pair()
+    received = bytearray()
+
+    async def receive() -> None:
+        while data := await server.receive_some(50000):
+            received.extend(data)
+
+    async def send() -> None:
+        start, turn = 0, 0
+        while start < len(PATTERN):
+            piece = PATTERN[start : start + pieces[turn % len(pieces)]]
+            await client.send_all(piece)
+            start, turn = start + len(piece), turn + 1
+        await client.send_eof()
+
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        nursery.start_soon(send)
+    assert bytes(received) == PATTERN
+
+
+async def test_two_tasks_may_not_do_the_same() -> None:
+    client, server = await secured(*small(), MESH)
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(server.receive_some, 10)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            server.try_receive(10)
+        with pytest.raises(trio.BusyResourceError):
+            await server.receive_some(10)
+        nursery.start_soon(client.send_all, PATTERN)
+        await wait_all_tasks_blocked()
+        for attempt in (client.try_send, client.send_all):
+            with pytest.raises(trio.BusyResourceError):
+                await attempt(b"x")  # type: ignore[misc]  # try_send raises before there is anything to await
+        with pytest.raises(trio.BusyResourceError):
+            await client.send_eof()
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_waits_can_be_interrupted() -> None:
+    client, server = await MESH.pair()
+    async with client, server, trio.open_nursery() as nursery:
+        interrupted = trio.Event()
+
+        async def receive() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await server.receive_some(10)
+            interrupted.set()
+
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        server.interrupt()
+        await interrupted.wait()
+        client.try_send(b"still open")
+        assert await server.receive_some(100) == b"still open"
+
+
+async def test_nothing_is_tried_on_a_descriptor_that_may_be_anothers() -> None:
+    client, server = await MESH.pair()
+    server.close()
+    client.close()
+    assert client.fileno() == -1
+    for attempt in (client.try_send, client.try_receive, client.try_peek):
+        with pytest.raises(trio.ClosedResourceError):
+            attempt(b"x" if attempt == client.try_send else 1)  # type: ignore[arg-type]
+    with pytest.raises(trio.ClosedResourceError):
+        client.end()
+    with pytest.raises(trio.ClosedResourceError):
+        await client.receive_some(1)
+
+
+async def test_a_handshake_waits_for_room_too() -> None:
+    dialled, accepted = tcp_pair()
+    filled = await fill(dialled)
+    async with trio.open_nursery() as nursery:
+
+        async def drain() -> None:
+            await wait_all_tasks_blocked()
+            rest = filled
+            while rest:
+                rest -= len(await accepted.receive_some(min(rest, 1 << 20)))
+            await handshake(accepted, MESH.server.accept(accepted.socket))
+
+        nursery.start_soon(drain)
+        steps = MESH.client.connect(dialled.socket, MUTUAL, OPAQUE_OFFER)
+        client = await handshake(dialled, steps)
+    assert client.identity == Peer("cluster.local", "default", "web")
+    client.reset()
+    accepted.reset()
+
+
+async def fill(stream: TcpStream) -> int:
+    """Send what the kernel takes, and say how much that was."""
+    filled = 0
+    while True:
+        sent = stream.try_send(bytes(1 << 20))
+        filled += sent
+        if not sent:
+            with trio.move_on_after(0.05) as waiting:
+                await stream.wait_send_all_might_not_block()
+            if waiting.cancelled_caught:
+                return filled

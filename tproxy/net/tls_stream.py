@@ -1,0 +1,321 @@
+"""A TLS connection straight on its socket: OpenSSL reads and writes the descriptor, which measured faster than moving
+ciphertext through memory.
+
+The rule that must not be broken: **a peer that is told of an end has been given everything before it**. So close_notify
+is not sent behind a record that the socket did not take whole, and an end without close_notify is a failure: anybody on
+the way can make one.
+"""
+
+import contextlib
+import operator
+from typing import NoReturn
+
+import trio
+
+from tproxy.model.address import Address
+from tproxy.model.identity import Peer, Proof
+from tproxy.net.stream import SocketStream
+from tproxy.net.tcp_stream import DEFAULT_RECEIVE_SIZE, TcpStream
+from tproxy.tls.steps import RECORD, Broken, Steps, Wait
+
+
+async def handshake(tcp: TcpStream, steps: Steps) -> "TlsStream":
+    """Secure a connection, which the stream then owns. NotSecured: it could not be; the caller closes, and sets the deadline."""
+    while (wait := steps.handshake()) is not None:
+        if wait is Wait.READABLE:
+            await tcp.wait_readable()
+        else:
+            await tcp.wait_send_all_might_not_block()
+    return TlsStream(tcp, steps)
+
+
+class TlsStream(SocketStream):
+    """One secured connection. What changes: what was decrypted and not taken, and whether it ended, broke or was closed."""
+
+    __slots__ = (
+        "_ahead",
+        "_begun",
+        "_broken_by",
+        "_ended",
+        "_eof_sent",
+        "_left",
+        "_peek_bytes",
+        "_read_wants_room",
+        "_receiving",
+        "_sending",
+        "_steps",
+        "_tcp",
+        "peer",
+    )
+
+    def __init__(self, tcp: TcpStream, steps: Steps) -> None:
+        self._tcp = tcp
+        self._steps = steps
+        self.peer = tcp.peer
+        self._ahead = b""
+        """Decrypted to be looked at, and not taken yet."""
+        self._peek_bytes = RECORD
+        self._ended = False
+        self._broken_by = ""
+        self._eof_sent = False
+        self._begun = b""
+        """What is in a record that was begun and is still to be sent whole."""
+        self._left = False
+        """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
+        self._read_wants_room = False
+        """Whether what was read has to be answered, by TLS itself, before more can be."""
+        self._receiving = False
+        self._sending = False
+
+    @property
+    def local(self) -> Address:
+        """Our end."""
+        return self._tcp.local
+
+    @property
+    def identity(self) -> Peer | None:
+        """Who the peer has proven to be."""
+        return self._steps.peer
+
+    @property
+    def alpn(self) -> str:
+        """The protocol that was agreed on; empty when none was."""
+        return self._steps.alpn
+
+    @property
+    def trouble(self) -> str:
+        """What broke the stream: an alert, mostly."""
+        return self._broken_by or self._tcp.trouble
+
+    @property
+    def reset_by_peer(self) -> bool:
+        """Whether the peer has reset the connection."""
+        return self._tcp.reset_by_peer
+
+    @property
+    def expectant(self) -> bool:
+        """Whether something may have arrived, or was decrypted already."""
+        return bool(self._ahead) or self._over or self._tcp.expectant
+
+    def proof(self) -> Proof:
+        """How the peer has proven who it is, where it had to."""
+        return self._steps.proof()
+
+    def expect(self) -> None:
+        """Ask OpenSSL the next time, though the kernel has told of nothing."""
+        self._tcp.expect()
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 when closed."""
+        return self._tcp.fileno()
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Take what has arrived, without waiting."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        return self._take(max_bytes) if self.expectant else None
+
+    def try_peek(self, max_bytes: int) -> bytes | None:
+        """Look at what has arrived and leave it there, decrypted."""
+        self._peek_bytes = max_bytes
+        if len(self._ahead) < max_bytes and self._decrypt_ahead():
+            arrival = (
+                self._tcp.arrival()
+            )  # a task that waits for it would not be told by the kernel
+            arrival.tell(0)
+        return self._ahead[:max_bytes] if self._ahead else self._nothing_more()
+
+    def try_send(self, data: bytes | bytearray | memoryview) -> int:
+        """Send the records that the kernel takes, without waiting."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        return self._send(memoryview(data))
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes, even where some have arrived: whoever is in a hurry has called `try_receive` before."""
+        if max_bytes is None:
+            max_bytes = DEFAULT_RECEIVE_SIZE
+        if operator.index(max_bytes) < 1:
+            raise ValueError("max_bytes must be at least 1")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._check_open()
+        self._receiving = True
+        try:
+            while True:
+                await self._wait_for_bytes()
+                data = self._take(max_bytes)
+                if data is not None:
+                    return data
+        finally:
+            self._receiving = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`; cancelled, some part of it is sent."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._sending = True
+        try:
+            self._check_open()
+            await trio.lowlevel.checkpoint()
+            rest = memoryview(data)
+            while rest:
+                sent = self._send(rest)
+                rest = rest[sent:]
+                if rest:
+                    await self._tcp.wait_send_all_might_not_block()
+        finally:
+            self._sending = False
+            self._left = bool(self._begun)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the kernel takes bytes, or has an error to tell."""
+        await self._tcp.wait_send_all_might_not_block()
+
+    async def wait_readable(self) -> None:
+        """Wait until there is more to look at than at the last `try_peek`, an end or an error."""
+        seen = len(self._ahead)
+        while len(self._ahead) == seen < self._peek_bytes and not self._over:
+            if self._read_wants_room:
+                await self._tcp.wait_send_all_might_not_block()
+            else:
+                await self._tcp.wait_readable()
+            self._decrypt_ahead()
+
+    def wake_receiver_at(self, size: int) -> None:
+        """Do nothing: what has arrived is decrypted, and does not make the socket readable any more."""
+
+    async def send_eof(self) -> None:
+        """End our direction by close_notify; the peer may go on sending."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._check_open()
+        await trio.lowlevel.checkpoint()
+        self.end()
+        while not self._eof_sent:
+            await self._tcp.wait_send_all_might_not_block()
+            self.end()
+
+    def end(self) -> None:
+        """End our direction; where the kernel has no room even for that, `send_eof` has to wait for it."""
+        self._check_open()
+        if not self._eof_sent:
+            try:
+                self._eof_sent = self._steps.end() is None
+            except Broken as error:
+                self._break(error)
+
+    async def wait_all_sent(self) -> None:
+        """Wait until the kernel has put every byte on the wire."""
+        await self._tcp.wait_all_sent()
+
+    def interrupt(self) -> None:
+        """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
+        self._tcp.interrupt()
+
+    def reset(self) -> None:
+        """Close with RST, and no close_notify."""
+        self._tcp.reset()
+
+    def close(self) -> None:
+        """Close, with close_notify if everything before it was sent."""
+        if self.fileno() != -1:
+            with contextlib.suppress(Broken):  # it is gone, or takes nothing
+                if not (self._begun or self._eof_sent):
+                    self._steps.end()
+                if not self._over:
+                    # Session tickets that nobody has read would make the kernel reset what is still on its way.
+                    self._steps.read(1)
+        self._tcp.close()
+
+    async def aclose(self) -> None:
+        """Close; the kernel still delivers what was sent."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def _over(self) -> bool:
+        return self._ended or bool(self._broken_by)
+
+    async def _wait_for_bytes(self) -> None:
+        if self._ahead or self._over:
+            await trio.lowlevel.checkpoint()
+        elif self._read_wants_room:
+            await self._tcp.wait_send_all_might_not_block()
+        else:
+            await self._tcp.arrival().wait()
+
+    def _take(self, max_bytes: int) -> bytes | None:
+        if self._ahead:
+            data, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
+            return data
+        return self._decrypted(max_bytes) or self._nothing_more()
+
+    def _nothing_more(self) -> bytes | None:
+        """Answer for a stream of which nothing is at hand."""
+        if self._broken_by:
+            raise trio.BrokenResourceError(self._broken_by)
+        return b"" if self._ended else None
+
+    def _decrypt_ahead(self) -> bool:
+        more = self._decrypted(self._peek_bytes - len(self._ahead))
+        self._ahead += more
+        return bool(more)
+
+    def _decrypted(self, room: int) -> bytes:
+        """Decrypt what has arrived, of at most `room` bytes; what ended the stream behind it is told the next time."""
+        self._check_open()
+        pieces = []
+        while room and not self._over:
+            piece = self._read(min(room, RECORD))
+            if not piece:
+                break
+            pieces.append(piece)
+            room -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read(self, max_bytes: int) -> bytes:
+        try:
+            piece = self._steps.read(max_bytes)
+        except Broken as error:
+            self._broken_by = str(error)
+            return b""
+        if isinstance(piece, Wait):
+            self._read_wants_room = piece is Wait.WRITABLE
+            if piece is Wait.READABLE:
+                self._tcp.exhausted()
+            return b""
+        self._ended = not piece
+        return piece
+
+    def _send(self, rest: memoryview) -> int:
+        self._check_open()
+        if self._eof_sent:
+            raise trio.ClosedResourceError("cannot send after the end")
+        if self._left:
+            if isinstance(self._write(self._begun), Wait):
+                return 0
+            self._left = False
+        assert rest[: len(self._begun)] == self._begun, "a record that was begun is not another's"
+        sent = 0
+        while sent < len(rest):
+            step = self._write(rest[sent : sent + RECORD])
+            if isinstance(step, Wait):
+                break
+            sent += step
+        return sent
+
+    def _write(self, piece: bytes | memoryview) -> int | Wait:
+        try:
+            step = self._steps.write(piece)
+        except Broken as error:
+            self._break(error)
+        self._begun = (self._begun or bytes(piece)) if isinstance(step, Wait) else b""
+        return step
+
+    def _break(self, error: Broken) -> NoReturn:
+        raise trio.BrokenResourceError(str(error)) from error
+
+    def _check_open(self) -> None:
+        if self.fileno() == -1:
+            raise trio.ClosedResourceError("this stream was closed")

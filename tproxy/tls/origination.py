@@ -1,0 +1,125 @@
+"""TLS towards upstreams that are no workloads of the mesh: `SIMPLE` and `MUTUAL`, with what files say."""
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from socket import socket
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from tproxy.model.upstream_tls import TlsMode, UpstreamTls
+from tproxy.tls.credentials import bare_context
+from tproxy.tls.reasons import NotSecured, Reason
+from tproxy.tls.session import Session
+from tproxy.tls.verification import Verdict, verify
+
+SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where distributions keep the roots that they trust: Debian and Alpine, Fedora, others."""
+MOST_CONTEXTS = 256
+
+
+def originate(connected: socket, how: UpstreamTls, offers: list[bytes]) -> Session:
+    """Begin with whom we have dialled. NotSecured: what the files hold cannot be used."""
+    roots = how.ca_certificates or _system_roots(how)
+    files = (roots, how.ca_crl, how.client_certificate, how.private_key)
+    context = _context(how, roots, tuple(_version(file) for file in files if file))
+    session = Session.connect(context, connected, Verdict(_NamedJudge(how)), None)
+    if how.server_name:
+        session.ask_for(how.server_name)
+    if offers:
+        session.offer(offers)
+    return session
+
+
+def _system_roots(how: UpstreamTls) -> str:
+    if how.insecure_skip_verify:
+        return ""
+    found = next((file for file in SYSTEM_ROOTS if Path(file).exists()), None)
+    if found is None:
+        raise NotSecured(Reason.UNTRUSTED, "this system has no roots: name some, caCertificates")
+    return found
+
+
+def _version(file: str) -> tuple[int, int]:
+    """Tell two contents of a file apart, so that one that is replaced is read again."""
+    try:
+        stat = os.stat(file)
+    except OSError as error:
+        raise NotSecured(Reason.UNTRUSTED, f"cannot read {file}: {error.strerror}") from error
+    return stat.st_ino, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=MOST_CONTEXTS)
+def _context(how: UpstreamTls, roots: str, _versions: tuple[tuple[int, int], ...]) -> SSL.Context:
+    context = bare_context()
+    try:
+        if roots:
+            context.load_verify_locations(roots)
+        if how.ca_crl:
+            _revoke(context, Path(how.ca_crl).read_bytes())
+        if how.mode is TlsMode.MUTUAL:
+            context.use_certificate_chain_file(how.client_certificate)
+            context.use_privatekey_file(how.private_key)
+            context.check_privatekey()
+    except (SSL.Error, ValueError, OSError) as error:
+        raise NotSecured(Reason.BAD_CERTIFICATE, f"{_files(how)} cannot be used") from error
+    mode = SSL.VERIFY_NONE if how.insecure_skip_verify else SSL.VERIFY_PEER
+    context.set_verify(mode, verify)
+    return context
+
+
+def _files(how: UpstreamTls) -> str:
+    named = (how.ca_certificates, how.ca_crl, how.client_certificate, how.private_key)
+    return ", ".join(file for file in named if file) or "the system's roots"
+
+
+def _revoke(context: SSL.Context, pem: bytes) -> None:
+    store = context.get_cert_store()
+    assert store is not None, "every context has one"
+    store.add_crl(x509.load_pem_x509_crl(pem))
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+
+
+class _NamedJudge:
+    """Accepts whoever proves to have one of the names that are wanted."""
+
+    def __init__(self, how: UpstreamTls) -> None:
+        self._wanted = how.subject_alt_names or ((how.server_name,) if how.server_name else ())
+        self._anybody = how.insecure_skip_verify
+
+    def __call__(self, certificate: bytes, root: bytes) -> None:
+        """Look for one of the names."""
+        del root
+        if self._anybody:
+            return
+        if not self._wanted:
+            cause = "nobody says whom it should be: write sni or subjectAltNames"
+            raise NotSecured(Reason.WRONG_IDENTITY, cause)
+        names = list(_names(x509.load_der_x509_certificate(certificate)))
+        if not any(_matches(name, wanted.lower()) for wanted in self._wanted for name in names):
+            shown = ", ".join(names[:3]) or "nobody"
+            raise NotSecured(Reason.WRONG_IDENTITY, f"it is {shown}")
+
+
+def _names(certificate: x509.Certificate) -> Iterator[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return
+    yield from (name.lower() for name in found.get_values_for_type(x509.DNSName))
+    yield from found.get_values_for_type(x509.UniformResourceIdentifier)
+    yield from map(str, found.get_values_for_type(x509.IPAddress))
+
+
+def _matches(name: str, wanted: str) -> bool:
+    """Whether a certificate's name is the one wanted; `*` stands for one whole label at its left (RFC 9525, 6.3)."""
+    if name == wanted:
+        return True
+    first, dot, rest = name.partition(".")
+    return first == "*" and bool(dot) and "." in rest and wanted.partition(".")[2] == rest

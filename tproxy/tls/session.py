@@ -1,0 +1,137 @@
+"""One TLS connection over a socket that does not block: each step answers, or says what it waits for."""
+
+from socket import socket
+
+from OpenSSL import SSL
+
+from tproxy.model.identity import Peer, Proof
+from tproxy.tls.reasons import NotSecured, Reason
+from tproxy.tls.steps import Broken, Wait
+from tproxy.tls.verification import Verdict
+
+_ALERT = "alert "
+_REASONS = {
+    "peer did not return a certificate": Reason.NO_CERTIFICATE,
+    "certificate verify failed": Reason.BAD_CERTIFICATE,
+}
+
+
+class Session:
+    """OpenSSL's `Steps`. What changes: how far it is, which OpenSSL keeps."""
+
+    def __init__(self, connection: SSL.Connection, verdict: Verdict, own: Peer | None) -> None:
+        self._connection = connection
+        self._verdict = verdict
+        self._own = own
+        connection.set_app_data(verdict)
+
+    @classmethod
+    def accept(
+        cls, context: SSL.Context, connected: socket, verdict: Verdict, own: Peer | None
+    ) -> "Session":
+        """Begin on the side that was dialled."""
+        connection = SSL.Connection(context, connected)
+        connection.set_accept_state()
+        return cls(connection, verdict, own)
+
+    @classmethod
+    def connect(
+        cls, context: SSL.Context, connected: socket, verdict: Verdict, own: Peer | None
+    ) -> "Session":
+        """Begin on the side that dials."""
+        connection = SSL.Connection(context, connected)
+        connection.set_connect_state()
+        return cls(connection, verdict, own)
+
+    def ask_for(self, server_name: str) -> None:
+        """Name whom we want to speak to (SNI)."""
+        self._connection.set_tlsext_host_name(server_name.encode("ascii"))
+
+    def offer(self, protocols: list[bytes]) -> None:
+        """Offer protocols for what is inside (ALPN), the best first."""
+        self._connection.set_alpn_protos(protocols)
+
+    def handshake(self) -> Wait | None:
+        """Go on with the handshake; None once it is over. NotSecured: it has failed, and the peer was told."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.SysCallError as error:
+            raise NotSecured(Reason.CLOSED, _words(error)) from error
+        except SSL.Error as error:
+            raise self._verdict.failure or _failure(error) from error
+        return None
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who the peer has proven to be; None where it need not be a workload."""
+        return self._verdict.peer
+
+    @property
+    def alpn(self) -> str:
+        """The protocol that was agreed on; empty when none was."""
+        return self._connection.get_alpn_proto_negotiated().decode("latin-1")
+
+    def proof(self) -> Proof:
+        """How the peer has proven it, once it has."""
+        assert self._own is not None, "only who has an identity demands one"
+        return Proof(
+            self._own,
+            self._verdict.certificate,
+            self._connection.get_protocol_version_name(),
+            self.alpn,
+        )
+
+    def read(self, max_bytes: int) -> bytes | Wait:
+        """Take what one record brings, `b""` once the peer has said that nothing more comes."""
+        try:
+            return self._connection.recv(max_bytes)
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.ZeroReturnError:
+            return b""
+        except SSL.Error as error:
+            raise Broken(_words(error)) from error
+
+    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+        """Send at most one record, and say how many bytes of `piece` it holds."""
+        try:
+            return self._connection.send(piece)
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.Error as error:
+            raise Broken(_words(error)) from error
+
+    def end(self) -> Wait | None:
+        """Tell the peer that nothing more comes from us (close_notify); it may go on."""
+        try:
+            self._connection.shutdown()
+        except SSL.WantWriteError:
+            return Wait.WRITABLE
+        except SSL.WantReadError:
+            return Wait.READABLE
+        except SSL.Error as error:
+            raise Broken(_words(error)) from error
+        return None
+
+
+def _failure(error: SSL.Error) -> NotSecured:
+    words = _words(error)
+    if _ALERT in words:
+        return NotSecured(Reason.REJECTED, words)
+    return NotSecured(_REASONS.get(words, Reason.PROTOCOL), words)
+
+
+def _words(error: SSL.Error) -> str:
+    """Say what OpenSSL says first: it led to the rest."""
+    if isinstance(error, SSL.SysCallError):
+        return str(error.args[1])
+    queue = error.args[0] if error.args else ()
+    return str(queue[0][2]) if queue else "no reason given"

@@ -1,0 +1,51 @@
+"""What whoever moves the bytes of a TLS connection asks of it; OpenSSL is imported only where there is one."""
+
+from enum import Enum
+from typing import Protocol
+
+from tproxy.model.identity import Peer, Proof
+
+RECORD = 16384
+"""Bytes of one record at most (RFC 8446, 5.1)."""
+
+
+class Wait(Enum):
+    """What has to happen to the socket before a step can be tried again."""
+
+    READABLE = "readable"
+    WRITABLE = "writable"
+
+
+class Broken(Exception):
+    """The connection has failed, in OpenSSL's words; no step will answer any more."""
+
+
+class Steps(Protocol):
+    """One TLS connection over a socket that does not block: each step answers, or says what it waits for.
+
+    A step of writing that has to wait is to be tried again with the same bytes, or more behind them: they are encrypted
+    already. After the socket is closed no step may be tried, since its descriptor may be another's.
+    """
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who the peer has proven to be; None where it need not be a workload."""
+
+    @property
+    def alpn(self) -> str:
+        """The protocol that was agreed on; empty when none was."""
+
+    def proof(self) -> Proof:
+        """How the peer has proven it, once it has."""
+
+    def handshake(self) -> Wait | None:
+        """Go on with the handshake; None once it is over. NotSecured: it has failed, and the peer was told."""
+
+    def read(self, max_bytes: int) -> bytes | Wait:
+        """Take what one record brings, `b""` once the peer has said that nothing more comes."""
+
+    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+        """Send at most one record, and say how many bytes of `piece` it holds."""
+
+    def end(self) -> Wait | None:
+        """Tell the peer that nothing more comes from us (close_notify); it may go on."""
