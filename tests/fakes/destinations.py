@@ -88,7 +88,8 @@ def tls(
         Address(to, port),
         Sniffed(carried, Detection.DECLARED),
     )
-    return policies.route(flow, None if host is None else head(host)).tls
+    found = policies.route(flow, None if host is None else head(host)).tls
+    return replace(found, automatic=False) if found else None
 
 
 def head(host: str) -> RequestHead:
@@ -101,11 +102,6 @@ def meshed(name: str = STORE, *expected: str) -> UpstreamTls:
     return UpstreamTls(
         mode=TlsMode.ISTIO_MUTUAL, server_name=name, subject_alt_names=expected or (TILL,)
     )
-
-
-def automatic(name: str = STORE, *expected: str) -> UpstreamTls:
-    """The same, which no rule asks for."""
-    return replace(meshed(name, *expected), automatic=True)
 
 
 def simple(name: str, *expected: str) -> UpstreamTls:

@@ -11,6 +11,7 @@ import trio
 
 from tproxy.lab import Lab, LabError, Pod
 from tproxy.lab.demo import (
+    OUTSIDER,
     STEPS,
     Line,
     Performance,
@@ -66,8 +67,8 @@ async def _demonstrate(lab: Lab, policies: Path | None) -> int:
 
 def _tell_pod(pod: Pod) -> None:
     where = pod.addresses
-    what = f"{pod.name:<8}{where.v4:<12}{where.v6:<19}applications run as {pod.user.name}"
-    click.echo(f"  {what}, the sidecar as uid 1337")
+    what = f"{pod.name:<9}{where.v4:<12}{where.v6:<19}applications run as {pod.user.name}"
+    click.echo(f"  {what}, {'the sidecar as uid 1337' if pod.sidecar else 'no sidecar'}")
 
 
 def _tell_step(number: int, performance: Performance) -> None:
@@ -76,9 +77,26 @@ def _tell_step(number: int, performance: Performance) -> None:
     for line in step.policy.splitlines():
         click.secho(f"  | {line}", dim=True)
     click.echo(f"  $ {shlex.join(step.argv)}")
-    click.echo(f"  client saw      {_gist(performance.output, step.answer)}")
-    for who, lines in (("client", performance.outbound), (step.server, performance.inbound)):
-        click.echo(f"  {who + ' sidecar':<16}{_logged(lines)}")
+    click.echo(f"  {step.actor + ' saw':<16}{_gist(performance.output, step.answer)}")
+    if step.actor != OUTSIDER:
+        _tell_sidecar(step.actor, performance.outbound)
+    _tell_sidecar(step.server, performance.inbound)
+    if performance.identities:
+        taken = " and ".join(map(str, performance.identities))
+        click.echo(f"  the two sidecars took {taken} new identities meanwhile")
+
+
+def _tell_sidecar(pod: str, lines: Sequence[Line]) -> None:
+    click.echo(f"  {pod + ' sidecar':<16}{_logged(lines)}")
+    if lines and (proven := _proven(lines[0])):
+        click.echo(f"  {'':<16}{proven}")
+
+
+def _proven(line: Line) -> str:
+    """Who has proven to be whom by mutual TLS; empty where nobody has."""
+    own = line["tproxy"]
+    who = own["source_principal"] or own["destination_principal"]
+    return f"the other end has proven to be {who}" if who else ""
 
 
 def _tell_why(stage: Stage, performance: Performance) -> None:
@@ -86,7 +104,8 @@ def _tell_why(stage: Stage, performance: Performance) -> None:
     for problem in performance.problems:
         click.secho(f"  FAILED: {problem}", fg="red")
     if performance.problems:
-        for pod in (stage.client, stage.servers[performance.step.server]):
+        step = performance.step
+        for pod in (stage.pods[each] for each in (step.actor, step.server) if each in stage.pods):
             click.echo(f"  the {pod.name} sidecar's own log ends:{tail(pod.sidecar_log_path)}")
 
 
@@ -104,7 +123,8 @@ def _logged(lines: Sequence[Line]) -> str:
     many = f"{len(lines)} times: " if len(lines) > 1 else ""
     request = f"{line['method']} {line['path']} -> " if line["method"] else ""
     details = (
-        line["response_code_details"]
+        line["connection_termination_details"]
+        or line["response_code_details"]
         or f"{line['bytes_received']} B in, {line['bytes_sent']} B out"
     )
     code = f"{line['response_code']} " if line["response_code"] else ""
@@ -137,7 +157,7 @@ async def _tell_account(stage: Stage) -> None:
     )
     _table([head, *rows])
     _title("From the sidecars' metrics")
-    for pod in stage.pods():
+    for pod in stage.pods.values():
         for line in await metrics(pod):
             click.echo(f"  {pod.name:<8}{line}")
 

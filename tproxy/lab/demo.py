@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from tproxy.lab.identity import issue_identity, utc_now
 from tproxy.lab.lifecycle import open_pod
 from tproxy.lab.namespaces import Stdio
 from tproxy.lab.pod import Pod
@@ -30,6 +31,8 @@ LOG_TIMEOUT = 3.0
 LOG_INTERVAL = 0.02
 STEP_TIMEOUT = 20.0
 IN_FORCE = "are in force"
+IDENTITY_TAKEN = "the identity spiffe:"
+ROTATION_INTERVAL = 0.3
 METRICS_URL = "http://127.0.0.1:15020/metrics"
 LABELS = ("reporter", "request_protocol", "response_code", "response_flags", "direction", "result")
 METRICS = ("istio_requests", "istio_tcp_connections_opened", "tproxy_detect")
@@ -71,7 +74,11 @@ class Step:
     flag: str = "-"
     """Why the server's sidecar answered itself, if it must."""
     policy: str = ""
-    """What is written into the server's policy directory before it."""
+    """What is written into the servers' policy directory before it."""
+    actor: str = "client"
+    """Who does it."""
+    rotations: int = 0
+    """How often both sides get a new identity meanwhile."""
 
 
 SITE = Path("/usr/share/common-licenses")
@@ -131,6 +138,27 @@ spec:
         ports: ["80"]
         paths: [/GPL-2]
 """
+CLIENT, OUTSIDER = "client", "outsider"
+STRICT = """apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata:
+  name: all
+  namespace: default
+spec:
+  mtls:
+    mode: STRICT
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: the-client-alone
+  namespace: default
+spec:
+  rules:
+  - from:
+    - source:
+        principals: [cluster.local/ns/default/sa/client]
+"""
 STEPS = (
     Step("HTTP/1.1 over IPv4", [*FETCH, "-4", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 192.0.2.", "http1"),
     Step("HTTP/1.1 over IPv6", [*FETCH, "-6", "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1 from 2001:db8:", "http1"),
@@ -141,6 +169,10 @@ STEPS = (
     Step("a path that a policy denies, from the moment that its file is written", [*FETCH, "--path-as-is", "http://web//./GPL-2"], "web", 80, "403 by HTTP/1.1", "http1", policy=DENY),
     Step("and another, which it does not", [*FETCH, "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1", "http1"),
     Step("a port that nothing listens on", [*FETCH, "http://web:81/"], "web", 81, "503", "http1", flag="UF"),
+    Step("a client without a sidecar, in plaintext, while policies let it", [*FETCH, "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1", "http1", actor=OUTSIDER),
+    Step("mutual TLS is demanded, and of whoever proves who he is, one allowed", [*FETCH, "http://web/MPL-2.0"], "web", 80, "200 by HTTP/1.1", "http1", policy=STRICT),
+    Step("the client without a sidecar again, which can prove nothing", [*FETCH, "http://web/MPL-2.0"], "web", 80, "reset by peer", "http1", flag="NR", actor=OUTSIDER),
+    Step("2,000 requests while both sides get new identities ten times", ["h2load", "-n2000", "-c4", "http://api:8080/MPL-2.0"], "api", 8080, "2000 succeeded, 0 failed", "http2", count=2000, rotations=10),
 )  # fmt: skip
 
 
@@ -169,15 +201,18 @@ class Log:
 class Stage:
     """All pods of the demonstration, up, with their applications serving."""
 
-    client: Pod
-    servers: Mapping[str, Pod]
+    pods: Mapping[str, Pod]
+    """The captured ones: the servers, then the client."""
+    outsider: Pod
+    """One that has neither capture nor sidecar."""
     logs: Mapping[str, Log]
     policies: Path
-    """What steers the web server's sidecar."""
+    """What steers the servers' sidecars."""
+    lab: Lab
 
-    def pods(self) -> list[Pod]:
-        """The servers, then the client."""
-        return [*self.servers.values(), self.client]
+    def actor(self, step: Step) -> Pod:
+        """Who does a step."""
+        return self.outsider if step.actor == OUTSIDER else self.pods[step.actor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +226,8 @@ class Performance:
     inbound: Sequence[Line]
     """What the server's sidecar logged."""
     problems: Sequence[str]
+    identities: Sequence[int] = ()
+    """How many the sidecars of both sides took meanwhile."""
 
 
 def check_tools() -> None:
@@ -208,17 +245,22 @@ async def set_up(lab: Lab, given: Path | None, tell: Callable[[Pod], None]) -> A
     """
     async with AsyncExitStack() as scopes:
         policies = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), given)
-        servers = {}
+        pods = {}
         for server in SERVERS:
-            spec = PodSpec(server.pod, policies=policies)
-            pod = await scopes.enter_async_context(open_pod(spec, lab))
+            pod = await scopes.enter_async_context(open_pod(_spec(server.pod, policies), lab))
             await _serve(pod, server)
-            servers[server.pod] = pod
+            pods[server.pod] = pod
             tell(pod)
-        client = await scopes.enter_async_context(open_pod(PodSpec("client"), lab))
-        tell(client)
-        logs = {pod.name: Log(pod.access_log_path) for pod in (*servers.values(), client)}
-        yield Stage(client, servers, logs, policies)
+        for spec in (_spec(CLIENT), PodSpec(OUTSIDER, proxy=False)):
+            pods[spec.name] = await scopes.enter_async_context(open_pod(spec, lab))
+            tell(pods[spec.name])
+        outsider = pods.pop(OUTSIDER)
+        logs = {pod.name: Log(pod.access_log_path) for pod in pods.values()}
+        yield Stage(pods, outsider, logs, policies, lab)
+
+
+def _spec(name: str, policies: Path | None = None) -> PodSpec:
+    return PodSpec(name, service_account=name, policies=policies)
 
 
 def _policies(place: str, given: Path | None) -> Path:
@@ -232,7 +274,7 @@ def _policies(place: str, given: Path | None) -> Path:
 
 async def _decree(stage: Stage, step: Step) -> None:
     """Write a step's policy, and wait until it is in force."""
-    log = stage.servers[step.server].sidecar_log_path
+    log = stage.pods[step.server].sidecar_log_path
     said = log.read_text().count(IN_FORCE)
     (stage.policies / "demo.yaml").write_text(step.policy)
     with trio.move_on_after(START_TIMEOUT):
@@ -252,21 +294,68 @@ async def perform(stage: Stage, step: Step) -> Performance:
     """Do one step, and hold what the sidecars logged against what it must lead to."""
     if step.policy:
         await _decree(stage, step)
+    sides = (step.server, *([step.actor] if step.actor in stage.pods else ()))
+    before = [_identities(stage.pods[side]) for side in sides]
     with trio.move_on_after(STEP_TIMEOUT) as patience:
-        done = await stage.client.run(step.argv)
+        done = await _done(stage, step)
     if patience.cancelled_caught:
         return Performance(step, "", (), (), [f"not done after {STEP_TIMEOUT:.0f} s"])
-    outbound = await _logged(stage.logs["client"], step.count)
-    inbound = await _logged(stage.logs[step.server], step.count)
+    lines = {side: await _logged(stage.logs[side], step.count) for side in sides}
     output = (done.stdout + done.stderr).strip()
-    problems = [
-        *([] if step.answer in output else [f"the client did not see {step.answer!r}"]),
-        *_faults("client", "outbound", step, outbound),
-        *_faults(step.server, "inbound", step, inbound),
-    ]
-    if step.flag not in {line["response_flags"] for line in inbound}:
-        problems.append(f"no response flag {step.flag} from the sidecar of {step.server}")
-    return Performance(step, output, outbound, inbound, problems)
+    taken = [_identities(stage.pods[side]) - had for side, had in zip(sides, before, strict=True)]
+    return Performance(
+        step,
+        output,
+        lines.get(step.actor, ()),
+        lines[step.server],
+        [*_problems(step, output, lines), *_unrotated(step, taken)],
+        taken if step.rotations else (),
+    )
+
+
+async def _done(stage: Stage, step: Step) -> subprocess.CompletedProcess[str]:
+    """Do what a step says, and meanwhile what is to happen meanwhile."""
+    async with trio.open_nursery() as nursery:
+        if step.rotations:
+            nursery.start_soon(_rotate, stage, step)
+        done = await stage.actor(step).run(step.argv)
+        nursery.cancel_scope.cancel()
+    return done
+
+
+async def _rotate(stage: Stage, step: Step) -> None:
+    """Give both sides new identities, one after the other."""
+    for _ in range(step.rotations):
+        for name in (step.actor, step.server):
+            await trio.to_thread.run_sync(issue_identity, stage.lab, _spec(name), utc_now())
+        await trio.sleep(ROTATION_INTERVAL)
+
+
+def _identities(pod: Pod) -> int:
+    """How many identities a sidecar has taken."""
+    return pod.sidecar_log_path.read_text().count(IDENTITY_TAKEN)
+
+
+def _problems(step: Step, output: str, lines: Mapping[str, Sequence[Line]]) -> Iterator[str]:
+    if step.answer not in output:
+        yield f"the client did not see {step.answer!r}"
+    if step.actor in lines:
+        yield from _faults(step.actor, "outbound", step, lines[step.actor])
+    yield from _faults(step.server, "inbound", step, lines[step.server])
+    if step.flag not in {line["response_flags"] for line in lines[step.server]}:
+        yield f"no response flag {step.flag} from the sidecar of {step.server}"
+    if step.actor in lines and not all(map(_proven, lines[step.server])):
+        yield f"the sidecar of {step.server} does not know who asked"
+
+
+def _proven(line: Line) -> bool:
+    own = line["tproxy"]
+    return own["tls"] == "mutual" and bool(own["source_principal"])
+
+
+def _unrotated(step: Step, taken: Sequence[int]) -> Iterator[str]:
+    if step.rotations and not all(taken):
+        yield "no new identity was taken meanwhile"
 
 
 async def _logged(log: Log, count: int) -> list[Line]:

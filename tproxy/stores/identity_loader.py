@@ -83,7 +83,7 @@ class IdentityLoader:
                 return False
             self.last = Attempt(now)
             if _same(identity, self.current):
-                LOG.info("the identity is as before")
+                LOG.debug("the identity is as before")
             else:
                 self.store.swap(Credentials(identity))
                 self._tell()
@@ -94,9 +94,14 @@ class IdentityLoader:
         await self._files.watch(reloaded)
 
     async def warn_before_expiry(self) -> None:
-        """Say, once each, that an identity is late to be rotated and that it has expired; until cancelled."""
+        """Say, once each, that an identity is late to be rotated and that it has expired; until cancelled.
+
+        What is late is looked for first, as a change of the files may have gone unnoticed.
+        """
         told = (self.current, Age.FRESH)
         while True:
+            if age(self.current, self._clock()):
+                await self.reload()
             identity, reached = self.current, age(self.current, self._clock())
             if reached > (told[1] if told[0] is identity else Age.FRESH):
                 self._warn(identity, reached)

@@ -105,6 +105,14 @@ def workload_of(certificate: Certificate) -> Peer:
         raise BadCertificate(f"names no workload: {error}") from error
 
 
+def read_certificate(content: bytes) -> Certificate:
+    """Read one in DER, as a peer shows it; BadCertificate when it is none."""
+    try:
+        return x509.load_der_x509_certificate(content)
+    except (ValueError, x509.InvalidVersion):
+        raise BadCertificate("cannot be read") from None
+
+
 def refuse_weak(certificate: Certificate) -> None:
     """Refuse a certificate whose key or signature can be forged."""
     if weakness := _weakness(certificate):
@@ -239,9 +247,7 @@ def _refuse_untimely(certificate: Certificate, now: datetime, whose: str) -> Non
             " look at the clock"
         )
     if now > ends:
-        raise BadCertificate(
-            f"{whose}has expired at {_moment(ends)}, it is {_moment(now)}: renew it"
-        )
+        raise BadCertificate(f"{whose}has expired at {_moment(ends)}: renew it")
 
 
 def _moment(when: datetime) -> str:

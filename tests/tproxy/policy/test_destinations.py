@@ -15,7 +15,6 @@ from fakes.destinations import (
     UNNAMED,
     VIP,
     WORKLOAD,
-    automatic,
     entry,
     files,
     meshed,
@@ -39,15 +38,15 @@ ISTIO = "mode: ISTIO_MUTUAL"
 @pytest.mark.parametrize(
     ("documents", "expected"),
     [
-        pytest.param([MESHED], automatic(), id="an endpoint with a sidecar is spoken to by mutual TLS, as its service account"),
+        pytest.param([MESHED], meshed(), id="an endpoint with a sidecar is spoken to by mutual TLS, as its service account"),
         pytest.param([PLAIN], None, id="one without is not"),
         pytest.param([MESHED.replace("MESH_INTERNAL", "MESH_EXTERNAL")], None, id="nor is one outside the mesh"),
-        pytest.param([MESHED.replace("serviceAccount: till, ", "")], UpstreamTls(mode=TlsMode.ISTIO_MUTUAL, automatic=True, server_name=STORE), id="without a service account anybody of the mesh may answer"),
-        pytest.param([MESHED.replace("hosts:", "subjectAltNames: [spiffe://td/ns/a/sa/b], hosts:")], automatic(STORE, "spiffe://td/ns/a/sa/b"), id="the entry's names win over the service account"),
-        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example", b.example]')], automatic("b.example"), id="the first host that is no pattern is asked for"),
-        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example"]')], automatic(""), id="of patterns nobody is asked for"),
+        pytest.param([MESHED.replace("serviceAccount: till, ", "")], UpstreamTls(mode=TlsMode.ISTIO_MUTUAL, server_name=STORE), id="without a service account anybody of the mesh may answer"),
+        pytest.param([MESHED.replace("hosts:", "subjectAltNames: [spiffe://td/ns/a/sa/b], hosts:")], meshed(STORE, "spiffe://td/ns/a/sa/b"), id="the entry's names win over the service account"),
+        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example", b.example]')], meshed("b.example"), id="the first host that is no pattern is asked for"),
+        pytest.param([MESHED.replace("hosts: [store]", 'hosts: ["*.example"]')], meshed(""), id="of patterns nobody is asked for"),
         pytest.param([MESHED, secured("store.db.svc.cluster.local", "mode: DISABLE")], None, id="DISABLE wins over automatic mutual TLS"),
-        pytest.param([MESHED, rule(f"host: {STORE}")], automatic(), id="a rule that says nothing of TLS leaves it automatic"),
+        pytest.param([MESHED, rule(f"host: {STORE}")], meshed(), id="a rule that says nothing of TLS leaves it automatic"),
         pytest.param([PLAIN, secured(STORE, ISTIO)], meshed(), id="ISTIO_MUTUAL expects the endpoint's service account"),
         pytest.param([MESHED, secured(STORE, f"{ISTIO}, subjectAltNames: [spiffe://td/ns/a/sa/b], sni: c.example")], meshed("c.example", "spiffe://td/ns/a/sa/b"), id="unless it names somebody"),
         pytest.param([MESHED, secured(STORE, "mode: SIMPLE")], simple(STORE), id="SIMPLE expects the name"),
@@ -56,7 +55,7 @@ ISTIO = "mode: ISTIO_MUTUAL"
         pytest.param([PLAIN.replace("hosts:", "subjectAltNames: [x.example], hosts:"), secured(STORE, "mode: SIMPLE, insecureSkipVerify: true")], UpstreamTls(mode=TlsMode.SIMPLE, server_name=STORE, insecure_skip_verify=True), id="or nobody if verification is skipped"),
         pytest.param([MESHED, secured(STORE, "mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /a, caCrl: /r")], UpstreamTls(mode=TlsMode.MUTUAL, server_name=STORE, client_certificate="/c", private_key="/k", ca_certificates="/a", ca_crl="/r"), id="MUTUAL shows a certificate from files"),
         pytest.param([MESHED, secured(STORE, "mode: SIMPLE, clientCertificate: /c, privateKey: /k")], simple(STORE), id="SIMPLE shows none"),
-        pytest.param(["apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {trustDomain: td.example}\n", MESHED], automatic(STORE, "spiffe://td.example/ns/db/sa/till"), id="service accounts are of the trust domain"),
+        pytest.param(["apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {trustDomain: td.example}\n", MESHED], meshed(STORE, "spiffe://td.example/ns/db/sa/till"), id="service accounts are of the trust domain"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -68,8 +67,23 @@ def test_an_address_that_an_entry_names_is_secured_by_its_names(
     assert tls(snapshot(*documents), host) == expected
 
 
+@pytest.mark.parametrize(
+    ("documents", "automatic"),
+    [
+        pytest.param([MESHED], True, id="a sidecar answers"),
+        pytest.param([MESHED, secured(STORE, ISTIO)], False, id="a rule says so"),
+    ],
+)
+def test_what_no_rule_asks_for_is_told_apart(documents: list[str], automatic: bool) -> None:
+    here = Address(POD, 80)
+    to = Flow(Direction.OUTBOUND, here, here, here)
+    found = snapshot(*documents).route(to).tls
+    assert found is not None
+    assert found.automatic is automatic
+
+
 def test_an_applications_own_tls_is_wrapped_as_anything_else() -> None:
-    assert tls(snapshot(MESHED), protocol=Protocol.TLS) == automatic()
+    assert tls(snapshot(MESHED), protocol=Protocol.TLS) == meshed()
 
 
 def picked(*rules: str, host: str | None, workload: Workload = WORKLOAD) -> str | None:
@@ -165,7 +179,7 @@ PORTS = rule(
     [
         pytest.param(80, simple(STORE), id="what holds for all"),
         pytest.param(81, None, id="what holds for one"),
-        pytest.param(82, automatic(), id="a port inherits nothing"),
+        pytest.param(82, meshed(), id="a port inherits nothing"),
     ],
 )
 def test_what_holds_for_a_port_replaces_what_holds_for_all(
@@ -182,16 +196,16 @@ SERVICE = entry(
     f" endpoints: [{{address: {POD}, serviceAccount: till, ports: {{more: 9090}}, {SIDECAR}}},"
     f" {{address: {OTHER}, serviceAccount: desk, {SIDECAR}}}]"
 )
-BOTH = automatic(STORE, TILL, "spiffe://cluster.local/ns/db/sa/desk")
+BOTH = meshed(STORE, TILL, "spiffe://cluster.local/ns/db/sa/desk")
 
 
 @pytest.mark.parametrize(
     ("to", "port", "expected"),
     [
-        pytest.param(POD, 8080, automatic(), id="an endpoint's port is the target port"),
+        pytest.param(POD, 8080, meshed(), id="an endpoint's port is the target port"),
         pytest.param(POD, 80, None, id="the service's is nobody's there"),
-        pytest.param(POD, 9090, automatic(), id="an endpoint numbers its own ports"),
-        pytest.param(OTHER, 81, automatic(STORE, "spiffe://cluster.local/ns/db/sa/desk"), id="the number is the same otherwise"),
+        pytest.param(POD, 9090, meshed(), id="an endpoint numbers its own ports"),
+        pytest.param(OTHER, 81, meshed(STORE, "spiffe://cluster.local/ns/db/sa/desk"), id="the number is the same otherwise"),
         pytest.param(VIP, 80, BOTH, id="behind the service's address is any endpoint"),
         pytest.param(VIP, 8080, None, id="on the service's ports"),
         pytest.param("198.51.100.200", 81, BOTH, id="a network is an address of the service"),
@@ -215,8 +229,8 @@ def test_port_settings_are_about_the_services_own_number() -> None:
     ("change", "expected"),
     [
         pytest.param((f"serviceAccount: desk, {SIDECAR}", "serviceAccount: desk"), None, id="one without a sidecar speaks plaintext"),
-        pytest.param(("serviceAccount: desk, ", ""), UpstreamTls(mode=TlsMode.ISTIO_MUTUAL, automatic=True, server_name=STORE), id="one without a service account may be anybody"),
-        pytest.param(("hosts:", "subjectAltNames: [spiffe://td/ns/a/sa/b], hosts:"), automatic(STORE, "spiffe://td/ns/a/sa/b"), id="the entry names who it is"),
+        pytest.param(("serviceAccount: desk, ", ""), UpstreamTls(mode=TlsMode.ISTIO_MUTUAL, server_name=STORE), id="one without a service account may be anybody"),
+        pytest.param(("hosts:", "subjectAltNames: [spiffe://td/ns/a/sa/b], hosts:"), meshed(STORE, "spiffe://td/ns/a/sa/b"), id="the entry names who it is"),
     ],
 )  # fmt: skip
 def test_at_a_services_address_holds_what_holds_at_every_endpoint(
@@ -278,7 +292,7 @@ def test_nobody_knows_the_namespace_of_a_name_when_nobody_said_the_workloads() -
 
 def test_policies_win_over_what_is_discovered() -> None:
     discovered = files(MESHED, entry(f"hosts: [other], {IN_MESH}, endpoints: [{{address: {OTHER}, {SIDECAR}}}]", name="o"), discovered=True)  # fmt: skip
-    assert tls(taken(discovered)) == automatic()
+    assert tls(taken(discovered)) == meshed()
     both = taken(files(PLAIN), discovered)
     assert tls(both) is None
     assert tls(both, to=OTHER) is not None
@@ -293,8 +307,8 @@ def test_what_comes_in_is_never_secured_by_these_rules() -> None:
 def test_the_way_of_a_secured_connection_is_otherwise_the_same() -> None:
     here = Address(POD, 80)
     flow = Flow(Direction.OUTBOUND, here, here, here)
-    without, policies = Snapshot(1).route(flow), snapshot(MESHED)
-    assert policies.route(flow) == Route(without.name, without.cluster, None, automatic())
+    without, policies = Snapshot(1).route(flow), snapshot(MESHED, secured(STORE, ISTIO))
+    assert policies.route(flow) == Route(without.name, without.cluster, None, meshed())
     assert policies.route(flow) is policies.route(flow)
 
 

@@ -135,9 +135,12 @@ async def test_a_change_of_the_files_is_told(tmp_path: Path, ca: FakeCa) -> None
     assert desk.loader.store.issue == 2
 
 
-async def passed(clock: trio.testing.MockClock, minutes: float) -> None:
-    """Let time pass, and whoever waits for it run."""
+async def passed(clock: trio.testing.MockClock, desk: Desk, minutes: float) -> None:
+    """Let time pass, and whoever waits for it run; a task that waits for a thread counts as blocked."""
     clock.jump(minutes * 60 + CHECK_SECONDS)
+    await trio.testing.wait_all_tasks_blocked()
+    async with desk.loader._reloading:
+        pass
     await trio.testing.wait_all_tasks_blocked()
 
 
@@ -150,19 +153,20 @@ async def test_an_identity_that_nothing_replaces_is_spoken_of_twice(
     desk = Desk(tmp_path, ca.issue(Leaf(begins=-30 * MINUTE, ends=30 * MINUTE)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.loader.warn_before_expiry)
-        await passed(mock_clock, 9)
+        await passed(mock_clock, desk, 9)
         assert not told(caplog, logging.WARNING)
-        await passed(mock_clock, 1)
+        await passed(mock_clock, desk, 1)
         (late,) = told(caplog, logging.WARNING)
-        await passed(mock_clock, 10)
+        await passed(mock_clock, desk, 10)
         assert not told(caplog, logging.ERROR)
         for _ in range(3):
-            await passed(mock_clock, 10)
-        (expired,) = told(caplog, logging.ERROR)
+            await passed(mock_clock, desk, 10)
+        unusable, expired = told(caplog, logging.ERROR)
         nursery.cancel_scope.cancel()
     assert told(caplog, logging.WARNING) == [late]
     assert "expires at 2030-01-01T12:30:00+00:00 and nothing in" in late
-    assert "has expired at 2030-01-01T12:30:00+00:00" in expired
+    assert "tls.crt: the certificate has expired at 2030-01-01T12:30:00Z: renew it" in unusable
+    assert "has expired at 2030-01-01T12:30:00+00:00 and nothing in" in expired
 
 
 async def test_a_rotation_in_time_is_not_spoken_of(
@@ -174,10 +178,10 @@ async def test_a_rotation_in_time_is_not_spoken_of(
     desk = Desk(tmp_path, ca.issue())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.loader.warn_before_expiry)
-        await passed(mock_clock, 30)
+        await passed(mock_clock, desk, 30)
         desk.put(ca.issue(Leaf(begins=29 * MINUTE, ends=2 * HOUR)))
         await desk.loader.reload()
-        await passed(mock_clock, 45)
+        await passed(mock_clock, desk, 45)
         nursery.cancel_scope.cancel()
     assert not caplog.records
 
@@ -191,9 +195,27 @@ async def test_a_second_identity_that_is_late_is_spoken_of_as_the_first(
     desk = Desk(tmp_path, ca.issue())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(desk.loader.warn_before_expiry)
-        await passed(mock_clock, 50)
+        await passed(mock_clock, desk, 50)
         desk.put(ca.issue(Leaf(begins=49 * MINUTE, ends=2 * HOUR)))
         await desk.loader.reload()
-        await passed(mock_clock, 60)
+        await passed(mock_clock, desk, 60)
         nursery.cancel_scope.cancel()
     assert len(told(caplog, logging.WARNING)) == 2
+
+
+async def test_a_rotation_that_went_unnoticed_is_found_when_it_is_late(
+    tmp_path: Path,
+    ca: FakeCa,
+    caplog: pytest.LogCaptureFixture,
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    desk = Desk(tmp_path, ca.issue())
+    desk.put(ca.issue(Leaf(begins=-MINUTE, ends=2 * HOUR)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.loader.warn_before_expiry)
+        await passed(mock_clock, desk, 30)
+        assert desk.loader.store.issue == 1
+        await passed(mock_clock, desk, 20)
+        nursery.cancel_scope.cancel()
+    assert desk.loader.store.issue == 2
+    assert not caplog.records
