@@ -150,5 +150,7 @@ def _answer(
     request = sanitize(request)
     snapshot = runtime.policies.current
     decision, path = snapshot.judge(flow, request.head)
-    exchange = Exchange(flow, snapshot.route(flow), decision, path, snapshot.generation)
+    exchange = Exchange(
+        flow, snapshot.route(flow, request.head), decision, path, snapshot.generation
+    )
     return runtime.pipelines[flow.direction](exchange, request)
