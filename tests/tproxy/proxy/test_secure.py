@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from fakes.client_hello import alpn, message, records
 from fakes.path import Path, to_script
@@ -145,9 +145,10 @@ async def test_what_leaves_the_application_is_never_ours() -> None:
         pytest.param(DISABLE, 0.0, id="not at all where no sidecar may come"),
     ],
 )
-@pytest.mark.usefixtures("autojump_clock")
 async def test_a_port_where_the_server_speaks_first_waits_for_a_sidecar(
-    mode: MutualTlsMode, patience: float
+    mode: MutualTlsMode,
+    patience: float,
+    autojump_clock: MockClock,  # noqa: ARG001  (its presence makes waiting quick)
 ) -> None:
     async with identified() as (path, runtime):
         snapshot = enforce(path, mode)
@@ -245,8 +246,9 @@ async def test_a_stranger_is_refused_in_words() -> None:
     assert failure.cause
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_whoever_takes_too_long_is_refused() -> None:
+async def test_whoever_takes_too_long_is_refused(
+    autojump_clock: MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
     async with identified() as (path, runtime):
         enforce(path, STRICT)
 
