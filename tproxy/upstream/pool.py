@@ -174,6 +174,10 @@ class Pool:
         connection = HttpConnection(stream, self._codec(target.protocol), self._limits)
         try:
             await self._greet(connection)
+        except UpstreamError as error:
+            error.cause = error.cause or stream.trouble
+            stream.close()
+            raise
         except BaseException:
             stream.close()
             raise

@@ -187,3 +187,17 @@ async def test_a_swept_pool_ends_with_nothing_open() -> None:
         await pool.take(HTTP1)
         pool.give_back(await pool.take(HTTP2))
     assert len(open_descriptors()) <= len(before) + 2  # the event loop's own
+
+
+async def test_an_upstream_that_leaves_before_it_greets_is_told_with_what_broke_the_connection() -> (
+    None
+):
+    near, far = tcp_pair()
+
+    async def dial(_: Target) -> TcpStream:
+        far.reset()
+        return near
+
+    with pytest.raises(UpstreamError) as caught:
+        await Pool(dial, codec, LIMITS).take(HTTP2)
+    assert caught.value.cause == "Connection reset by peer"
