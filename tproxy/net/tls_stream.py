@@ -3,7 +3,8 @@ ciphertext through memory.
 
 The rule that must not be broken: **a peer that is told of an end has been given everything before it**. So close_notify
 is not sent behind a record that the socket did not take whole, and an end without close_notify is a failure: anybody on
-the way can make one.
+the way can make one. And nothing is tried on a connection that was reset: once a write has failed OpenSSL reads nothing
+any more, be it an early response or the alert that says why.
 """
 
 import contextlib
@@ -45,6 +46,7 @@ class TlsStream(SocketStream):
         "_sending",
         "_steps",
         "_tcp",
+        "_unsendable",
         "peer",
     )
 
@@ -57,6 +59,8 @@ class TlsStream(SocketStream):
         self._peek_bytes = RECORD
         self._ended = False
         self._broken_by = ""
+        self._unsendable = ""
+        """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
         self._begun = b""
         """What is in a record that was begun and is still to be sent whole."""
@@ -200,6 +204,7 @@ class TlsStream(SocketStream):
         """End our direction; where the kernel has no room even for that, `send_eof` has to wait for it."""
         self._check_open()
         if not self._eof_sent:
+            self._heed_reset()
             try:
                 self._eof_sent = self._steps.end() is None
             except Broken as error:
@@ -278,7 +283,7 @@ class TlsStream(SocketStream):
         try:
             piece = self._steps.read(max_bytes)
         except Broken as error:
-            self._broken_by = str(error)
+            self._broken_by = self._unsendable or str(error)
             return b""
         if isinstance(piece, Wait):
             self._read_wants_room = piece is Wait.WRITABLE
@@ -292,6 +297,7 @@ class TlsStream(SocketStream):
         self._check_open()
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
+        self._heed_reset()
         if self._left:
             if isinstance(self._write(self._begun), Wait):
                 return 0
@@ -309,9 +315,18 @@ class TlsStream(SocketStream):
         try:
             step = self._steps.write(piece)
         except Broken as error:
+            self._unsendable = str(error)
             self._break(error)
         self._begun = (self._begun or bytes(piece)) if isinstance(step, Wait) else b""
         return step
+
+    def _heed_reset(self) -> None:
+        """Fail on a connection that was reset; only where something has arrived that was not read can it have been.
+
+        A reset between this look and the write is the write's to meet, and what was not read then is lost.
+        """
+        if self._tcp.expectant and self._tcp.reset_by_peer:
+            self._break(Broken("the peer has reset the connection"))
 
     def _break(self, error: Broken) -> NoReturn:
         raise trio.BrokenResourceError(str(error)) from error
