@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fakes.mesh import APPS
+from fakes.mesh import APPS, ROOT
 from fakes.mutual import MARKER, SERVICE, Mutual, Tap, mode, plaintext_to, tapped
 from fakes.two_ways import python
 
@@ -143,6 +143,16 @@ async def test_a_hundred_mebibytes_each_way_on_bare_connections(
     assert {line["response_flags"] for line in lines} == {"-"}
 
 
+async def test_thirty_mebibytes_each_way_at_once(mutual: Mutual) -> None:
+    await mutual.mesh.serve(["socat", "TCP6-LISTEN:7000,fork,reuseaddr,ipv6only=0", "PIPE"], 7000)
+    size = 30 << 20
+    both = f"head -c {size} /dev/zero | socat -t20 - TCP:server:7000"
+    done = await mutual.mesh.run(*piped(both, "sha256sum"))
+    assert done.stdout.split()[0] == hashlib.sha256(bytes(size)).hexdigest()
+    for line in await mutual.proven():
+        assert (line["bytes_received"], line["bytes_sent"]) == (size, size)
+
+
 @families
 async def test_a_half_closed_connection_stays_half_open(mutual: Mutual, family: str) -> None:
     await mutual.mesh.serve(python("tcp_services.py", "digest:7000"), 7000)
@@ -201,3 +211,16 @@ async def test_nothing_that_applications_say_is_readable_on_the_wire(mutual: Mut
         await mutual.decree(mutual.client, plaintext_to(SERVICE))
         plain = await exchanged(mutual, tap)
         assert all(word in plain for word in (MARKER, b"markmark", b"HTTP/1.1", b"PRI * HTTP/2.0"))
+
+
+@families
+async def test_a_pod_that_calls_itself_needs_no_proof(mutual: Mutual, family: str) -> None:
+    """What does not leave the pod is not captured: docs/capture.md."""
+    await mutual.decree(mutual.server, mode("STRICT"))
+    await mutual.mesh.serve(SINK, 8080)
+    url = "http://server:8080/1"
+    done = await mutual.server.run(["curl", "-sS", family, "-w", " %{http_code}", url], user=ROOT)
+    assert done.stdout.endswith(" 200"), done.stderr
+    done = await mutual.mesh.run("curl", "-sS", family, "-w", " %{http_code}", url)
+    assert done.stdout.endswith(" 200"), done.stderr
+    await mutual.proven()

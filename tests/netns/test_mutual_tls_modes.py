@@ -131,6 +131,17 @@ async def test_disabled_a_port_has_tls_pass_as_the_applications_own(mutual: Mutu
     assert await fares(mutual) == ("200", "200")
 
 
+async def test_a_sidecar_that_is_told_to_speak_plaintext_is_refused_as_others_are(
+    mutual: Mutual,
+) -> None:
+    await mutual.decree(mutual.client, plaintext_to(SERVICE))
+    await mutual.decree(mutual.server, mode("STRICT"))
+    await served(mutual)
+    assert await fares(mutual) == ("503", "reset")
+    (outbound,) = await mutual.mesh.lines(mutual.client)
+    assert (outbound["response_flags"], outbound["tproxy"]["tls"]) == ("UC", None)
+
+
 @pytest.mark.parametrize(
     ("port", "said"),
     [

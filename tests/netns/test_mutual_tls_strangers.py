@@ -4,14 +4,13 @@ import socket
 import ssl
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-import trustme
 
 from fakes.ca import BAD, FakeCa, Leaf, Papers
 from fakes.footprint import dialled
@@ -22,6 +21,7 @@ from tproxy.lab import Lab
 pytestmark = pytest.mark.netns
 
 HANDSHAKE_SECONDS = 1
+HANDSHAKES = 6
 STRANGER = "spiffe://cluster.local/ns/elsewhere/sa/stranger"
 ASK = b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n"
 OK = b"HTTP/1.1 200 "
@@ -30,8 +30,9 @@ Configure = Callable[[ssl.SSLContext], object]
 
 @pytest.fixture(scope="module")
 def known(policies: str) -> Iterator[Lab]:
-    """Pods whose sidecars have little patience with handshakes."""
-    with known_pods(policies, f"handshake-seconds={HANDSHAKE_SECONDS}") as lab:
+    """Pods whose sidecars have little patience with handshakes, and little room."""
+    limits = (f"handshake-seconds={HANDSHAKE_SECONDS}", f"handshakes={HANDSHAKES}")
+    with known_pods(policies, *limits) as lab:
         yield lab
 
 
@@ -305,60 +306,46 @@ async def test_what_only_begins_like_tls_is_plaintext(gate: Gate) -> None:
     assert (await gate.said())["connection_termination_details"] == "plaintext_on_strict_port"
 
 
-async def test_nobody_renegotiates(gate: Gate) -> None:
+async def test_of_too_many_handshakes_the_oldest_is_given_up(gate: Gate) -> None:
+    async with AsyncExitStack() as held:
+        for _ in range(HANDSHAKES + 1):
+            tcp = await held.enter_async_context(await gate.dial())
+            await tcp.send_all(hello(gate))
+            with trio.fail_after(5):
+                assert await tcp.receive_some()
+        line = await gate.said()
+        assert line["connection_termination_details"] == "overload"
+    assert await gate.shook("overload") == 1
+
+
+async def client_of_openssl(gate: Gate, words: str, typed: str) -> str:
+    """Type something to `openssl s_client`, and return all that it prints."""
     files = gate.written(good(authority_of(gate.mutual.lab)))
-    words = " ".join(f"{o} {f}" for o, f in zip(("-cert", "-key", "-CAfile"), files, strict=True))
-    connect = f"openssl s_client -tls1_2 -connect server:8080 {words}"
-    done = await gate.mutual.outside("sh", "-c", f"(sleep 0.2; echo R; sleep 0.2) | {connect} 2>&1")
-    assert "RENEGOTIATING" in done.stdout
-    assert "no renegotiation" in done.stdout
+    papers = " ".join(f"{o} {f}" for o, f in zip(("-cert", "-key", "-CAfile"), files, strict=True))
+    connect = f"openssl s_client -connect server:8080 {papers} {words}"
+    return (await gate.mutual.outside("sh", "-c", f"({typed}) | {connect} 2>&1")).stdout
 
 
-# Applications' own TLS
+async def test_nobody_renegotiates(gate: Gate) -> None:
+    printed = await client_of_openssl(gate, "-tls1_2", "sleep 0.2; echo R; sleep 0.2")
+    assert "RENEGOTIATING" in printed
+    assert "no renegotiation" in printed
 
 
-@pytest.fixture
-async def secret(mutual: Mutual, tmp_path: Path) -> Path:
-    """An HTTPS server in the server's pod; the root that its clients trust."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "root.pem")
-    issued = authority.issue_cert("own.example", "server")
-    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
-    await mutual.mesh.serve(python("https_server.py", "8443", str(tmp_path / "own.pem")), 8443)
-    return tmp_path / "root.pem"
+async def test_keys_are_updated_as_often_as_a_peer_asks(gate: Gate) -> None:
+    typed = "for _ in 1 2 3; do sleep 0.1; echo K; done; sleep 0.1; printf 'GET /1 HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'; sleep 0.3"
+    printed = await client_of_openssl(gate, "-tls1_3", typed)
+    assert printed.count("KEYUPDATE") == 3
+    assert "HTTP/1.1 200 " in printed
 
 
-@pytest.mark.parametrize("required", ["PERMISSIVE", "DISABLE"])
-async def test_an_applications_own_tls_stays_its_own(
-    mutual: Mutual, secret: Path, required: str
-) -> None:
-    await mutual.decree(mutual.server, mode(required))
-    to = f"own.example:8443:{mutual.server.addresses.v4}"
-    words = ["curl", "-sS", "--cacert", str(secret), "--resolve", to]
-    done = await mutual.outside(*words, "https://own.example:8443/seen")
-    assert (done.stdout, done.stderr) == ("/seen", "")
-    (line,) = await mutual.mesh.lines(mutual.server)
-    assert (line["requested_server_name"], line["tproxy"]["detection"]) == ("own.example", "tls")
-    assert (line["tproxy"]["tls"], line["tproxy"]["source_principal"]) == (None, None)
-
-
-@pytest.mark.parametrize("required", ["PERMISSIVE", "STRICT"])
-async def test_it_goes_inside_ours_between_two_sidecars(
-    mutual: Mutual, secret: Path, required: str
-) -> None:
-    await mutual.decree(mutual.server, mode(required))
-    done = await mutual.mesh.run("curl", "-sS", "--cacert", str(secret), "https://server:8443/seen")
-    assert (done.stdout, done.stderr) == ("/seen", "")
-    for line in await mutual.proven():
-        assert (line["requested_server_name"], line["tproxy"]["detected_protocol"]) == (
-            "server",
-            "tls",
-        )
-
-
-async def test_it_is_no_proof_where_one_is_demanded(mutual: Mutual, secret: Path) -> None:
-    await mutual.decree(mutual.server, mode("STRICT"))
-    done = await mutual.outside("curl", "-sSk", "--cacert", str(secret), "https://server:8443/seen")
-    assert (done.stdout, done.returncode != 0) == ("", True)
-    (line,) = await mutual.mesh.lines(mutual.server)
-    assert line["connection_termination_details"].startswith("no_certificate")
+async def test_no_session_proves_anything_twice(gate: Gate) -> None:
+    printed = await client_of_openssl(gate, "-tls1_2 -reconnect", "sleep 0.3")
+    assert printed.count("New, TLSv1.2") == 6
+    kept = gate.place / "session"
+    typed = "printf 'GET /1 HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n'; sleep 0.3"
+    await client_of_openssl(gate, f"-tls1_3 -sess_out {kept}", typed)
+    if kept.exists():
+        printed = await client_of_openssl(gate, f"-tls1_3 -sess_in {kept}", typed)
+        assert "New, TLSv1.3" in printed
+    assert "Reused" not in printed
