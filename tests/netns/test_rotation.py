@@ -21,7 +21,7 @@ from h2.settings import SettingCodes
 
 from fakes.footprint import answer, dialled
 from fakes.mesh import ROOT, Mesh, quiet_mesh, running_pod
-from fakes.sidecars import ADMIN, said, server_info
+from fakes.sidecars import ADMIN, METRICS, handshakes, said, server_info
 from fakes.talk import Call, whole
 from fakes.talk_h2 import Http2Talk
 from fakes.two_ways import python
@@ -87,17 +87,8 @@ class Workload:
 
     async def metric(self, name: str) -> list[str]:
         """A metric's samples, as its sidecar writes them."""
-        page = await answer(self.pod, ("127.0.0.1", 15020), b"GET /metrics HTTP/1.0\r\n\r\n")
+        page = await answer(self.pod, METRICS, b"GET /metrics HTTP/1.0\r\n\r\n")
         return [line for line in page.decode().splitlines() if line.startswith(name)]
-
-    async def handshakes(self) -> Counter[str]:
-        """What its handshakes came to, and how often."""
-        lines = await self.metric("tproxy_tls_handshakes_total{")
-        counted: Counter[str] = Counter()
-        for line in lines:
-            result, _, count = line.partition('result="')[2].partition('"} ')
-            counted[result] += int(float(count))
-        return counted
 
 
 @dataclass
@@ -129,7 +120,7 @@ class Scene:
 
     async def handshakes(self) -> Counter[str]:
         """What both have counted."""
-        return await self.client.handshakes() + await self.server.handshakes()
+        return await handshakes(self.client.pod) + await handshakes(self.server.pod)
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[Account]:
@@ -199,7 +190,7 @@ async def scene(pods: Lab, tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def test_leaves_that_change_five_times_a_second_disturb_nobody(scene: Scene) -> None:
     before = [len(each.taken()) for each in scene.both]
-    handshakes = await scene.handshakes()
+    shaken = await scene.handshakes()
     async with scene.load() as account:
         for _ in range(ROTATIONS):
             await trio.sleep(1 / ROTATIONS_PER_SECOND)
@@ -211,7 +202,7 @@ async def test_leaves_that_change_five_times_a_second_disturb_nobody(scene: Scen
     assert all(account.answered[kind] > 50 for kind in ("http1", "http2", "bytes"))
     for each, count in zip(scene.both, before, strict=True):
         assert len(each.taken()) - count >= ROTATIONS // 2
-    assert set(await scene.handshakes() - handshakes) == {"ok"}
+    assert set(await scene.handshakes() - shaken) == {"ok"}
     lines = await scene.mesh.lines(scene.mesh.client, account.lines)
     for protocol in ("http1", "http2"):
         # Each identity of the client's has connections of its own.
@@ -289,7 +280,7 @@ async def clusters(workload: Workload) -> dict[str, int]:
 
 
 async def test_a_root_is_replaced_in_three_steps_without_a_loss(scene: Scene) -> None:
-    of_before, handshakes = scene.client.issue(), await scene.handshakes()
+    of_before, shaken = scene.client.issue(), await scene.handshakes()
     rotate = [sys.executable, "-m", "tproxy", "ca", "rotate", str(scene.client.authority.directory)]
     async with scene.load() as account:
         for roots, order in ((2, scene.both), (2, scene.both[::-1]), (1, scene.both)):
@@ -299,14 +290,14 @@ async def test_a_root_is_replaced_in_three_steps_without_a_loss(scene: Scene) ->
                 await each.rotate()
                 await trio.sleep(10 * EVERY)
     assert account.failed == []
-    assert set(await scene.handshakes() - handshakes) == {"ok"}
+    assert set(await scene.handshakes() - shaken) == {"ok"}
     assert await echoed(scene.client)
 
     scene.client.take(*of_before)
     await said(scene.client.pod.sidecar_log_path, of_before[0].serial)
-    refused = await scene.client.handshakes()
+    refused = await handshakes(scene.client.pod)
     assert not await echoed(scene.client)
-    assert await scene.client.handshakes() - refused == {"untrusted": 1}
+    assert await handshakes(scene.client.pod) - refused == {"untrusted": 1}
 
 
 async def echoed(workload: Workload) -> bool:
@@ -332,9 +323,9 @@ async def test_a_trust_domain_is_let_in_with_its_bundle_and_kept_out_without(sce
         await stream.send_all(b"before")
         assert await stream.receive_some(100) == b"before"
         await changed(scene.server, at_server.unlink)
-        refused = await scene.server.handshakes()
+        refused = await handshakes(scene.server.pod)
         assert not await echoed(scene.partner)
-        assert await scene.server.handshakes() - refused == {"untrusted": 1}
+        assert await handshakes(scene.server.pod) - refused == {"untrusted": 1}
         await stream.send_all(b"after")
         assert await stream.receive_some(100) == b"after"
     assert await echoed(scene.client)
