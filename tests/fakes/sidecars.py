@@ -11,9 +11,7 @@ from fakes.footprint import answer
 from tproxy.lab import Pod, Process
 
 ADMIN, METRICS = ("127.0.0.1", 15000), ("127.0.0.1", 15020)
-_HANDSHAKES = re.compile(
-    r'^tproxy_tls_handshakes_total\{direction="\w+",result="(\w+)"\} (\S+)$', re.MULTILINE
-)
+_HANDSHAKES = re.compile(r'^tproxy_tls_handshakes_total\{.*result="(\w+)".*\} (\S+)$', re.MULTILINE)
 
 
 def workers(supervisor: Process) -> list[int]:
