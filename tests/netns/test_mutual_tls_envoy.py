@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from fakes.mesh import APPS, QUIET, ROOT, Mesh, quiet_mesh, running_pod
+from fakes.sidecars import handshakes
 from fakes.two_ways import python
 from tproxy.lab import Lab, Pod, attach
 from tproxy.model.identity import Peer
@@ -87,14 +88,6 @@ class Scene:
                 await trio.sleep(0.02)
         line: dict[str, Any] = json.loads(text.splitlines()[0])
         return line
-
-
-async def handshakes(pod: Pod, direction: str, result: str) -> int:
-    """How many handshakes a sidecar says came to `result`."""
-    done = await pod.run(["curl", "-sS", "http://127.0.0.1:15020/metrics"], user=ROOT)
-    series = f'tproxy_tls_handshakes_total{{direction="{direction}",result="{result}"}} '
-    found = [line for line in done.stdout.splitlines() if line.startswith(series)]
-    return int(float(found[0].removeprefix(series))) if found else 0
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +185,7 @@ async def test_envoy_is_refused_where_somebody_else_is_expected(scene: Scene) ->
     assert line["response_flags"] == "UF"
     cause = line["upstream_transport_failure_reason"]
     assert cause == f"TLS: wrong_identity: it is {GATE.spiffe_id}"
-    assert await handshakes(scene.mesh.client, "outbound", "wrong_identity") == 1
+    assert (await handshakes(scene.mesh.client))["wrong_identity"] == 1
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
@@ -252,7 +245,7 @@ async def test_we_are_refused_by_an_envoy_that_expects_somebody_else(scene: Scen
     assert "CERTIFICATE_VERIFY_FAILED" in (await scene.envoys())["failure"]
     [line] = await scene.mesh.lines(scene.mesh.server)
     assert line["connection_termination_details"] == "rejected: tls alert certificate unknown"
-    assert await handshakes(scene.mesh.server, "inbound", "rejected") == 1
+    assert (await handshakes(scene.mesh.server))["rejected"] == 1
 
 
 async def test_envoy_in_plaintext_is_refused(scene: Scene) -> None:

@@ -21,7 +21,7 @@ from h2.settings import SettingCodes
 
 from fakes.footprint import answer, dialled
 from fakes.mesh import ROOT, Mesh, quiet_mesh, running_pod
-from fakes.sidecars import ADMIN, said, server_info
+from fakes.sidecars import ADMIN, METRICS, handshakes, said, server_info
 from fakes.talk import Call, whole
 from fakes.talk_h2 import Http2Talk
 from fakes.two_ways import python
@@ -41,6 +41,7 @@ IN_FORCE = re.compile(r"the identity \S+ is in force, serial (\w+)")
 HOUR = timedelta(hours=1)
 ROTATIONS, ROTATIONS_PER_SECOND = 20, 5
 LONG = 1 << 20
+SERVERS_WORKERS = 2
 STRICT = """
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -56,6 +57,7 @@ class Workload:
     pod: Pod
     lab: Lab
     own: Peer
+    workers: int = 1
 
     @property
     def authority(self) -> AuthorityFiles:
@@ -76,28 +78,22 @@ class Workload:
         hand_out(svid, bundle, self.directory, (PROXY.uid, PROXY.gid))
 
     async def rotate(self) -> None:
-        """Give it another identity, and wait until its sidecar shows that."""
+        """Give it another identity, and wait until all of its sidecar shows that."""
         svid, bundle = self.issue()
         await trio.to_thread.run_sync(self.take, svid, bundle)
-        await said(self.pod.sidecar_log_path, f"is in force, serial {svid.serial},")
+        taken = f"is in force, serial {svid.serial},"
+        await said(self.pod.sidecar_log_path, taken, times=self.workers)
 
     def taken(self) -> list[str]:
-        """The serials of all that its sidecar has taken."""
+        """The serials of all that its sidecar has taken, once for each of its workers."""
         return IN_FORCE.findall(self.pod.sidecar_log_path.read_text())
 
-    async def metric(self, name: str) -> list[str]:
-        """A metric's samples, as its sidecar writes them."""
-        page = await answer(self.pod, ("127.0.0.1", 15020), b"GET /metrics HTTP/1.0\r\n\r\n")
-        return [line for line in page.decode().splitlines() if line.startswith(name)]
-
-    async def handshakes(self) -> Counter[str]:
-        """What its handshakes came to, and how often."""
-        lines = await self.metric("tproxy_tls_handshakes_total{")
-        counted: Counter[str] = Counter()
-        for line in lines:
-            result, _, count = line.partition('result="')[2].partition('"} ')
-            counted[result] += int(float(count))
-        return counted
+    async def successful(self) -> list[str]:
+        """Whether its sidecar's workers took what they read last."""
+        page = await answer(self.pod, METRICS, b"GET /metrics HTTP/1.0\r\n\r\n")
+        return re.findall(
+            r"^tproxy_cert_last_reload_successful\S* (\S+)$", page.decode(), re.MULTILINE
+        )
 
 
 @dataclass
@@ -129,7 +125,7 @@ class Scene:
 
     async def handshakes(self) -> Counter[str]:
         """What both have counted."""
-        return await self.client.handshakes() + await self.server.handshakes()
+        return await handshakes(self.client.pod) + await handshakes(self.server.pod)
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[Account]:
@@ -160,7 +156,7 @@ async def until(claim: Callable[[], object]) -> None:
 
 @pytest.fixture(scope="module")
 def pods() -> Iterator[Lab]:
-    """Two pods of one trust domain, and one of another."""
+    """Two pods of one trust domain, one of which has several workers, and one of another."""
     with TemporaryDirectory(dir="/run", prefix="tproxy-rotation-") as name, ExitStack() as scopes:
         (place := Path(name)).chmod(0o755)
         (place / "policies").mkdir()
@@ -169,7 +165,8 @@ def pods() -> Iterator[Lab]:
         patch.setenv("TPROXY_LAB_DIR", f"{place}/lab")
         lab = Lab(place / "lab")
         options = ("--policies", f"{place}/policies", "--service-account", "till")
-        scopes.enter_context(running_pod("server", lab, *options))
+        workers = f"--run-arg=--workers={SERVERS_WORKERS}"
+        scopes.enter_context(running_pod("server", lab, *options, workers))
         scopes.enter_context(running_pod("client", lab))
         scopes.enter_context(running_pod("partner", lab, "--trust-domain", PARTNER))
         yield lab
@@ -185,11 +182,11 @@ async def scene(pods: Lab, tmp_path: Path) -> AsyncIterator[Scene]:
         await mesh.serve(["nghttpd", "--no-tls", "-d", str(tmp_path), "8081"], 8081)
         await mesh.serve(ECHO, 7000)
         client, server, partner = (
-            Workload(attach(pods, name), pods, Peer(domain, "default", account))
-            for name, domain, account in (
-                ("client", "cluster.local", "default"),
-                ("server", "cluster.local", "till"),
-                ("partner", PARTNER, "default"),
+            Workload(attach(pods, name), pods, Peer(domain, "default", account), workers)
+            for name, domain, account, workers in (
+                ("client", "cluster.local", "default", 1),
+                ("server", "cluster.local", "till", SERVERS_WORKERS),
+                ("partner", PARTNER, "default", 1),
             )
         )
         for each in (client, server, partner):
@@ -199,7 +196,7 @@ async def scene(pods: Lab, tmp_path: Path) -> AsyncIterator[Scene]:
 
 async def test_leaves_that_change_five_times_a_second_disturb_nobody(scene: Scene) -> None:
     before = [len(each.taken()) for each in scene.both]
-    handshakes = await scene.handshakes()
+    shaken = await scene.handshakes()
     async with scene.load() as account:
         for _ in range(ROTATIONS):
             await trio.sleep(1 / ROTATIONS_PER_SECOND)
@@ -210,8 +207,8 @@ async def test_leaves_that_change_five_times_a_second_disturb_nobody(scene: Scen
     assert account.failed == []
     assert all(account.answered[kind] > 50 for kind in ("http1", "http2", "bytes"))
     for each, count in zip(scene.both, before, strict=True):
-        assert len(each.taken()) - count >= ROTATIONS // 2
-    assert set(await scene.handshakes() - handshakes) == {"ok"}
+        assert len(each.taken()) - count >= ROTATIONS // 2 * each.workers
+    assert set(await scene.handshakes() - shaken) == {"ok"}
     lines = await scene.mesh.lines(scene.mesh.client, account.lines)
     for protocol in ("http1", "http2"):
         # Each identity of the client's has connections of its own.
@@ -289,7 +286,7 @@ async def clusters(workload: Workload) -> dict[str, int]:
 
 
 async def test_a_root_is_replaced_in_three_steps_without_a_loss(scene: Scene) -> None:
-    of_before, handshakes = scene.client.issue(), await scene.handshakes()
+    of_before, shaken = scene.client.issue(), await scene.handshakes()
     rotate = [sys.executable, "-m", "tproxy", "ca", "rotate", str(scene.client.authority.directory)]
     async with scene.load() as account:
         for roots, order in ((2, scene.both), (2, scene.both[::-1]), (1, scene.both)):
@@ -299,14 +296,14 @@ async def test_a_root_is_replaced_in_three_steps_without_a_loss(scene: Scene) ->
                 await each.rotate()
                 await trio.sleep(10 * EVERY)
     assert account.failed == []
-    assert set(await scene.handshakes() - handshakes) == {"ok"}
+    assert set(await scene.handshakes() - shaken) == {"ok"}
     assert await echoed(scene.client)
 
     scene.client.take(*of_before)
     await said(scene.client.pod.sidecar_log_path, of_before[0].serial)
-    refused = await scene.client.handshakes()
+    refused = await handshakes(scene.client.pod)
     assert not await echoed(scene.client)
-    assert await scene.client.handshakes() - refused == {"untrusted": 1}
+    assert await handshakes(scene.client.pod) - refused == {"untrusted": 1}
 
 
 async def echoed(workload: Workload) -> bool:
@@ -332,9 +329,9 @@ async def test_a_trust_domain_is_let_in_with_its_bundle_and_kept_out_without(sce
         await stream.send_all(b"before")
         assert await stream.receive_some(100) == b"before"
         await changed(scene.server, at_server.unlink)
-        refused = await scene.server.handshakes()
+        refused = await handshakes(scene.server.pod)
         assert not await echoed(scene.partner)
-        assert await scene.server.handshakes() - refused == {"untrusted": 1}
+        assert await handshakes(scene.server.pod) - refused == {"untrusted": 1}
         await stream.send_all(b"after")
         assert await stream.receive_some(100) == b"after"
     assert await echoed(scene.client)
@@ -344,7 +341,7 @@ async def changed(workload: Workload, change: Callable[[], object]) -> None:
     """Change something in a workload's directory, and wait until its sidecar has taken that."""
     count = len(workload.taken())
     change()
-    await until(lambda: len(workload.taken()) > count)
+    await until(lambda: len(workload.taken()) >= count + workload.workers)
 
 
 BAD: Mapping[str, tuple[Callable[[Workload], Svid], str]] = {
@@ -366,7 +363,6 @@ def halved(svid: Svid) -> Svid:
 
 
 async def test_nothing_bad_is_taken_and_both_the_log_and_a_metric_say_so(scene: Scene) -> None:
-    successful = "tproxy_cert_last_reload_successful"
     async with scene.load() as account:
         for each in scene.both:
             last = each.taken()[-1]
@@ -374,20 +370,20 @@ async def test_nothing_bad_is_taken_and_both_the_log_and_a_metric_say_so(scene: 
                 each.take(make(each), each.authority.read().bundle)
                 stays = f"{why}[^;]*; the identity of serial {last} stays in force"
                 await until(partial(tells, each, stays))
-                assert await each.metric(successful) == [f"{successful} 0.0"]
-                assert await shown(each) == last
+                assert await each.successful() == ["0.0"] * each.workers
+                assert await shown(each) == {last}
             await each.rotate()
-            assert await each.metric(successful) == [f"{successful} 1.0"]
+            assert await each.successful() == ["1.0"] * each.workers
     assert account.failed == []
 
 
 def tells(workload: Workload, pattern: str) -> bool:
-    """Whether a sidecar's log has something."""
-    return re.search(pattern, workload.pod.sidecar_log_path.read_text()) is not None
+    """Whether a sidecar's log has something of each of its workers."""
+    found = re.findall(pattern, workload.pod.sidecar_log_path.read_text())
+    return len(found) >= workload.workers
 
 
-async def shown(workload: Workload) -> str:
-    """The serial of what a sidecar shows."""
+async def shown(workload: Workload) -> set[str]:
+    """The serials of what a sidecar's workers show."""
     info = await server_info(workload.pod)
-    assert isinstance(info["identity"], dict)
-    return str(info["identity"]["serial"])
+    return set(re.findall(r"'serial': '(\w+)'", str(info)))
