@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,6 +31,15 @@ PODS = {
     "client": ("--service-account", "sleep", "--label", "app=sleep"),
     "outsider": ("--no-proxy",),
 }
+HANDSHAKE_SECONDS = 2
+HANDSHAKES = 60
+LIMITS = (f"handshake-seconds={HANDSHAKE_SECONDS}", f"handshakes={HANDSHAKES}")
+"""Little patience, and little room."""
+POLICIES = """
+apiVersion: tproxy.io/v1alpha1
+kind: ProxyConfig
+spec: {detection: {timeout: 500ms}}
+"""
 METRICS = ("127.0.0.1", 15020)
 ETH_P_ALL = 0x0003
 SO_RCVBUFFORCE = 33
@@ -138,31 +146,28 @@ def policies_of(lab: Lab, name: str) -> Path:
 
 
 @contextmanager
-def known_pods(policies: str, *limits: str) -> Iterator[Lab]:
-    """A lab of its own with all of `PODS`, whose sidecars are under `policies` and `limits`."""
+def known_pods() -> Iterator[Lab]:
+    """A lab of its own with all of `PODS`."""
     root = Path("/run") / f"tproxy-mutual-{os.getpid()}"
     lab = Lab(root / "lab")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
-        patch.setenv("TPROXY_LAB_DIR", str(lab.root))
+    with ExitStack() as scopes:
         scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
-        started = [_begun(lab, name, policies, limits, scopes) for name in PODS]
+        started = [_begun(lab, name, scopes) for name in PODS]
         for name, held in zip(PODS, started, strict=True):
             trio.run(ready, lab, name, held)
         yield lab
 
 
-def _begun(
-    lab: Lab, name: str, policies: str, limits: tuple[str, ...], scopes: ExitStack
-) -> "subprocess.Popen[bytes]":
+def _begun(lab: Lab, name: str, scopes: ExitStack) -> "subprocess.Popen[bytes]":
     directory = policies_of(lab, name)
     directory.mkdir(parents=True)
-    (directory / "proxy.yaml").write_text(policies)
+    (directory / "proxy.yaml").write_text(POLICIES)
     options = PODS[name]
     if "--no-proxy" not in options:
-        limited = (f"--run-arg=--limit={limit}" for limit in limits)
+        limited = (f"--run-arg=--limit={limit}" for limit in LIMITS)
         options = (*options, "--policies", str(directory), *limited)
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
-    held = subprocess.Popen([*command, "--", "sleep", "600"])
+    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options, "--", "sleep", "3600"]
+    held = subprocess.Popen(command, env={**os.environ, "TPROXY_LAB_DIR": str(lab.root)})
     scopes.callback(held.wait, 30)
     scopes.callback(held.terminate)
     return held

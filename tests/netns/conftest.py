@@ -29,10 +29,10 @@ async def mesh(pods: Lab) -> AsyncIterator[Mesh]:
         yield mesh
 
 
-@pytest.fixture(scope="module")
-def known(policies: str) -> Iterator[Lab]:
-    """Pods that prove to each other who they are, and one that cannot."""
-    with known_pods(policies) as lab:
+@pytest.fixture(scope="session")
+def known() -> Iterator[Lab]:
+    """Pods that prove to each other who they are, and one that cannot; several files share them."""
+    with known_pods() as lab:
         yield lab
 
 

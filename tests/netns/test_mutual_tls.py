@@ -18,13 +18,6 @@ modes = pytest.mark.parametrize("required", ["STRICT", "PERMISSIVE"])
 BULK = 100 << 20
 
 
-@pytest.fixture(scope="module")
-def policies() -> str:
-    """A short detection."""
-    spec = "{detection: {timeout: 500ms}}"
-    return f"{{apiVersion: tproxy.io/v1alpha1, kind: ProxyConfig, spec: {spec}}}\n"
-
-
 def digest(size: int) -> str:
     """Return the digest of that many bytes of what `http_sink.py` sends."""
     block = hashlib.sha256(b"tproxy").digest() * 2048
@@ -141,16 +134,6 @@ async def test_a_hundred_mebibytes_each_way_on_bare_connections(
     moved = {(line["bytes_received"], line["bytes_sent"]) for line in lines}
     assert moved == {(BULK, 64), (len(f"{BULK}\n"), BULK)}
     assert {line["response_flags"] for line in lines} == {"-"}
-
-
-async def test_thirty_mebibytes_each_way_at_once(mutual: Mutual) -> None:
-    await mutual.mesh.serve(["socat", "TCP6-LISTEN:7000,fork,reuseaddr,ipv6only=0", "PIPE"], 7000)
-    size = 30 << 20
-    both = f"head -c {size} /dev/zero | socat -t20 - TCP:server:7000"
-    done = await mutual.mesh.run(*piped(both, "sha256sum"))
-    assert done.stdout.split()[0] == hashlib.sha256(bytes(size)).hexdigest()
-    for line in await mutual.proven():
-        assert (line["bytes_received"], line["bytes_sent"]) == (size, size)
 
 
 @families

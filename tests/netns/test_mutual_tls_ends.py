@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tproxy.lab.namespaces import socket_in
 
 pytestmark = pytest.mark.netns
 
+MEBIBYTE = bytes(range(256)) * 4096
 STRANGER = "spiffe://cluster.local/ns/default/sa/default"
 ends = pytest.mark.parametrize("farewell", [True, False], ids=["said", "cut off"])
 Talk = Callable[[trio.SocketStream], Awaitable[None]]
@@ -195,6 +197,34 @@ async def test_a_server_that_has_said_all_still_listens(mutual: Mutual) -> None:
         assert line["response_flags"] == "-"
 
 
+async def test_forty_mebibytes_pass_each_way_at_once(mutual: Mutual) -> None:
+    digests: list[str] = []
+
+    async def exchange(stream: trio.SocketStream) -> None:
+        """Send and receive, neither of which waits for the other."""
+
+        async def send() -> None:
+            for _ in range(40):
+                await stream.send_all(MEBIBYTE)
+            await stream.send_eof()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            seen = sha256()
+            while part := await stream.receive_some():
+                seen.update(part)
+            digests.append(seen.hexdigest())
+
+    at = (mutual.server.addresses.v4, 7000)
+    async with listening(mutual.server, 7000, exchange), await dialled(mutual.client, at) as own:
+        with trio.fail_after(30):
+            await exchange(own)
+    assert digests == [sha256(MEBIBYTE * 40).hexdigest()] * 2
+    for line in await mutual.proven():
+        assert (line["bytes_received"], line["bytes_sent"]) == (40 << 20, 40 << 20)
+        assert line["response_flags"] == "-"
+
+
 # Sidecars that are killed
 
 
@@ -215,6 +245,7 @@ async def test_a_killed_sidecar_ends_nothing_well(tmp_path: Path, whose: str) ->
     broken = trio.Event()
 
     async def application(stream: trio.SocketStream) -> None:
+        got.append(await stream.receive_some())
         await stream.send_all(b"greeting")
         try:
             await heard(stream, got)

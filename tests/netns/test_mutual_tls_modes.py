@@ -104,7 +104,7 @@ async def test_plaintext_of_bytes_and_http2_is_refused_too(mutual: Mutual) -> No
     await mutual.decree(mutual.server, mode("STRICT"))
     await served(mutual)
     done = await mutual.outside("curl", "-sS", "--http2-prior-knowledge", URL)
-    assert done.returncode == 56, done
+    assert done.returncode in {55, 56}, done  # a reset, as it sends or as it waits
     async with await dialled(mutual.outsider, (mutual.server.addresses.v4, 7000)) as plain:
         await plain.send_all(b"\0hello")
         with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
@@ -173,6 +173,15 @@ async def test_strict_from_now_on_ends_plaintext_and_nothing_else(
             assert await own.receive_some()
 
 
+async def answered(stream: trio.SocketStream) -> bytes:
+    """Take an answer whose body is one byte."""
+    heard = b""
+    with trio.fail_after(5):
+        while not heard.partition(b"\r\n\r\n")[2]:
+            heard += await stream.receive_some()
+    return heard
+
+
 async def test_strict_from_now_on_refuses_the_next_request_of_a_kept_connection(
     mutual: Mutual,
 ) -> None:
@@ -181,14 +190,13 @@ async def test_strict_from_now_on_refuses_the_next_request_of_a_kept_connection(
     async with await dialled(mutual.outsider, at) as plain, await dialled(mutual.client, at) as own:
         for stream in (plain, own):
             await stream.send_all(ASK)
-            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+            assert (await answered(stream)).startswith(b"HTTP/1.1 200 ")
         await mutual.decree(mutual.server, mode("STRICT"))
         await plain.send_all(ASK)
         with trio.fail_after(5):
             assert await plain.receive_some() == b""
         await own.send_all(ASK)
-        with trio.fail_after(5):
-            assert (await own.receive_some()).startswith(b"HTTP/1.1 200 ")
+        assert (await answered(own)).startswith(b"HTTP/1.1 200 ")
     lines = await mutual.mesh.lines(mutual.server, 4)
     assert [line["response_flags"] for line in lines] == ["-", "-", "NR", "-"]
     assert lines[2]["tproxy"]["authz"]["reason"] == "plaintext_on_strict_port"

@@ -3,7 +3,7 @@
 import socket
 import ssl
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +14,15 @@ import trio
 
 from fakes.ca import BAD, FakeCa, Leaf, Papers
 from fakes.footprint import dialled
-from fakes.mutual import WEB, Mutual, authority_of, known_pods, mode
+from fakes.mutual import HANDSHAKE_SECONDS, HANDSHAKES, WEB, Mutual, authority_of, mode
 from fakes.two_ways import python
-from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
-HANDSHAKE_SECONDS = 1
-HANDSHAKES = 6
 STRANGER = "spiffe://cluster.local/ns/elsewhere/sa/stranger"
 ASK = b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n"
 OK = b"HTTP/1.1 200 "
 Configure = Callable[[ssl.SSLContext], object]
-
-
-@pytest.fixture(scope="module")
-def known(policies: str) -> Iterator[Lab]:
-    """Pods whose sidecars have little patience with handshakes, and little room."""
-    limits = (f"handshake-seconds={HANDSHAKE_SECONDS}", f"handshakes={HANDSHAKES}")
-    with known_pods(policies, *limits) as lab:
-        yield lab
 
 
 def good(ca: FakeCa) -> Papers:
@@ -43,7 +32,7 @@ def good(ca: FakeCa) -> Papers:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A STRICT port of the server, behind which an application answers, and a stranger's place."""
+    """A STRICT port of the server, and a stranger's place."""
 
     mutual: Mutual
     place: Path
@@ -88,11 +77,17 @@ class Gate:
 
 
 @pytest.fixture
-async def gate(mutual: Mutual, tmp_path: Path) -> Gate:
+async def shut(mutual: Mutual, tmp_path: Path) -> Gate:
     """A gate that is shut to whoever proves nothing."""
     await mutual.decree(mutual.server, mode("STRICT"))
-    await mutual.mesh.serve(python("http_sink.py", "8080"), 8080)
     return Gate(mutual, tmp_path)
+
+
+@pytest.fixture
+async def gate(shut: Gate) -> Gate:
+    """One behind which an application answers."""
+    await shut.mutual.mesh.serve(python("http_sink.py", "8080"), 8080)
+    return shut
 
 
 async def ask(stream: "trio.SSLStream[trio.SocketStream]") -> bytes:
@@ -203,25 +198,25 @@ def of(*uris: str) -> Callable[[FakeCa], Papers]:
     ],
 )  # fmt: skip
 async def test_a_stranger_is_refused_and_the_log_says_why(
-    gate: Gate,
+    shut: Gate,
     papers: Callable[[FakeCa], Papers] | None,
     configure: Configure | None,
     reason: str,
 ) -> None:
-    shown = papers(authority_of(gate.mutual.lab)) if papers else None
-    context = gate.context(shown, configure or (lambda _: None))
-    before = await gate.shook(reason)
-    async with await gate.dial() as tcp:
+    shown = papers(authority_of(shut.mutual.lab)) if papers else None
+    context = shut.context(shown, configure or (lambda _: None))
+    before = await shut.shook(reason)
+    async with await shut.dial() as tcp:
         with pytest.raises(trio.BrokenResourceError):
             await ask(trio.SSLStream(tcp, context, server_hostname="anything.example"))
-    line = await gate.said()
+    line = await shut.said()
     assert (line["response_flags"], line["response_code_details"]) == (
         "DPE",
         "tls_handshake_failed",
     )
     assert line["connection_termination_details"].partition(":")[0] == reason
     assert (line["tproxy"]["source_principal"], line["tproxy"]["tls"]) == (None, None)
-    assert await gate.shook(reason) == before + 1
+    assert await shut.shook(reason) == before + 1
 
 
 class Drop(trio.abc.HalfCloseableStream):
@@ -284,38 +279,39 @@ def hello(gate: Gate) -> bytes:
         pytest.param(b"\x15\x03\x03\0\x02\2\x28", "rejected", id="an alert"),
     ],
 )
-async def test_a_handshake_that_goes_on_with(gate: Gate, then: bytes | None, reason: str) -> None:
-    before = await gate.shook(reason)
-    async with await gate.dial() as tcp:
-        await tcp.send_all(hello(gate) + (then or b""))
+async def test_a_handshake_that_goes_on_with(shut: Gate, then: bytes | None, reason: str) -> None:
+    before = await shut.shook(reason)
+    async with await shut.dial() as tcp:
+        await tcp.send_all(hello(shut) + (then or b""))
         if then is None:
             await tcp.send_eof()
         with trio.fail_after(HANDSHAKE_SECONDS + 2), suppress(trio.BrokenResourceError):
             while await tcp.receive_some():
                 pass
-    line = await gate.said()
+    line = await shut.said()
     assert line["connection_termination_details"].partition(":")[0] == reason
-    assert await gate.shook(reason) == before + 1
+    assert await shut.shook(reason) == before + 1
 
 
-async def test_what_only_begins_like_tls_is_plaintext(gate: Gate) -> None:
-    async with await gate.dial() as tcp:
+async def test_what_only_begins_like_tls_is_plaintext(shut: Gate) -> None:
+    async with await shut.dial() as tcp:
         await tcp.send_all(b"\x16\x03\x01\0\x05hello")
         with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
             await tcp.receive_some()
-    assert (await gate.said())["connection_termination_details"] == "plaintext_on_strict_port"
+    assert (await shut.said())["connection_termination_details"] == "plaintext_on_strict_port"
 
 
-async def test_of_too_many_handshakes_the_oldest_is_given_up(gate: Gate) -> None:
+async def test_of_too_many_handshakes_the_oldest_is_given_up(shut: Gate) -> None:
+    before = await shut.shook("overload")
     async with AsyncExitStack() as held:
         for _ in range(HANDSHAKES + 1):
-            tcp = await held.enter_async_context(await gate.dial())
-            await tcp.send_all(hello(gate))
+            tcp = await held.enter_async_context(await shut.dial())
+            await tcp.send_all(hello(shut))
             with trio.fail_after(5):
                 assert await tcp.receive_some()
-        line = await gate.said()
+        line = await shut.said()
         assert line["connection_termination_details"] == "overload"
-    assert await gate.shook("overload") == 1
+    assert await shut.shook("overload") == before + 1
 
 
 async def client_of_openssl(gate: Gate, words: str, typed: str) -> str:
@@ -326,8 +322,8 @@ async def client_of_openssl(gate: Gate, words: str, typed: str) -> str:
     return (await gate.mutual.outside("sh", "-c", f"({typed}) | {connect} 2>&1")).stdout
 
 
-async def test_nobody_renegotiates(gate: Gate) -> None:
-    printed = await client_of_openssl(gate, "-tls1_2", "sleep 0.2; echo R; sleep 0.2")
+async def test_nobody_renegotiates(shut: Gate) -> None:
+    printed = await client_of_openssl(shut, "-tls1_2", "sleep 0.2; echo R; sleep 0.2")
     assert "RENEGOTIATING" in printed
     assert "no renegotiation" in printed
 
