@@ -72,14 +72,15 @@ def running_pod(name: str, lab: Lab, *options: str) -> Iterator[None]:
     command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
     held = subprocess.Popen([*command, "--", "sleep", "600"])
     try:
-        trio.run(_ready, lab, name, held)
+        trio.run(ready, lab, name, held)
         yield
     finally:
         held.terminate()
         held.wait(30)
 
 
-async def _ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
+async def ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
+    """Wait until a pod that was started is up."""
     with trio.fail_after(30):
         while (record := lab.find(name)) is None or not record.ready:
             assert held.poll() is None, f"{name} did not start"

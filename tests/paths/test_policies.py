@@ -15,6 +15,10 @@ both = pytest.mark.parametrize(
     [pytest.param(Protocol.HTTP1, id="http1"), pytest.param(Protocol.HTTP2, id="http2")],
 )
 DENY_ADMIN = authorization("{action: DENY, rules: [{to: [{operation: {paths: ['/admin*']}}]}]}")
+STRICT = (
+    "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+    "metadata: {name: p, namespace: web}\nspec: {mtls: {mode: STRICT}}\n"
+)
 DENY_CHAT = authorization("{action: DENY, rules: [{to: [{operation: {paths: [/chat]}}]}]}")
 DENY_ALL = authorization("{action: DENY, rules: [{}]}")
 ALLOW_ALL = authorization("{rules: [{}]}")
@@ -230,6 +234,7 @@ async def websocket(path: Path) -> tuple[object, bytes]:
     [
         pytest.param(DENY_ALL, True, id="denied"),
         pytest.param(DENY_ADMIN, False, id="others denied"),
+        pytest.param(STRICT, True, id="plaintext not taken any more"),
     ],
 )
 async def test_a_websocket_ends_only_when_later_policies_deny_it(later: str, ends: bool) -> None:
@@ -249,11 +254,31 @@ async def test_a_websocket_ends_only_when_later_policies_deny_it(later: str, end
             with pytest.raises(trio.BrokenResourceError):
                 await near.receive_some(10)
             (line,) = await path.logged()
-            assert line["response_code_details"] == DETAILS
+            expected = "filter_chain_not_found" if later is STRICT else DETAILS
+            assert line["response_code_details"] == expected
         else:
             await trio.testing.wait_all_tasks_blocked()
             await near.send_all(b"two")
             assert await near.receive_some(10) == b"two"
+
+
+@both
+async def test_a_kept_connection_has_no_more_requests_once_plaintext_is_not_taken(
+    protocol: Protocol,
+) -> None:
+    application = Application()
+    async with to_app(application, protocol) as path:
+        talk = path.talk()
+        assert (await ask(talk, b"/before")).body == b"hello"
+        path.policies.swap(snapshot(STRICT))
+        with pytest.raises(Broken):
+            await ask(talk, b"/after")
+        lines = await path.logged(2)
+        assert application.asked == [b"/before"]
+        assert lines[1]["path"] == "/after"
+        assert lines[1]["response_flags"] == "NR"
+        assert lines[1]["response_code_details"] == "filter_chain_not_found"
+        assert lines[1]["tproxy"]["authz"]["reason"] == "plaintext_on_strict_port"
 
 
 async def test_a_stream_of_http2_is_ended_alone() -> None:

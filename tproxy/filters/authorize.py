@@ -4,6 +4,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from tproxy.model.decision import UNPROVEN
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, RequestHead, Response
 from tproxy.model.outcome import refusal
@@ -34,6 +35,8 @@ class Authorize:
             current = self._policies.current
             if current.generation != judged_by:
                 judged_by = current.generation
+                if current.must_prove_itself(exchange.flow):
+                    raise refusal(UNPROVEN)
                 decision, _ = current.judge(exchange.flow, head)
                 if not decision.allowed:
                     raise refusal(decision)

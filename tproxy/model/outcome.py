@@ -71,7 +71,7 @@ class Denied(ProxyError):
     """A policy refused the exchange or the connection."""
 
 
-PLAINTEXT = ProxyError(
+PLAINTEXT = DownstreamError(
     ResponseFlag.NO_ROUTE, "filter_chain_not_found", cause="plaintext_on_strict_port"
 )
 """A peer that does not prove who it is where PeerAuthentication is STRICT, in Envoy's words and in ours."""
@@ -79,6 +79,8 @@ PLAINTEXT = ProxyError(
 
 def refusal(decision: Decision) -> ProxyError:
     """Build the error for what a policy does not allow, or cannot read."""
+    if decision.reason is Reason.PLAINTEXT:
+        return PLAINTEXT.again()
     if decision.reason is Reason.AMBIGUOUS_PATH:
         return ProxyError(ResponseFlag.DOWNSTREAM_PROTOCOL, "path_normalization_failed", status=400)
     return Denied(ResponseFlag.DENIED, decision.details)

@@ -6,10 +6,12 @@ faster than reading into a shared buffer and copying out of it. So an idle conne
 
 import contextlib
 import errno
+import fcntl
 import operator
 import os
 import socket
 import struct
+import termios
 from typing import NoReturn
 
 import trio
@@ -28,6 +30,9 @@ SPLICE_REFUSED = frozenset((errno.EINVAL, errno.ENOSYS, errno.EPERM))
 
 _TCP_CLOSE = 7
 """<net/tcp_states.h>"""
+
+_NONE = bytes(4)
+"""An int, as ioctl(2) tells how many bytes there are to read."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -97,6 +102,14 @@ class TcpStream(SocketStream):
         """Take note that a read, be it another's than ours, found that the kernel has no more."""
         if self._arrival is not None:
             self._arrival.possible = False
+
+    def emptied(self) -> bool:
+        """Whether the kernel has no more bytes, which it is then not asked for until it tells of some, or of an end."""
+        if fcntl.ioctl(self.socket, termios.FIONREAD, _NONE) != _NONE:
+            return False
+        if self._arrival is not None:
+            self._arrival.exhausted()
+        return True
 
     def fileno(self) -> int:
         """Return the descriptor; -1 when closed."""

@@ -272,11 +272,16 @@ class TlsStream(SocketStream):
         self._check_open()
         pieces = []
         while room and not self._over:
-            piece = self._read(min(room, RECORD))
+            wanted = min(room, RECORD)
+            piece = self._read(wanted)
             if not piece:
                 break
             pieces.append(piece)
             room -= len(piece)
+            # OpenSSL holds nothing behind a record that it gave whole; asking it where the kernel has no more costs an
+            # exception.
+            if len(piece) < wanted and self._tcp.emptied():
+                break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read(self, max_bytes: int) -> bytes:

@@ -149,6 +149,11 @@ def _answer(
     # First of all: policies, logs and the application are to read the same, and nothing forged.
     request = sanitize(request)
     snapshot = runtime.policies.current
-    decision, path = snapshot.judge(flow, request.head)
-    exchange = Exchange(flow, snapshot.route(flow), decision, path, snapshot.generation)
+    decision, path = UNPROVEN, None
+    # Its connection may have been kept from before plaintext was refused.
+    if not snapshot.must_prove_itself(flow):
+        decision, path = snapshot.judge(flow, request.head)
+    exchange = Exchange(
+        flow, snapshot.route(flow, request.head), decision, path, snapshot.generation
+    )
     return runtime.pipelines[flow.direction](exchange, request)

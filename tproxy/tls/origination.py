@@ -91,7 +91,8 @@ class _NamedJudge:
     """Accepts whoever proves to have one of the names that are wanted."""
 
     def __init__(self, how: UpstreamTls) -> None:
-        self._wanted = how.subject_alt_names or ((how.server_name,) if how.server_name else ())
+        wanted = how.subject_alt_names or ((how.server_name,) if how.server_name else ())
+        self._wanted = tuple(name if "://" in name else name.lower() for name in wanted)
         self._anybody = how.insecure_skip_verify
 
     def __call__(self, certificate: bytes, root: bytes) -> None:
@@ -103,7 +104,7 @@ class _NamedJudge:
             cause = "nobody says whom it should be: write sni or subjectAltNames"
             raise NotSecured(Reason.WRONG_IDENTITY, cause)
         names = list(_names(certificate))
-        if not any(_matches(name, wanted.lower()) for wanted in self._wanted for name in names):
+        if not any(_matches(name, wanted) for wanted in self._wanted for name in names):
             shown = ", ".join(names[:3]) or "nobody"
             raise NotSecured(Reason.WRONG_IDENTITY, f"it is {shown}")
 

@@ -1,4 +1,4 @@
-"""TCP services of a few lines each: greet first, reset, count until the end, tell addresses."""
+"""TCP services of a few lines each: greet first, reset, count until the end, tell addresses, send zeros."""
 
 import hashlib
 import socket
@@ -29,6 +29,13 @@ def digest(caller: socket.socket) -> None:
     caller.sendall(seen.hexdigest().encode())
 
 
+def zeros(caller: socket.socket) -> None:
+    """Send as many zero bytes as are asked for."""
+    left = int(caller.recv(100))
+    while left:
+        left -= caller.send(bytes(min(left, 65536)))
+
+
 def tell(caller: socket.socket) -> None:
     """Say who is calling, and where."""
     caller.sendall(f"{caller.getpeername()[0]} {caller.getsockname()[0]}".encode())
@@ -47,7 +54,7 @@ def serve(port: int, service: Callable[[socket.socket], None]) -> None:
             threading.Thread(target=answer, args=(caller,), daemon=True).start()
 
 
-SERVICES = {"greet": greet, "reset": reset, "digest": digest, "tell": tell}
+SERVICES = {"greet": greet, "reset": reset, "digest": digest, "tell": tell, "zeros": zeros}
 threads = []
 for word in sys.argv[1:]:
     name, _, number = word.partition(":")

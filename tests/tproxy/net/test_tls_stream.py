@@ -192,6 +192,27 @@ async def test_bytes_in_front_of_a_failure_are_still_given() -> None:
         client.close()
 
 
+@pytest.mark.parametrize(
+    "together", [pytest.param(True, id="with the bytes"), pytest.param(False, id="after them")]
+)
+async def test_an_end_behind_the_last_bytes_is_met_whenever_it_is_told(*, together: bool) -> None:
+    dialled, accepted = tcp_pair()
+    client, server = await secured(dialled, accepted, MESH)
+    async with server:
+        client.try_send(b"first")
+        assert await server.receive_some(100) == b"first"
+        assert not server.expectant
+        client.try_send(b"last")
+        if together:
+            dialled.end()
+        assert await server.receive_some(100) == b"last"
+        if not together:
+            dialled.end()
+        with trio.fail_after(5), pytest.raises(trio.BrokenResourceError, match="EOF"):
+            await server.receive_some(100)
+    dialled.close()
+
+
 async def test_a_reset_is_a_failure_on_both_directions() -> None:
     client, server = await MESH.pair()
     async with server:

@@ -19,7 +19,7 @@ from tproxy.tls.origination import originate
 from tproxy.tls.reasons import NotSecured, Reason
 
 CA = FakeCa.new()
-SHOP = Leaf(uris=(), dns=("shop.example", "*.web.example"), extended=(SERVER,))
+SHOP = Leaf(uris=("spiffe://td/Shop",), dns=("shop.example", "*.web.example"), extended=(SERVER,))
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def refusal(how: UpstreamTls, papers: Papers) -> NotSecured:
         pytest.param("SHOP.example", (), id="in any case"),
         pytest.param("a.web.example", (), id="a wildcard's"),
         pytest.param("other.example", ("x.example", "shop.example"), id="one of those accepted"),
+        pytest.param("", ("spiffe://td/Shop",), id="a workload of another mesh"),
     ],
 )
 def test_an_upstream_is_taken_for_whom_it_proves_to_be(
@@ -61,7 +62,7 @@ def test_an_upstream_is_taken_for_whom_it_proves_to_be(
     begin = partial(originate, how=simple(roots, name, *names), offers=[b"http/1.1"])
     steps = outcome(begin, server, accepts=False)
     assert steps.peer is None
-    assert asked == [name.encode()]
+    assert asked == ([name.encode()] if name else [None])
 
 
 @pytest.mark.parametrize(

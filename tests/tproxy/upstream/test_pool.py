@@ -7,6 +7,7 @@ import h2.config
 import h2.connection
 import pytest
 import trio
+from msgspec import structs
 
 from fakes.sockets import open_descriptors, tcp_pair
 from tproxy.codec.codec import Codec
@@ -79,6 +80,20 @@ async def test_http1_connections_are_not_shared() -> None:
     async with pooling() as (pool, _):
         assert await pool.take(HTTP1) is not await pool.take(HTTP1)
         assert pool.by_address() == {HTTP1.address: 2}
+
+
+async def test_connections_under_an_earlier_identity_carry_nothing_more() -> None:
+    earlier = structs.replace(HTTP1, issue=1)
+    plain = HTTP1
+    async with pooling() as (pool, _):
+        idle, busy, other = [await pool.take(each) for each in (earlier, earlier, plain)]
+        pool.give_back(idle)
+        pool.give_back(other)
+        pool.retire(2)
+        assert pool.counts() == (1, 1)
+        assert await pool.take(plain) is other
+        pool.give_back(busy)
+        assert pool.counts() == (1, 0)
 
 
 async def test_targets_share_nothing() -> None:

@@ -1,0 +1,212 @@
+"""A mesh whose pods prove who they are: a server's and a client's with sidecars, and an outsider's without one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from fakes.ca import FakeCa
+from fakes.footprint import answer
+from fakes.mesh import ROOT, Mesh, ready
+from fakes.sidecars import ADMIN
+from tproxy.lab import Lab, Pod, attach
+from tproxy.lab.namespaces import enter_network, in_thread
+from tproxy.stores.authority_files import AuthorityFiles
+
+WEB = "cluster.local/ns/default/sa/web"
+SLEEP = "cluster.local/ns/default/sa/sleep"
+SERVICE = "server.default.svc.cluster.local"
+PODS = {
+    "server": ("--service-account", "web", "--label", "app=web"),
+    "client": ("--service-account", "sleep", "--label", "app=sleep"),
+    "outsider": ("--no-proxy",),
+}
+METRICS = ("127.0.0.1", 15020)
+ETH_P_ALL = 0x0003
+SO_RCVBUFFORCE = 33
+TAPPED_BYTES = 64 << 20
+"""What a tap holds until it is read: more than any test that listens sends."""
+MARKER = b"what-only-the-two-applications-know."
+
+
+def peer_authentication(spec: str, *, name: str = "mode", namespace: str = "default") -> str:
+    """Write which connections must be mutual TLS."""
+    return (
+        "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
+    )
+
+
+def mode(word: str) -> str:
+    """Write one mode for all ports."""
+    return peer_authentication(f"{{mtls: {{mode: {word}}}}}")
+
+
+def authorization(spec: str, *, name: str = "who", namespace: str = "default") -> str:
+    """Write who may do what."""
+    return (
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n---\n"
+    )
+
+
+def plaintext_to(host: str) -> str:
+    """Write that no mutual TLS is used towards a host."""
+    return (
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+        "metadata: {name: plain, namespace: default}\n"
+        f"spec: {{host: {host}, trafficPolicy: {{tls: {{mode: DISABLE}}}}}}\n---\n"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Mutual:
+    """The mesh, its outsider, and where each sidecar's policies are written."""
+
+    mesh: Mesh
+    outsider: Pod
+    lab: Lab
+
+    @property
+    def client(self) -> Pod:
+        """Who dials, as SLEEP."""
+        return self.mesh.client
+
+    @property
+    def server(self) -> Pod:
+        """Who is dialled, WEB."""
+        return self.mesh.server
+
+    async def decree(self, pod: Pod, *policies: str) -> dict[str, Any]:
+        """Put policies in force in a pod, and return what its sidecar says of all that are."""
+        (policies_of(self.lab, pod.name) / "test.yaml").write_text("".join(policies))
+        said = b"POST /policy/reload HTTP/1.0\r\n\r\n"
+        head, _, body = (await answer(pod, ADMIN, said)).partition(b"\r\n\r\n")
+        assert head.split()[1] == b"200", body
+        dump: dict[str, Any] = json.loads(body)
+        return dump
+
+    async def outside(self, *argv: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        """Run a client without a sidecar to its end."""
+        with trio.fail_after(30):
+            return await self.outsider.run(argv, user=ROOT, stdin=stdin)
+
+    async def metric(self, pod: Pod, name: str, **labels: str) -> float:
+        """Read the sum of a pod's series that have these labels."""
+        said = b"GET /metrics HTTP/1.0\r\n\r\n"
+        text = (await answer(pod, METRICS, said)).partition(b"\r\n\r\n")[2].decode()
+        return sum(
+            each.value
+            for family in text_string_to_metric_families(text)
+            for each in family.samples
+            if each.name == name and labels.items() <= each.labels.items()
+        )
+
+    async def proven(self, count: int = 1) -> list[dict[str, Any]]:
+        """Return what both logs say once they agree that each of at least `count` was SLEEP's, to WEB."""
+        lines = await self.mesh.both(count)
+        assert {line["tproxy"]["tls"] for line in lines} == {"mutual"}, lines
+        for line in lines:
+            own = line["tproxy"]
+            if own["direction"] == "inbound":
+                assert own["source_principal"] == SLEEP
+            else:
+                assert own["destination_principal"] == WEB
+        return lines
+
+
+def authority_of(lab: Lab) -> FakeCa:
+    """Take the authority of the pods, which signs for strangers here, and whatever it is told to."""
+    root = AuthorityFiles(lab.authority("cluster.local")).read().signing
+    return FakeCa(root.certificate, root.key, datetime.now(UTC))
+
+
+def policies_of(lab: Lab, name: str) -> Path:
+    """Return where a pod's policies are."""
+    return lab.root.parent / name
+
+
+@contextmanager
+def known_pods(policies: str, *limits: str) -> Iterator[Lab]:
+    """A lab of its own with all of `PODS`, whose sidecars are under `policies` and `limits`."""
+    root = Path("/run") / f"tproxy-mutual-{os.getpid()}"
+    lab = Lab(root / "lab")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
+        patch.setenv("TPROXY_LAB_DIR", str(lab.root))
+        scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
+        started = [_begun(lab, name, policies, limits, scopes) for name in PODS]
+        for name, held in zip(PODS, started, strict=True):
+            trio.run(ready, lab, name, held)
+        yield lab
+
+
+def _begun(
+    lab: Lab, name: str, policies: str, limits: tuple[str, ...], scopes: ExitStack
+) -> "subprocess.Popen[bytes]":
+    directory = policies_of(lab, name)
+    directory.mkdir(parents=True)
+    (directory / "proxy.yaml").write_text(policies)
+    options = PODS[name]
+    if "--no-proxy" not in options:
+        limited = (f"--run-arg=--limit={limit}" for limit in limits)
+        options = (*options, "--policies", str(directory), *limited)
+    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
+    held = subprocess.Popen([*command, "--", "sleep", "600"])
+    scopes.callback(held.wait, 30)
+    scopes.callback(held.terminate)
+    return held
+
+
+@asynccontextmanager
+async def quiet(mesh: Mesh, lab: Lab) -> AsyncIterator[Mutual]:
+    """The mesh under no policies but those that it began with."""
+    mutual = Mutual(mesh, attach(lab, "outsider"), lab)
+    for pod in (mesh.server, mesh.client):
+        if (policies_of(lab, pod.name) / "test.yaml").exists():
+            await mutual.decree(pod)
+    yield mutual
+    for process in mutual.outsider.started:
+        await process.kill()
+
+
+class Tap:
+    """Listens to all that comes to a pod and leaves it. What changes: what the kernel keeps for it."""
+
+    def __init__(self, packets: socket.socket) -> None:
+        self._packets = packets
+
+    def heard(self) -> bytes:
+        """Take all frames since the last time."""
+        frames = []
+        while True:
+            try:
+                frames.append(self._packets.recv(1 << 17))
+            except BlockingIOError:
+                return b"\0".join(frames)
+
+
+@contextmanager
+def tapped(pod: Pod, interface: str = "eth0") -> Iterator[Tap]:
+    """Listen on a pod's wire for as long as the block lasts."""
+
+    def step() -> socket.socket:
+        enter_network(pod.netns_path)
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+
+    packets = in_thread(step)
+    with closing(packets):
+        packets.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, TAPPED_BYTES)
+        packets.setblocking(False)
+        packets.bind((interface, ETH_P_ALL))
+        yield Tap(packets)
