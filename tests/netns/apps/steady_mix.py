@@ -40,11 +40,11 @@ class Mix:
 
     async def _http1(self) -> None:
         async with httpx.AsyncClient(timeout=PATIENCE) as client:
-            await self._go_on("http1", lambda: _fetch(client, f"http://{self._host}:8080/asked"))
+            await self._go_on("http1", lambda: _post(client, f"http://{self._host}:8080/asked"))
 
     async def _http2(self) -> None:
         async with httpx.AsyncClient(http1=False, http2=True, timeout=PATIENCE) as client:
-            await self._go_on("http2", lambda: _fetch(client, f"http://{self._host}:8081/short"))
+            await self._go_on("http2", lambda: _post(client, f"http://{self._host}:8081/short"))
 
     async def _bytes(self) -> None:
         async with await trio.open_tcp_stream(self._host, 7000) as stream:
@@ -65,8 +65,9 @@ class Mix:
                 await self.over.wait()
 
 
-async def _fetch(client: httpx.AsyncClient, url: str) -> None:
-    (await client.get(url)).raise_for_status()
+async def _post(client: httpx.AsyncClient, url: str) -> None:
+    # What nobody on the way may send twice: one that is lost is told.
+    (await client.post(url)).raise_for_status()
 
 
 async def _echo(stream: trio.SocketStream, number: int) -> None:
