@@ -191,7 +191,6 @@ class Lane:
     rest: bytes = b""
     bulky: bool = False
     """Whether its source had as much as one read takes."""
-
     untold: bool = False
     """Whether its sink has had no room to be told of the end."""
 
@@ -230,17 +229,17 @@ async def relay(
     return end
 
 
-async def _converse(lanes: tuple[Lane, Lane], *streams: SocketStream) -> None:
+async def _converse(lanes: tuple[Lane, Lane], near: SocketStream, far: SocketStream) -> None:
     """Copy what little is said; return when both sides have ended, or when it takes two tasks to go on."""
     bell = Bell()
-    arrivals = [stream.arrival() for stream in streams]
+    arrivals = near.arrival(), far.arrival()
     for arrival in arrivals:
         arrival.bell = bell
     rounds = 0
     try:
         while not (lanes[0].ended and lanes[1].ended):
             copied = _copied(lanes[0]) | _copied(lanes[1])
-            if any(lane.waits for lane in lanes) or any(stream.wants_room for stream in streams):
+            if lanes[0].waits or lanes[1].waits or near.wants_room or far.wants_room:
                 return
             if not copied:
                 await bell.rung()
