@@ -147,8 +147,9 @@ class Played(EagerStream):
     async def aclose(self) -> None:
         """Close nothing."""
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End nothing."""
+        return True
 
     def interrupt(self) -> None:
         """Wake nobody."""

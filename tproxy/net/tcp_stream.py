@@ -89,6 +89,11 @@ class TcpStream(SocketStream):
         return "" if self._broken_by is None else self._broken_by.strerror or ""
 
     @property
+    def wants_room(self) -> bool:
+        """Never: TCP says nothing by itself that takes room."""
+        return False
+
+    @property
     def reset_by_peer(self) -> bool:
         """Whether the peer has reset the connection, though something that it said before may still be there to read."""
         return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
@@ -196,7 +201,7 @@ class TcpStream(SocketStream):
         await trio.lowlevel.checkpoint()
         self.end()
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End our direction, as `send_eof` does, without a turn for others."""
         if self._sending or self._awaits_room:
             raise trio.BusyResourceError("another task is sending on this stream")
@@ -207,6 +212,7 @@ class TcpStream(SocketStream):
             except OSError as error:
                 self._break(error)
             self._eof_sent = True
+        return True
 
     async def wait_all_sent(self) -> None:
         """Wait until the kernel has put every byte on the wire, as a reset would discard the rest.

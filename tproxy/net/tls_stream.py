@@ -15,6 +15,7 @@ import trio
 
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
+from tproxy.net.arrivals import Arrival
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import DEFAULT_RECEIVE_SIZE, TcpStream
 from tproxy.tls.steps import RECORD, Broken, Steps, Wait
@@ -67,7 +68,6 @@ class TlsStream(SocketStream):
         self._left = False
         """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
         self._read_wants_room = False
-        """Whether what was read has to be answered, by TLS itself, before more can be."""
         self._receiving = False
         self._sending = False
 
@@ -92,6 +92,11 @@ class TlsStream(SocketStream):
         return self._broken_by or self._tcp.trouble
 
     @property
+    def wants_room(self) -> bool:
+        """Whether what was read has to be answered, by TLS itself, before more can be."""
+        return self._read_wants_room
+
+    @property
     def reset_by_peer(self) -> bool:
         """Whether the peer has reset the connection."""
         return self._tcp.reset_by_peer
@@ -100,6 +105,10 @@ class TlsStream(SocketStream):
     def expectant(self) -> bool:
         """Whether something may have arrived, or was decrypted already."""
         return bool(self._ahead) or self._over or self._tcp.expectant
+
+    def arrival(self) -> Arrival:
+        """Return what is known of ciphertext that arrives."""
+        return self._tcp.arrival()
 
     def proof(self) -> Proof:
         """How the peer has proven who it is, where it had to."""
@@ -195,12 +204,10 @@ class TlsStream(SocketStream):
             raise trio.BusyResourceError("another task is sending on this stream")
         self._check_open()
         await trio.lowlevel.checkpoint()
-        self.end()
-        while not self._eof_sent:
+        while not self.end():
             await self._tcp.wait_send_all_might_not_block()
-            self.end()
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End our direction; where the kernel has no room even for that, `send_eof` has to wait for it."""
         self._check_open()
         if not self._eof_sent:
@@ -209,6 +216,7 @@ class TlsStream(SocketStream):
                 self._eof_sent = self._steps.end() is None
             except Broken as error:
                 self._break(error)
+        return self._eof_sent
 
     async def wait_all_sent(self) -> None:
         """Wait until the kernel has put every byte on the wire."""
@@ -290,8 +298,8 @@ class TlsStream(SocketStream):
         except Broken as error:
             self._broken_by = self._unsendable or str(error)
             return b""
+        self._read_wants_room = piece is Wait.WRITABLE
         if isinstance(piece, Wait):
-            self._read_wants_room = piece is Wait.WRITABLE
             if piece is Wait.READABLE:
                 self._tcp.exhausted()
             return b""

@@ -9,7 +9,7 @@ from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from fakes.ca import FakeCa, Leaf, Papers
 from fakes.secure import MUTUAL, OPAQUE_OFFER, SLEEP, Mesh, secured
-from fakes.sockets import tcp_pair
+from fakes.sockets import fill, tcp_pair
 from tproxy.model.identity import Peer
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.net.tls_stream import TlsStream, handshake
@@ -397,16 +397,3 @@ async def test_a_handshake_waits_for_room_too() -> None:
     assert client.identity == Peer("cluster.local", "default", "web")
     client.reset()
     accepted.reset()
-
-
-async def fill(stream: TcpStream) -> int:
-    """Send what the kernel takes, and say how much that was."""
-    filled = 0
-    while True:
-        sent = stream.try_send(bytes(1 << 20))
-        filled += sent
-        if not sent:
-            with trio.move_on_after(0.05) as waiting:
-                await stream.wait_send_all_might_not_block()
-            if waiting.cancelled_caught:
-                return filled
