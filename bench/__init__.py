@@ -5,9 +5,10 @@
     rows                  what is measured
     works                 the kinds of work that a row asks of a proxy
     turns                 how proxies take turns in a row
-    arena                 the pods, the origins and the proxies in them
-    proxies               how each proxy is started; its configuration is in peers/ or policies/
+    arena | sidecar       the pods and the origins in them | one proxy in one of them
+    proxies               how each proxy is started; its configuration is in peers/, policies/ or mesh/
     loads | talk          generators and what their output says | our own clients that last beside other work
+    handshakes            how many of TLS a proxy has counted
     measure               CPU time and memory of processes
     figures               what can be measured, and in which unit
     summary | targets     ratios of runs of the same turn | what they should come to

@@ -1,6 +1,5 @@
 """Where the measuring happens: a client's pod, and for each proxy a server's pod with the same origins."""
 
-import os
 import subprocess
 import sys
 import time
@@ -13,16 +12,15 @@ import trio
 
 from bench.loads import CALL
 from bench.loads import client as program
-from bench.measure import family
 from bench.proxies import HERE, ROOT, Proxy, filled
+from bench.sidecar import Sidecar, identify, other_cores
 from bench.talk import talking
-from tproxy.lab import Lab, LabError, Pod, PodSpec, Process, Stdio, open_pod
+from tproxy.lab import Lab, LabError, Pod, PodSpec, Stdio, open_pod
+from tproxy.stores.authority_files import AuthorityFiles
 
 QUIET = Stdio(subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
 START_SECONDS = 20.0
-INBOUND = 15006
-SAID = 2000
-"""Characters of a proxy's last words that are told."""
+INBOUND, OUTBOUND = 15006, 15001
 SETTINGS = {
     # Connections that are over leave their ports, and their place in the kernel's table, to the next run.
     "net/ipv4/tcp_tw_reuse": "1",
@@ -33,91 +31,61 @@ FILES = {"1k": bytes(1 << 10), "1m": bytes(1 << 20), CALL: b"\0\0\0\0\x40" + byt
 """What the origins serve; a gRPC message is what is sent as well."""
 
 
-def _pin(*cores: int) -> Sequence[str]:
-    return ["taskset", "-c", ",".join(map(str, cores))] if len(os.sched_getaffinity(0)) > 1 else []
-
-
-def proxy_core() -> Sequence[str]:
-    """What is put before a proxy's command line: it has one core, and nothing else of ours is on it."""
-    return _pin(max(os.sched_getaffinity(0)))
-
-
-def other_cores() -> Sequence[str]:
-    """What is put before the command line of a load generator or an origin."""
-    return _pin(*sorted(os.sched_getaffinity(0))[:-1])
-
-
+@dataclass(frozen=True, slots=True)
 class Contender:
-    """A proxy and the pod that it works for. What changes: its process, when it is started afresh."""
+    """A proxy, the pod that it works for, and whom that is asked by."""
 
-    def __init__(self, proxy: Proxy, pod: Pod, directory: Path) -> None:
-        self.proxy = proxy
-        self.pod = pod
-        self.directory = directory
-        self.process: Process | None = None
+    proxy: Proxy
+    pod: Pod
+    client: Pod
+    sidecars: Sequence[Sidecar]
+    """None without a proxy; two where the client's pod has one too."""
 
     @property
     def address(self) -> str:
         """Where the client finds the server."""
         return self.pod.addresses.v4
 
-    @property
-    def access_log(self) -> Path:
-        """Where whoever logs requests does it."""
-        return self.directory / "access.log"
-
     def pids(self) -> list[int]:
         """The proxy's processes; none without a proxy."""
-        return family(self.process.pid) if self.process else []
+        return [pid for sidecar in self.sidecars for pid in sidecar.pids()]
 
-    def forget_log(self) -> None:
-        """Empty the access log, so that its size is never what is measured."""
-        if self.access_log.exists():
-            os.truncate(self.access_log, 0)
+    def forget_logs(self) -> None:
+        """Empty the access logs."""
+        for sidecar in self.sidecars:
+            sidecar.forget_log()
 
-    async def start(self, client: Pod) -> float:
+    async def start(self) -> float:
         """Start the proxy afresh; after how many seconds it answered the client's first request.
 
         LabError if it does not come so far.
         """
-        await self.stop()
+        for sidecar in self.sidecars:
+            await sidecar.stop()
         words = program("first_answer", self.address)
-        async with talking(client, [*other_cores(), *words]) as talk:
+        async with talking(self.client, [*other_cores(), *words]) as talk:
             await talk.hear()
             began = time.monotonic()
-            self.process = await self._launch()
             try:
                 with trio.fail_after(START_SECONDS):
-                    await self.process.listens(INBOUND)
+                    await self._launch()
                     answered: float = await talk.hear()
             except (LabError, trio.TooSlowError):
-                raise LabError(f"{self.proxy.name} does not answer: {self._last_words()}") from None
+                words = [sidecar.last_words for sidecar in self.sidecars]
+                raise LabError(f"{self.proxy.name} does not answer: {' '.join(words)}") from None
         return answered - began
 
-    async def stop(self) -> None:
-        """End the proxy, if it runs."""
-        if self.process is not None:
-            await self.process.stop()
-
-    def _last_words(self) -> str:
-        return (self.directory / "proxy.log").read_text()[-SAID:]
-
-    async def _launch(self) -> Process:
-        assert self.proxy.argv is not None, "there is a proxy"
-        argv = [*proxy_core(), *self.proxy.argv(self.directory)]
-        with (
-            self.access_log.open("ab") as access,
-            (self.directory / "proxy.log").open("ab") as log,
-        ):
-            stdio = Stdio(subprocess.DEVNULL, access.fileno(), log.fileno())
-            return await self.pod.start(argv, user=self.proxy.user, stdio=stdio)
+    async def _launch(self) -> None:
+        for sidecar in self.sidecars:
+            await sidecar.start()
+        for sidecar in self.sidecars:
+            await sidecar.listens()
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """The client, and all contenders that could be started."""
+    """All contenders that could be started."""
 
-    client: Pod
     contenders: Mapping[str, Contender]
     failures: Mapping[str, str]
     """Why a proxy is not among the contenders."""
@@ -132,23 +100,40 @@ class Arena:
 @asynccontextmanager
 async def open_arena(proxies: Iterable[Proxy], directory: Path) -> AsyncIterator[Arena]:
     """All pods, up, with their proxies and origins running, while the scope is open."""
-    lab = Lab(directory / "lab")
-    _lay_out(directory / "site")
+    ground = Ground(Lab(directory / "lab"), directory)
+    _lay_out(ground.site)
     contenders: dict[str, Contender] = {}
     failures: dict[str, str] = {}
     async with AsyncExitStack() as scopes:
-        client = await scopes.enter_async_context(open_pod(PodSpec("client", proxy=False), lab))
-        await _settle(client)
+        client = await scopes.enter_async_context(_open(ground, "client"))
         for proxy in proxies:
-            contender = await scopes.enter_async_context(_contender(proxy, lab, directory))
+            contender = await scopes.enter_async_context(_contender(proxy, client, ground))
             try:
-                if proxy.argv is not None:
-                    await contender.start(client)
+                if contender.sidecars:
+                    await contender.start()
             except (LabError, OSError) as error:
                 failures[proxy.name] = str(error)
             else:
                 contenders[proxy.name] = contender
-        yield Arena(client, contenders, failures)
+        yield Arena(contenders, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all pods of an arena stand on."""
+
+    lab: Lab
+    directory: Path
+
+    @property
+    def site(self) -> Path:
+        """What the origins serve."""
+        return self.directory / "site"
+
+    @property
+    def authority(self) -> AuthorityFiles:
+        """Who signs for all who prove who they are."""
+        return AuthorityFiles(self.directory / "authority")
 
 
 def _lay_out(site: Path) -> None:
@@ -158,37 +143,45 @@ def _lay_out(site: Path) -> None:
 
 
 @asynccontextmanager
-async def _contender(proxy: Proxy, lab: Lab, directory: Path) -> AsyncIterator[Contender]:
-    """A server's pod, captured if there is a proxy, with its origins."""
-    own = directory / proxy.name
-    own.mkdir()
-    (own / "access.log").touch()
-    for path in (own, own / "access.log"):
-        os.chown(path, proxy.user.identity.uid, proxy.user.identity.gid)
-    spec = PodSpec(proxy.name.replace("_", "-"), proxy=False)
-    async with open_pod(spec, lab) as pod:
+async def _contender(proxy: Proxy, client: Pod, ground: Ground) -> AsyncIterator[Contender]:
+    """A server's pod, captured if there is a proxy, with its origins; and a client's, if that has one of its own."""
+    async with AsyncExitStack() as scopes:
+        name = proxy.name.replace("_", "-")
+        own = ground.directory / proxy.name
+        own.mkdir()
+        pod = await scopes.enter_async_context(_open(ground, name))
+        sidecars = []
         if proxy.argv is not None:
-            await _capture(pod, own)
-        await _settle(pod)
-        for argv, port in _origins(own, directory / "site"):
-            origin = await pod.start(argv, user=ROOT, stdio=QUIET)
-            with trio.fail_after(START_SECONDS):
-                await origin.listens(port)
-        yield Contender(proxy, pod, own)
+            sidecars.append(Sidecar(pod, proxy.argv, proxy.user, own / "server", INBOUND))
+        if proxy.at_client is not None:
+            client = await scopes.enter_async_context(_open(ground, f"{name}-client"))
+            into = own / "client"
+            sidecars.append(Sidecar(client, proxy.at_client, proxy.user, into, OUTBOUND))
+        for sidecar in sidecars:
+            await sidecar.settle_in()
+        if proxy.at_client is not None:
+            for sidecar in sidecars:
+                identify(sidecar.directory, sidecar.directory.name, ground.authority)
+        await _serve(pod, own, ground.site)
+        yield Contender(proxy, pod, client, sidecars)
 
 
-async def _capture(pod: Pod, directory: Path) -> None:
-    env = {"XTABLES_LOCKFILE": str(directory / "xtables.lock")}
-    done = await pod.run([sys.executable, "-m", "tproxy_init", "apply"], user=ROOT, env=env)
-    if done.returncode:
-        raise LabError(f"pod {pod.name} is not captured: {done.stderr}")
+@asynccontextmanager
+async def _open(ground: Ground, name: str) -> AsyncIterator[Pod]:
+    async with open_pod(PodSpec(name, proxy=False), ground.lab) as pod:
+        lines = "; ".join(f"echo '{value}' > /proc/sys/{key}" for key, value in SETTINGS.items())
+        done = await pod.run(["sh", "-c", lines], user=ROOT)
+        if done.stderr:
+            raise LabError(f"pod {pod.name}: {done.stderr}")
+        yield pod
 
 
-async def _settle(pod: Pod) -> None:
-    lines = "; ".join(f"echo '{value}' > /proc/sys/{key}" for key, value in SETTINGS.items())
-    done = await pod.run(["sh", "-c", lines], user=ROOT)
-    if done.stderr:
-        raise LabError(f"pod {pod.name}: {done.stderr}")
+async def _serve(pod: Pod, directory: Path, site: Path) -> None:
+    """Start the origins."""
+    for argv, port in _origins(directory, site):
+        origin = await pod.start(argv, user=ROOT, stdio=QUIET)
+        with trio.fail_after(START_SECONDS):
+            await origin.listens(port)
 
 
 def _origins(directory: Path, site: Path) -> Sequence[tuple[Sequence[str], int]]:

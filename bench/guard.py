@@ -28,14 +28,15 @@ from tproxy.codec.h1_parser import HeadParser
 from tproxy.filters.pipelines import pipelines
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
-from tproxy.model.identity import Workload
+from tproxy.model.identity import Peer, Proof, Workload
 from tproxy.model.limits import Limits
 from tproxy.net import http_connection
 from tproxy.net.departures import Departures
 from tproxy.net.handshakes import Handshakes
 from tproxy.net.pump import Pipes
-from tproxy.net.stream import EagerStream
+from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.tls_stream import TlsStream
 from tproxy.policy.compile import compiled
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
@@ -46,6 +47,7 @@ from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
+from tproxy.tls.steps import Wait
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
@@ -69,9 +71,20 @@ kind: AuthorizationPolicy
 metadata: {name: nobody-administers, namespace: shop}
 spec: {action: DENY, rules: [{to: [{operation: {paths: ["/admin/*"]}}]}]}
 """
+PROVEN = b"""
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/shop/sa/till]}}]
+    to: [{operation: {methods: [GET], paths: ["/catalogue/*"]}}]
+"""
 LIMITS = Limits()
 HERE, THERE = Address("192.0.2.1", 8080), Address("192.0.2.2", 40000)
 FLOW = Flow(Direction.INBOUND, THERE, HERE, HERE, Sniffed(Protocol.HTTP1, Detection.HTTP11))
+OWN, TILL = Peer("cluster.local", "shop", "web"), Peer("cluster.local", "shop", "till")
+PROOF = Proof(OWN, "ab" * 32, "TLSv1.3", "tproxy-http/1.1")
 
 
 class Played(EagerStream):
@@ -134,8 +147,9 @@ class Played(EagerStream):
     async def aclose(self) -> None:
         """Close nothing."""
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End nothing."""
+        return True
 
     def interrupt(self) -> None:
         """Wake nobody."""
@@ -145,6 +159,46 @@ class Played(EagerStream):
 
     def reset(self) -> None:
         """Reset nothing."""
+
+    def fileno(self) -> int:
+        """Be open."""
+        return 0
+
+    def exhausted(self) -> None:
+        """Have told already that nothing is due."""
+
+    def emptied(self) -> bool:
+        """Whether nothing is due, not even the end."""
+        return bool(self._left) and not self._due
+
+
+class PlayedTls:
+    """`Steps` without OpenSSL: what `Played` says and hears is what was decrypted and is to be encrypted."""
+
+    peer = TILL
+    alpn = PROOF.alpn
+
+    def __init__(self, beneath: Played) -> None:
+        self._beneath = beneath
+
+    def proof(self) -> Proof:
+        """Tell how it would have been proven."""
+        return PROOF
+
+    def handshake(self) -> Wait | None:
+        """Have shaken hands."""
+
+    def read(self, max_bytes: int) -> bytes | Wait:
+        """Give all that is due."""
+        part = self._beneath.try_receive(max_bytes)
+        return Wait.READABLE if part is None else part
+
+    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+        """Take all of it."""
+        return self._beneath.try_send(bytes(piece))
+
+    def end(self) -> Wait | None:
+        """End nothing."""
 
 
 class Unwatched:
@@ -165,6 +219,8 @@ class Case:
     most_calls: int
     """Calls of Python functions and built-in ones."""
     policies: bytes = POLICIES
+    mutual: bool = False
+    """Whether the downstream has proven by TLS who it is."""
     most_reads: float = 2.1
     most_writes: float = 2.1
     most_kept: int = 64
@@ -175,6 +231,7 @@ CASES = (
     Case("HTTP/1.1, no policies", LLHTTP, 490, policies=b""),
     Case("HTTP/1.1, authorized", LLHTTP, 535),
     Case("HTTP/1.1 read by h11, authorized", H11, 890),
+    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 570, policies=PROVEN, mutual=True),
 )
 
 
@@ -182,6 +239,7 @@ class Bench:
     """The proxy with played peers. What changes: what it has counted."""
 
     def __init__(self, case: Case) -> None:
+        self._mutual = case.mutual
         snapshot: Snapshot | tuple[object, ...] = Snapshot(1)
         if case.policies:
             files = [SourceFile("bench.yaml", case.policies)]
@@ -225,8 +283,12 @@ class Bench:
         self._upstream.go_on(exchanges)
         downstream = Played(REQUEST, exchanges, first=True)
         before = self._upstream.reads, self._upstream.writes
-        with self._journal.connection(FLOW):
-            await serve_http(cast("TcpStream", downstream), FLOW, self._runtime)
+        stream, flow = cast("SocketStream", downstream), FLOW
+        if self._mutual:
+            stream = TlsStream(cast("TcpStream", downstream), PlayedTls(downstream))
+            flow = FLOW.authenticated(TILL, PROOF)
+        with self._journal.connection(flow):
+            await serve_http(stream, flow, self._runtime)
         self.reads = downstream.reads + self._upstream.reads - before[0]
         self.writes = downstream.writes + self._upstream.writes - before[1]
 

@@ -27,6 +27,7 @@ PACKAGES = {
     "h11": "h11",
     "h2": "h2",
     "httptools": "httptools",
+    "cryptography": "cryptography",
 }
 
 

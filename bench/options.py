@@ -7,6 +7,7 @@ from pathlib import Path
 
 QUICK_ROWS = {
     *("h1_c1", "h1_c32", "h1_c256", "h2_1x32", "tcp_bulk1", "tcp_bulk8", "tcp_conn"),
+    *("mtls_h1_c32", "mtls_bulk", "mtls_handshakes"),
     *("start", "idle", "tcp_idle_conn", "h1_policies"),
 }
 """What has a target."""

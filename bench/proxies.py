@@ -1,5 +1,6 @@
 """The proxies under test, and how each is started."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,24 @@ HERE = Path(__file__).parent
 ROOT = User.parse("0")
 PROXY = User.parse("1337:1337")
 MITMDUMP = Path(sys.prefix, ".mitmproxy", "bin", "mitmdump")
+IDENTITY = "identity"
+"""Of one before whom there is mutual TLS: a directory with `tls.crt`, `tls.key` and `ca.crt`, in the one it may write to."""
+Argv = Callable[[Path], Sequence[str]]
+"""A command line, for a directory that the process may write to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One way to carry a pod's inbound connections."""
+    """One way to carry a pod's inbound connections, and with `at_client` the client's outbound ones too."""
 
     name: str
-    argv: Callable[[Path], Sequence[str]] | None
-    """Its command line, for a directory that it may write to; None is no proxy and no capture."""
+    argv: Argv | None
+    """None is no proxy and no capture."""
     user: User = PROXY
+    at_client: Argv | None = None
+    """Another one, which the client's pod has: between the two there is mutual TLS."""
+    counters: tuple[str, str] = ("", "")
+    """Port and path in its pod where it says what it has counted."""
 
 
 def filled(template: Path, into: Path, **values: object) -> Path:
@@ -33,10 +42,16 @@ def filled(template: Path, into: Path, **values: object) -> Path:
     return written
 
 
-def _tproxy(policies: Callable[[Path], Path]) -> Callable[[Path], Sequence[str]]:
+def _tproxy(policies: Callable[[Path], Path]) -> Argv:
     whose = ["--workload", "server", "--namespace", "default", "--service-account", "default"]
     run = [sys.executable, "-m", "tproxy", "run", "--user", "1337:1337", "--workers", "1", *whose]
     return lambda directory: [*run, "--policies", str(policies(directory))]
+
+
+def _tproxy_mutual(side: str) -> Argv:
+    """One of the two, whose policies are in `mesh/`."""
+    plain = _tproxy(lambda _: HERE / "mesh" / side)
+    return lambda directory: [*plain(directory), "--certificates", str(directory / IDENTITY)]
 
 
 def _generated(count: int) -> Callable[[Path], Path]:
@@ -51,13 +66,20 @@ def _generated(count: int) -> Callable[[Path], Path]:
     return written
 
 
-def _envoy(configuration: str) -> Callable[[Path], Sequence[str]]:
+def _envoy(configuration: str) -> Argv:
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    return lambda directory: [
-        _envoy_binary(),
-        *("-c", str(filled(HERE / "peers" / configuration, directory))),
-        *options,
-    ]
+
+    def argv(directory: Path) -> Sequence[str]:
+        log = _in_one_line(filled(HERE / "peers" / "access_log.json", directory))
+        written = filled(HERE / "peers" / configuration, directory, access_log=log)
+        return [_envoy_binary(), "-c", str(written), *options]
+
+    return argv
+
+
+def _in_one_line(written: Path) -> str:
+    """JSON as it can stand anywhere in YAML."""
+    return json.dumps(json.loads(written.read_text()))
 
 
 def _envoy_binary() -> str:
@@ -83,6 +105,19 @@ OURS = Proxy("tproxy", _tproxy(lambda _: HERE / "policies"), ROOT)
 OURS_1 = Proxy("tproxy_1", _tproxy(_generated(1)), ROOT)
 OURS_1000 = Proxy("tproxy_1000", _tproxy(_generated(1000)), ROOT)
 ENVOY_EQUAL = Proxy("envoy_equal", _envoy("envoy_equal.yaml"))
+OURS_MUTUAL = Proxy(
+    name="tproxy_mutual",
+    argv=_tproxy_mutual("server"),
+    user=ROOT,
+    at_client=_tproxy_mutual("client"),
+    counters=("15020", "/metrics"),
+)
+ENVOY_MUTUAL = Proxy(
+    name="envoy_mutual",
+    argv=_envoy("envoy_server.yaml"),
+    at_client=_envoy("envoy_client.yaml"),
+    counters=("15000", "/stats?filter=ssl"),
+)
 ENVOY_BARE = Proxy("envoy_bare", _envoy("envoy_bare.yaml"))
 HAPROXY = Proxy("haproxy", _haproxy)
 MITMPROXY = Proxy("mitmproxy", _mitmproxy)

@@ -11,20 +11,24 @@ from bench.options import Options
 from bench.proxies import (
     ENVOY_BARE,
     ENVOY_EQUAL,
+    ENVOY_MUTUAL,
     HAPROXY,
     MITMPROXY,
     NO_PROXY,
     OURS,
     OURS_1,
     OURS_1000,
+    OURS_MUTUAL,
     Proxy,
 )
 from bench.turns import Entry, Row, Work
-from bench.works import among, crowded, loaded, rested, started
+from bench.works import among, crowded, handshaken, loaded, rested, started
 
 HTTP = (OURS, ENVOY_EQUAL, ENVOY_BARE, HAPROXY, MITMPROXY, NO_PROXY)
 PROXIES = {"tproxy": OURS, "envoy": ENVOY_EQUAL, "haproxy": HAPROXY, "mitmproxy": MITMPROXY}
 """Where one Envoy is enough: with what our sidecar does."""
+MUTUAL = {"tproxy": OURS_MUTUAL, "envoy": ENVOY_MUTUAL}
+"""Two sidecars each."""
 CROWD = 10_000
 SPARE = 2000
 """Descriptors for everything but the connections of a crowd: more than any of the proxies wants."""
@@ -43,6 +47,7 @@ def crowd_size() -> int:
 def _all(options: Options, site: Path) -> Iterator[Row]:
     yield from _http(options, site)
     yield from _tcp(options)
+    yield from _mutual(options)
     yield from _memory()
     yield from _growth(options)
     yield _busy_few(options)
@@ -79,6 +84,23 @@ def _tcp(options: Options) -> Iterator[Row]:
     yield row("tcp_bulk8", "TCP upload, 8 connections", bulk(8))
     yield replace(row("tcp_conn", "TCP connections, 32 at once", connections(32)), bound=True)
     yield row("tcp_ping", "TCP pings of 64 bytes", pings())
+
+
+def _mutual(options: Options) -> Iterator[Row]:
+    """From the client's sidecar to the server's, both proving who they are."""
+    equal = {"tproxy": OURS_MUTUAL, "envoy_equal": ENVOY_MUTUAL}
+    entries = _same(equal, loaded(http1(32), options.seconds))
+    title = "mutual TLS, HTTP/1.1, 32 connections"
+    naming = "mtls_h1_{figure}_vs_{other}"
+    yield Row("mtls_h1_c32", title, "request", entries, bound=True, naming=naming)
+    entries = _same(MUTUAL, loaded(bulk(1), options.seconds))
+    yield Row("mtls_bulk", "mutual TLS, upload, 1 connection", "MiB", entries)
+    entries = _same(MUTUAL, handshaken(connections(32), options.seconds))
+    title = "mutual TLS, full handshakes, 32 at once"
+    yield Row("mtls_handshakes", title, "connection", entries, bound=True, head="rate")
+    yield Row("mtls_idle", "memory of both when idle", "start", _same(MUTUAL, rested))
+    entries = _same(MUTUAL, crowded("tcp", 1000))
+    yield Row("mtls_idle_conn", "1,000 idle connections in mutual TLS", "connection", entries)
 
 
 def _memory() -> Iterator[Row]:

@@ -24,7 +24,17 @@ import trio
 
 from fakes.footprint import Footprint, footprint, settled, sidecar_pids, watched
 from fakes.sidecars import server_info
-from fakes.siege import APPS, FLOODS, HTTP1, HTTP2, STALLED, flooded, make_site, stalled
+from fakes.siege import (
+    APPS,
+    FLOODS,
+    HTTP1,
+    HTTP2,
+    STALLED,
+    TLS_FLOODS,
+    flooded,
+    make_site,
+    stalled,
+)
 from tproxy.lab import Lab, Pod, PodSpec, Stdio, User, open_pod
 
 QUIET = Stdio(subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
@@ -211,7 +221,7 @@ async def readers(stage: Stage) -> list[Verdict]:
 async def floods(stage: Stage) -> list[Verdict]:
     """Every flood, while somebody polite asks."""
     verdicts = []
-    for name, port in FLOODS:
+    for name, port in (*FLOODS, *TLS_FLOODS):
         await settled(sidecar_pids(stage.server), within=30)
         async with watched(
             stage.stranger, stage.server, (stage.server.addresses.v4, HTTP1)

@@ -10,6 +10,7 @@ from bench.turns import Figures, Row, Taken
 STARVED = 0.7
 """Less of a core than this, where the proxy should be the limit, and something else was."""
 DIGITS = 4
+HEAD_NAMING = "{row}_vs_{other}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,12 @@ def _ratios(taken: Taken) -> Iterator[tuple[str, Ratio]]:
         for name in _named(taken, first, other):
             compared = ratio(*_paired(taken, name, first, other))
             if compared is not None and name in (taken.row.compared or FIGURES):
-                id_ = taken.row.naming.format(
-                    row=taken.row.id, figure=name, first=first, other=other
-                )
-                yield id_, compared
+                yield _id(taken.row, name, first, other), compared
+
+
+def _id(row: Row, figure: str, first: str, other: str) -> str:
+    naming = HEAD_NAMING if figure == row.head else row.naming
+    return naming.format(row=row.id, figure=figure, first=first, other=other)
 
 
 def _named(taken: Taken, *labels: str) -> list[str]:

@@ -28,6 +28,9 @@ CHARTED = (
     ("h2_1x32", "cpu"),
     ("tcp_bulk8", "cpu"),
     ("tcp_conn", "cpu"),
+    ("mtls_h1_c32", "cpu"),
+    ("mtls_bulk", "cpu"),
+    ("mtls_handshakes", "cpu"),
     ("idle", "pss"),
 )
 

@@ -14,8 +14,8 @@ from tproxy.lab import LabError
 
 Figures = Mapping[str, float]
 """What one run came to: `rate`, `cpu`, `p50` and whatever else was measured."""
-Beside = Callable[[Arena, Contender], AbstractAsyncContextManager[None]]
-Work = Callable[[Arena, Contender], Awaitable[Figures]]
+Beside = Callable[[Contender], AbstractAsyncContextManager[None]]
+Work = Callable[[Contender], Awaitable[Figures]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Row:
     """Whether the proxy should be what limits the rate: then a run in which it was idle is a starved one."""
     naming: str = "{row}_{figure}_vs_{other}"
     """The ids of its comparisons in the summary."""
+    head: str = ""
+    """The figure whose comparisons are called by the row alone."""
     compared: Sequence[str] = ()
     """The figures that are; empty is all."""
     turns: int | None = None
@@ -86,10 +88,10 @@ async def _attempt(entry: Entry, taken: Taken, step: Callable[[], Awaitable[None
 async def _enter(entry: Entry, arena: Arena, scopes: AsyncExitStack) -> None:
     contender = arena.contender(entry.proxy)
     if entry.beside is not None:
-        await scopes.enter_async_context(entry.beside(arena, contender))
+        await scopes.enter_async_context(entry.beside(contender))
 
 
 async def _run(entry: Entry, arena: Arena, taken: Taken) -> None:
     contender = arena.contender(entry.proxy)
-    taken.runs[entry.label].append(await entry.work(arena, contender))
-    contender.forget_log()
+    taken.runs[entry.label].append(await entry.work(contender))
+    contender.forget_logs()

@@ -5,10 +5,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
-from bench.arena import Arena, Contender, other_cores
+from bench.arena import Contender
+from bench.handshakes import handshakes
 from bench.loads import Load, LoadFailed, client
 from bench.measure import cpu_seconds, memory_bytes
 from bench.proxies import ROOT
+from bench.sidecar import other_cores
 from bench.talk import Talk, talking
 from bench.turns import Beside, Figures, Work
 
@@ -23,42 +25,59 @@ PORTS = {"tcp": "9000", "http": "8080"}
 def loaded(load: Load, seconds: float) -> Work:
     """Carry a load for some seconds: rate, CPU time per unit, how busy the proxy was, how long answers took."""
 
-    async def work(arena: Arena, contender: Contender) -> Figures:
-        before = cpu_seconds(contender.pids())
-        cores = other_cores() if load.kept_off else ()
-        argv = [*cores, *load.argv(contender.address, seconds)]
-        with trio.fail_after(seconds + PATIENCE):
-            done = await arena.client.run(argv, user=ROOT)
-        cpu = cpu_seconds(contender.pids()) - before
-        if done.returncode:
-            raise LoadFailed(done.stdout + done.stderr)
-        counted = load.read(done.stdout + done.stderr)
-        told = {"rate": counted.units / counted.seconds, **counted.latencies}
-        if contender.process:
-            told |= {"cpu": cpu / counted.units, "busy": cpu / counted.seconds}
+    async def work(contender: Contender) -> Figures:
+        return (await _carried(load, seconds, contender))[1]
+
+    return work
+
+
+def handshaken(load: Load, seconds: float) -> Work:
+    """The same where each unit is a full handshake with each of the proxy's sidecars; LoadFailed if one is not."""
+
+    async def work(contender: Contender) -> Figures:
+        before = [await handshakes(contender.proxy, each) for each in contender.sidecars]
+        units, told = await _carried(load, seconds, contender)
+        for sidecar, then in zip(contender.sidecars, before, strict=True):
+            (await handshakes(contender.proxy, sidecar)).check(then, units)
         return told
 
     return work
 
 
-async def started(arena: Arena, contender: Contender) -> Figures:
+async def _carried(load: Load, seconds: float, contender: Contender) -> tuple[float, Figures]:
+    before = cpu_seconds(contender.pids())
+    cores = other_cores() if load.kept_off else ()
+    argv = [*cores, *load.argv(contender.address, seconds)]
+    with trio.fail_after(seconds + PATIENCE):
+        done = await contender.client.run(argv, user=ROOT)
+    cpu = cpu_seconds(contender.pids()) - before
+    if done.returncode:
+        raise LoadFailed(done.stdout + done.stderr)
+    counted = load.read(done.stdout + done.stderr)
+    told = {"rate": counted.units / counted.seconds, **counted.latencies}
+    if contender.sidecars:
+        told |= {"cpu": cpu / counted.units, "busy": cpu / counted.seconds}
+    return counted.units, told
+
+
+async def started(contender: Contender) -> Figures:
     """Start the proxy: from its exec to the first request answered through it."""
-    return {"s": await contender.start(arena.client)}
+    return {"s": await contender.start()}
 
 
-async def rested(arena: Arena, contender: Contender) -> Figures:
+async def rested(contender: Contender) -> Figures:
     """Start the proxy, and let it do nothing: its memory."""
-    await contender.start(arena.client)
+    await contender.start()
     return {"pss": await _memory(contender)}
 
 
 def crowded(kind: str, count: int) -> Work:
     """Start the proxy, open idle connections and close them: memory for each, and what is not given back."""
 
-    async def work(arena: Arena, contender: Contender) -> Figures:
-        await contender.start(arena.client)
+    async def work(contender: Contender) -> Figures:
+        await contender.start()
         before = await _memory(contender)
-        async with _crowd(arena, contender, kind) as talk:
+        async with _crowd(contender, kind) as talk:
             await _hold(talk, count)
             full = await _memory(contender)
             await _hold(talk, 0)
@@ -72,10 +91,10 @@ def among(kind: str, count: int) -> Beside:
     """So many idle connections, for as long as a row takes."""
 
     @asynccontextmanager
-    async def beside(arena: Arena, contender: Contender) -> AsyncIterator[None]:
-        async with _crowd(arena, contender, kind) as talk:
+    async def beside(contender: Contender) -> AsyncIterator[None]:
+        async with _crowd(contender, kind) as talk:
             await _hold(talk, count)
-            if contender.process:
+            if contender.sidecars:
                 await _settled(contender)
             yield
             await _hold(talk, 0)
@@ -83,9 +102,9 @@ def among(kind: str, count: int) -> Beside:
     return beside
 
 
-def _crowd(arena: Arena, contender: Contender, kind: str) -> AbstractAsyncContextManager[Talk]:
+def _crowd(contender: Contender, kind: str) -> AbstractAsyncContextManager[Talk]:
     words = client("crowd", kind, contender.address, PORTS[kind])
-    return talking(arena.client, [*other_cores(), *words])
+    return talking(contender.client, [*other_cores(), *words])
 
 
 async def _hold(talk: Talk, count: int) -> None:
@@ -99,7 +118,7 @@ async def _hold(talk: Talk, count: int) -> None:
 async def _memory(contender: Contender) -> float:
     """What the proxy takes once it has nothing left to do."""
     await _settled(contender)
-    return float(memory_bytes(contender.pids()))
+    return float(sum(memory_bytes(sidecar.pids()) for sidecar in contender.sidecars))
 
 
 async def _settled(contender: Contender) -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from bench.arena import Arena, Contender
+from bench.arena import Contender
 from bench.proxies import NO_PROXY
 from bench.summary import Ratio, Value, ratio, summarised
 from bench.tables import lines
@@ -8,7 +9,7 @@ from bench.targets import Target, judged
 from bench.turns import Entry, Figures, Row, Taken
 
 
-async def nothing(_arena: Arena, _contender: Contender) -> Figures:
+async def nothing(_: Contender) -> Figures:
     return {}
 
 
@@ -67,6 +68,18 @@ def test_our_own_figures_stand_beside_the_ratios() -> None:
     assert summarised([taken(runs, "start")]) == {
         "start_s": Value(0.5, "s"),
         "start_s_vs_envoy": Ratio(3.5, 3.0, 4.0, 2),
+    }
+
+
+def test_the_figure_that_a_row_is_about_needs_no_name() -> None:
+    runs: dict[str, list[Figures]] = {
+        "tproxy": [{"rate": 1.0, "cpu": 2.0}],
+        "envoy": [{"rate": 2.0, "cpu": 1.0}],
+    }
+    row = taken(runs, "mtls_handshakes")
+    assert set(summarised([Taken(replace(row.row, head="rate"), row.runs)])) == {
+        "mtls_handshakes_vs_envoy",
+        "mtls_handshakes_cpu_vs_envoy",
     }
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +147,31 @@ async def slowest_answer(pod: Pod, address: tuple[str, int], until: trio.Event) 
     return slowest
 
 
+async def slowest_echo(pod: Pod, address: tuple[str, int], until: trio.Event) -> float:
+    """Have an echo answer five times a second, on one connection that stays and on a fresh one, and tell the longest."""
+    slowest = 0.0
+    async with await dialled(pod, address) as kept:
+        while not until.is_set():
+            began = trio.current_time()
+            with trio.fail_after(10):
+                await _echoed(kept)
+                async with await dialled(pod, address) as fresh:
+                    await _echoed(fresh)
+            slowest = max(slowest, trio.current_time() - began)
+            with trio.move_on_after(0.2):
+                await until.wait()
+    return slowest
+
+
+async def _echoed(stream: trio.SocketStream) -> None:
+    await stream.send_all(b"\0")
+    assert await stream.receive_some(1) == b"\0"
+
+
+Polite = Callable[[Pod, tuple[str, int], trio.Event], Awaitable[float]]
+"""Asks now and then until an event, and tells the longest that an answer took."""
+
+
 @dataclass(slots=True)
 class Watch:
     """What was seen while something went on. What changes: all of it, five times a second."""
@@ -161,14 +186,16 @@ class Watch:
 
 
 @asynccontextmanager
-async def watched(client: Pod, server: Pod, address: tuple[str, int]) -> AsyncIterator[Watch]:
+async def watched(
+    client: Pod, server: Pod, address: tuple[str, int], polite: Polite = slowest_answer
+) -> AsyncIterator[Watch]:
     """Have somebody ask politely, and the sidecar's memory measured, for as long as the block lasts."""
     pids = sidecar_pids(server)
     watch = Watch(await settled(pids, within=20))
     over = trio.Event()
 
     async def ask() -> None:
-        watch.slowest = await slowest_answer(client, address, over)
+        watch.slowest = await polite(client, address, over)
 
     async def measure() -> None:
         while not over.is_set():

@@ -40,7 +40,10 @@ HTTP1_FLOODS = (
     "slow-bodies",
     "vanishing",
 )
+HANDSHAKE_FLOODS = ("tls-slow-hellos", "tls-half-handshakes", "tls-garbage", "tls-handshakes")
 FLOODS = [(name, HTTP2) for name in HTTP2_FLOODS] + [(name, HTTP1) for name in HTTP1_FLOODS]
+TLS_FLOODS = [(name, HTTP1) for name in HANDSHAKE_FLOODS]
+"""Whoever is no sidecar of the mesh can begin as one: a port that takes both is met by these too."""
 STALLED = (
     ("stalled-http1", HTTP1),
     ("stalled-streams", HTTP2),
@@ -73,10 +76,13 @@ def _program(name: str, server: Pod, port: int, amount: float) -> list[str]:
     return [sys.executable, str(APPS / "floods.py"), name, host, str(port), f"{amount:g}"]
 
 
-async def flooded(client: Pod, name: str, server: Pod, port: int, amount: float) -> str:
+async def flooded(
+    client: Pod, name: str, server: Pod, port: int, amount: float, *, identity: Path | None = None
+) -> str:
     """Have the attackers' program run to its end, which it sets itself, and return what it said."""
     with trio.fail_after(300):
-        done = await client.run(_program(name, server, port, amount), user=ROOT)
+        program = [*_program(name, server, port, amount), *([str(identity)] if identity else [])]
+        done = await client.run(program, user=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -4,6 +4,8 @@ import socket
 import struct
 from pathlib import Path
 
+import trio
+
 from tproxy.model.address import Address
 from tproxy.net.tcp_stream import TcpStream
 
@@ -46,3 +48,18 @@ def open_descriptors() -> set[str]:
         except FileNotFoundError:  # the listing's own descriptor
             continue
     return {each for each in found if not each.endswith("[eventpoll]")}
+
+
+async def fill(stream: TcpStream) -> int:
+    """Send until the kernel takes not one byte more, and say how much that was."""
+    filled = 0
+    while True:
+        while sent := stream.try_send(bytes(1 << 20)):
+            filled += sent
+        with trio.move_on_after(0.05) as waiting:
+            await stream.wait_send_all_might_not_block()
+        if waiting.cancelled_caught:
+            sent = stream.try_send(b"x")
+            if not sent:
+                return filled
+            filled += sent

@@ -61,9 +61,10 @@ class MemoryStream(EagerStream):
         self.stapled.send_stream.close()
         self.stapled.receive_stream.close()
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End this direction."""
         self.stapled.send_stream.close()
+        return True
 
     def close(self) -> None:
         """Close both directions."""

@@ -8,10 +8,27 @@ from pathlib import Path
 import pytest
 import trio
 
-from fakes.footprint import answer, footprint, settled, sidecar_pids, suffered, watched
+from fakes.footprint import (
+    answer,
+    footprint,
+    settled,
+    sidecar_pids,
+    slowest_echo,
+    suffered,
+    watched,
+)
 from fakes.mesh import APPS, Mesh, quiet_mesh, running_pod
-from fakes.siege import FLOODS, HTTP1, HTTP2, STALLED, flooded, make_site, stalled
-from tproxy.lab import Lab
+from fakes.sidecars import handshakes
+from fakes.siege import (
+    FLOODS,
+    HTTP1,
+    HTTP2,
+    STALLED,
+    flooded,
+    make_site,
+    stalled,
+)
+from tproxy.lab import Lab, attach
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
@@ -21,6 +38,10 @@ MOST_MEMORY = 64 << 20
 CONNECTS = 2000
 BAD = 8090
 HEAD_SECONDS = 3
+HANDSHAKES = 100
+"""At once: less than a flood begins, which in its first second meets this bound and no time-out."""
+ECHO = ["socat", "TCP-LISTEN:7000,fork,reuseaddr", "PIPE"]
+LIMITS = f"head-seconds={HEAD_SECONDS} stream-idle-seconds=5 handshakes={HANDSHAKES}"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LONG_SETTINGS = b"\0\6\0\4\0\0\0\0\0"
 UPSTREAM_FAULTS = {
@@ -34,14 +55,15 @@ UPSTREAM_FAULTS = {
 
 @pytest.fixture(scope="module")
 def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A captured server's pod and an uncaptured client's, for all tests of this file."""
+    """A captured server's pod, an uncaptured client's, and one whose sidecar is the server's peer, for all tests here."""
     directory = tmp_path_factory.mktemp("floods")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
         patch.setenv("TPROXY_LAB_DIR", str(directory))
-        patch.setenv("TPROXY_LIMITS", f"head-seconds={HEAD_SECONDS} stream-idle-seconds=5")
+        patch.setenv("TPROXY_LIMITS", LIMITS)
         lab = Lab(directory)
         scopes.enter_context(running_pod("server", lab))
         scopes.enter_context(running_pod("client", lab, "--no-proxy"))
+        scopes.enter_context(running_pod("neighbour", lab))
         yield lab
 
 
@@ -79,6 +101,29 @@ async def test_others_are_answered_and_memory_stays(siege: Mesh, name: str, port
         await flooded(siege.client, name, siege.server, port, FLOOD_SECONDS)
     assert watch.slowest < MOST_SECONDS
     assert watch.growth <= MOST_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "least"),
+    [
+        pytest.param("tls-slow-hellos", "ok", 1, id="hellos that trickle"),
+        pytest.param("tls-half-handshakes", "overload", HANDSHAKES, id="handshakes without an end"),
+        pytest.param("tls-garbage", "protocol", HANDSHAKES, id="garbage behind a hello"),
+        pytest.param("tls-handshakes", "ok", HANDSHAKES, id="handshakes to their end"),
+    ],
+)
+async def test_handshakes_of_others_and_what_is_open_go_on(
+    pods: Lab, siege: Mesh, name: str, result: str, least: int
+) -> None:
+    await siege.serve(ECHO, 7000)
+    neighbour = attach(pods, "neighbour")
+    before = await handshakes(siege.server)
+    async with watched(neighbour, siege.server, there(siege, 7000), slowest_echo) as watch:
+        identity = pods.identity("neighbour")
+        await flooded(siege.client, name, siege.server, HTTP1, FLOOD_SECONDS, identity=identity)
+    assert watch.slowest < MOST_SECONDS
+    assert watch.growth <= MOST_MEMORY
+    assert (await handshakes(siege.server) - before)[result] >= least
 
 
 async def test_stalled_streams_leave_other_streams_alone(siege: Mesh) -> None:

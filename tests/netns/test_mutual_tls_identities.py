@@ -179,10 +179,10 @@ async def test_the_client_refuses_whoever_has_taken_anothers_address(mutual: Mut
     await serve_all(mutual.mesh)
     known = mutual.lab.endpoints("client") / "pods.yaml"
     told = known.read_text()
-    assert told.count('"serviceAccount": "web"') == 2
+    assert told.count(f'"spiffe://{WEB}"') == 1
     marked = ["-H", f"x-mark: {MARKER.decode()}", "--data-binary", MARKER.decode() * 10]
     try:
-        known.write_text(told.replace('"serviceAccount": "web"', '"serviceAccount": "shop"'))
+        known.write_text(told.replace(f'"spiffe://{WEB}"', f'"spiffe://{WEB}-2"'))
         await mutual.decree(mutual.client)
         with tapped(mutual.server) as tap:
             for version in ("--http1.1", "--http2-prior-knowledge"):

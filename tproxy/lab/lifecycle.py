@@ -126,6 +126,7 @@ def _fresh_record(lab: Lab, spec: PodSpec, user: User) -> Record:
         user=f"{user.identity.uid}:{user.identity.gid}",
         env=dict(spec.env),
         service_account=spec.service_account,
+        trust_domain=spec.trust_domain,
         labels=dict(spec.labels),
         captured=spec.proxy,
     )

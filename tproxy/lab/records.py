@@ -19,6 +19,7 @@ import msgspec
 
 from tproxy.lab.namespaces import View
 from tproxy.lab.spec import LabError
+from tproxy.model.identity import Peer
 
 DEFAULT_ROOT = Path("/run/tproxy/lab")
 NETNS_DIR = Path("/run/netns")
@@ -104,6 +105,7 @@ class Record:
     ready: bool = False
     env: dict[str, str] = field(default_factory=dict)
     service_account: str = "default"
+    trust_domain: str = "cluster.local"
     labels: dict[str, str] = field(default_factory=dict)
     captured: bool = False
     """Whether a sidecar stands beside the applications."""
@@ -169,6 +171,11 @@ def endpoints_text(records: Iterable[Record]) -> str:
     return "---\n".join(f"{msgspec.json.format(each, indent=2).decode()}\n" for each in documents)
 
 
+def _identity(record: Record) -> str:
+    """As whom the pod's sidecar proves itself."""
+    return Peer(record.trust_domain, record.namespace, record.service_account).spiffe_id
+
+
 def _service_entry(record: Record) -> dict[str, object]:
     labels = {key: value for key, value in record.labels.items() if key != TLS_MODE}
     if record.captured:
@@ -183,6 +190,8 @@ def _service_entry(record: Record) -> dict[str, object]:
             "hosts": record.names().split(),
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
+            # Whatever trust domain the reader thinks that service accounts are of.
+            "subjectAltNames": [_identity(record)],
             "endpoints": [{"address": address, **pod} for address in addresses],
         },
     }

@@ -16,7 +16,6 @@ from enum import StrEnum
 import trio
 
 from tproxy.model.limits import Limits
-from tproxy.net.arrivals import Arrival
 from tproxy.net.bell import Bell
 from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tcp_stream import TcpStream
@@ -192,6 +191,13 @@ class Lane:
     rest: bytes = b""
     bulky: bool = False
     """Whether its source had as much as one read takes."""
+    untold: bool = False
+    """Whether its sink has had no room to be told of the end."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it takes a task of its own to go on."""
+        return self.bulky or self.untold or bool(self.rest)
 
 
 async def relay(
@@ -211,8 +217,8 @@ async def relay(
         Lane(downstream, upstream, traffic.received, ours, theirs),
         Lane(upstream, downstream, traffic.sent, theirs, ours),
     )
-    if isinstance(downstream, TcpStream) and isinstance(upstream, TcpStream):
-        await _converse(lanes, downstream.arrival(), upstream.arrival())
+    if isinstance(downstream, SocketStream) and isinstance(upstream, SocketStream):
+        await _converse(lanes, downstream, upstream)
     if lanes[0].ended and lanes[1].ended:
         return RelayEnd.COMPLETE
     end = await _pump_both(lanes, pipes, limits)
@@ -223,22 +229,24 @@ async def relay(
     return end
 
 
-async def _converse(lanes: tuple[Lane, Lane], *arrivals: Arrival) -> None:
+async def _converse(lanes: tuple[Lane, Lane], near: SocketStream, far: SocketStream) -> None:
     """Copy what little is said; return when both sides have ended, or when it takes two tasks to go on."""
     bell = Bell()
+    arrivals = near.arrival(), far.arrival()
     for arrival in arrivals:
         arrival.bell = bell
     rounds = 0
     try:
         while not (lanes[0].ended and lanes[1].ended):
-            if not (_copied(lanes[0]) | _copied(lanes[1])):
-                await bell.rung()
-            elif any(lane.rest or lane.bulky for lane in lanes):
+            copied = _copied(lanes[0]) | _copied(lanes[1])
+            if lanes[0].waits or lanes[1].waits or near.wants_room or far.wants_room:
                 return
-            else:
-                rounds += 1
-                if rounds % EAGER_ROUNDS == 0:
-                    await trio.lowlevel.checkpoint()
+            if not copied:
+                await bell.rung()
+                continue
+            rounds += 1
+            if rounds % EAGER_ROUNDS == 0:
+                await trio.lowlevel.checkpoint()
     except trio.BrokenResourceError:
         return  # it will be met again, and told then
     finally:
@@ -254,8 +262,8 @@ def _copied(lane: Lane) -> bool:
     if data is None:
         return False
     if not data:
-        lane.sink.end()
-        lane.ended = True
+        lane.ended = lane.sink.end()
+        lane.untold = not lane.ended
         return True
     lane.rest = data  # should the sink break, `pump` meets it again with this
     sent = lane.sink.try_send(data)

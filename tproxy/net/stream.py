@@ -6,6 +6,7 @@ import trio
 
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer
+from tproxy.net.arrivals import Arrival
 
 
 class EagerStream(trio.abc.HalfCloseableStream):
@@ -45,8 +46,8 @@ class EagerStream(trio.abc.HalfCloseableStream):
         """Wake whoever waits on the stream with trio.ClosedResourceError, although it stays open."""
 
     @abstractmethod
-    def end(self) -> None:
-        """End our direction; the peer may go on sending."""
+    def end(self) -> bool:
+        """End our direction; the peer may go on sending. False where `send_eof` has to wait until it can be told."""
 
     @abstractmethod
     def close(self) -> None:
@@ -83,6 +84,15 @@ class SocketStream(EagerStream):
     @abstractmethod
     def reset_by_peer(self) -> bool:
         """Whether the peer has reset the connection, though something that it said before may still be there to read."""
+
+    @property
+    @abstractmethod
+    def wants_room(self) -> bool:
+        """Whether nothing can be read until there is room to send: TLS has something to say by itself."""
+
+    @abstractmethod
+    def arrival(self) -> Arrival:
+        """Return what is known of bytes that arrive; kept from the first time it is asked."""
 
     @abstractmethod
     def fileno(self) -> int:

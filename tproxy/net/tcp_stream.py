@@ -6,10 +6,12 @@ faster than reading into a shared buffer and copying out of it. So an idle conne
 
 import contextlib
 import errno
+import fcntl
 import operator
 import os
 import socket
 import struct
+import termios
 from typing import NoReturn
 
 import trio
@@ -28,6 +30,9 @@ SPLICE_REFUSED = frozenset((errno.EINVAL, errno.ENOSYS, errno.EPERM))
 
 _TCP_CLOSE = 7
 """<net/tcp_states.h>"""
+
+_NONE = bytes(4)
+"""An int, as ioctl(2) tells how many bytes there are to read."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -84,6 +89,11 @@ class TcpStream(SocketStream):
         return "" if self._broken_by is None else self._broken_by.strerror or ""
 
     @property
+    def wants_room(self) -> bool:
+        """Never: TCP says nothing by itself that takes room."""
+        return False
+
+    @property
     def reset_by_peer(self) -> bool:
         """Whether the peer has reset the connection, though something that it said before may still be there to read."""
         return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
@@ -97,6 +107,14 @@ class TcpStream(SocketStream):
         """Take note that a read, be it another's than ours, found that the kernel has no more."""
         if self._arrival is not None:
             self._arrival.possible = False
+
+    def emptied(self) -> bool:
+        """Whether the kernel has no more bytes, which it is then not asked for until it tells of some, or of an end."""
+        if fcntl.ioctl(self.socket, termios.FIONREAD, _NONE) != _NONE:
+            return False
+        if self._arrival is not None:
+            self._arrival.exhausted()
+        return True
 
     def fileno(self) -> int:
         """Return the descriptor; -1 when closed."""
@@ -183,7 +201,7 @@ class TcpStream(SocketStream):
         await trio.lowlevel.checkpoint()
         self.end()
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End our direction, as `send_eof` does, without a turn for others."""
         if self._sending or self._awaits_room:
             raise trio.BusyResourceError("another task is sending on this stream")
@@ -194,6 +212,7 @@ class TcpStream(SocketStream):
             except OSError as error:
                 self._break(error)
             self._eof_sent = True
+        return True
 
     async def wait_all_sent(self) -> None:
         """Wait until the kernel has put every byte on the wire, as a reset would discard the rest.

@@ -3,7 +3,8 @@ ciphertext through memory.
 
 The rule that must not be broken: **a peer that is told of an end has been given everything before it**. So close_notify
 is not sent behind a record that the socket did not take whole, and an end without close_notify is a failure: anybody on
-the way can make one.
+the way can make one. And nothing is tried on a connection that was reset: once a write has failed OpenSSL reads nothing
+any more, be it an early response or the alert that says why.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import trio
 
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
+from tproxy.net.arrivals import Arrival
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import DEFAULT_RECEIVE_SIZE, TcpStream
 from tproxy.tls.steps import RECORD, Broken, Steps, Wait
@@ -45,6 +47,7 @@ class TlsStream(SocketStream):
         "_sending",
         "_steps",
         "_tcp",
+        "_unsendable",
         "peer",
     )
 
@@ -57,13 +60,14 @@ class TlsStream(SocketStream):
         self._peek_bytes = RECORD
         self._ended = False
         self._broken_by = ""
+        self._unsendable = ""
+        """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
         self._begun = b""
         """What is in a record that was begun and is still to be sent whole."""
         self._left = False
         """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
         self._read_wants_room = False
-        """Whether what was read has to be answered, by TLS itself, before more can be."""
         self._receiving = False
         self._sending = False
 
@@ -88,6 +92,11 @@ class TlsStream(SocketStream):
         return self._broken_by or self._tcp.trouble
 
     @property
+    def wants_room(self) -> bool:
+        """Whether what was read has to be answered, by TLS itself, before more can be."""
+        return self._read_wants_room
+
+    @property
     def reset_by_peer(self) -> bool:
         """Whether the peer has reset the connection."""
         return self._tcp.reset_by_peer
@@ -96,6 +105,10 @@ class TlsStream(SocketStream):
     def expectant(self) -> bool:
         """Whether something may have arrived, or was decrypted already."""
         return bool(self._ahead) or self._over or self._tcp.expectant
+
+    def arrival(self) -> Arrival:
+        """Return what is known of ciphertext that arrives."""
+        return self._tcp.arrival()
 
     def proof(self) -> Proof:
         """How the peer has proven who it is, where it had to."""
@@ -191,19 +204,19 @@ class TlsStream(SocketStream):
             raise trio.BusyResourceError("another task is sending on this stream")
         self._check_open()
         await trio.lowlevel.checkpoint()
-        self.end()
-        while not self._eof_sent:
+        while not self.end():
             await self._tcp.wait_send_all_might_not_block()
-            self.end()
 
-    def end(self) -> None:
+    def end(self) -> bool:
         """End our direction; where the kernel has no room even for that, `send_eof` has to wait for it."""
         self._check_open()
         if not self._eof_sent:
+            self._heed_reset()
             try:
                 self._eof_sent = self._steps.end() is None
             except Broken as error:
                 self._break(error)
+        return self._eof_sent
 
     async def wait_all_sent(self) -> None:
         """Wait until the kernel has put every byte on the wire."""
@@ -267,21 +280,26 @@ class TlsStream(SocketStream):
         self._check_open()
         pieces = []
         while room and not self._over:
-            piece = self._read(min(room, RECORD))
+            wanted = min(room, RECORD)
+            piece = self._read(wanted)
             if not piece:
                 break
             pieces.append(piece)
             room -= len(piece)
+            # OpenSSL holds nothing behind a record that it gave whole; asking it where the kernel has no more costs an
+            # exception.
+            if len(piece) < wanted and self._tcp.emptied():
+                break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read(self, max_bytes: int) -> bytes:
         try:
             piece = self._steps.read(max_bytes)
         except Broken as error:
-            self._broken_by = str(error)
+            self._broken_by = self._unsendable or str(error)
             return b""
+        self._read_wants_room = piece is Wait.WRITABLE
         if isinstance(piece, Wait):
-            self._read_wants_room = piece is Wait.WRITABLE
             if piece is Wait.READABLE:
                 self._tcp.exhausted()
             return b""
@@ -292,6 +310,7 @@ class TlsStream(SocketStream):
         self._check_open()
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
+        self._heed_reset()
         if self._left:
             if isinstance(self._write(self._begun), Wait):
                 return 0
@@ -309,9 +328,18 @@ class TlsStream(SocketStream):
         try:
             step = self._steps.write(piece)
         except Broken as error:
+            self._unsendable = str(error)
             self._break(error)
         self._begun = (self._begun or bytes(piece)) if isinstance(step, Wait) else b""
         return step
+
+    def _heed_reset(self) -> None:
+        """Fail on a connection that was reset; only where something has arrived that was not read can it have been.
+
+        A reset between this look and the write is the write's to meet, and what was not read then is lost.
+        """
+        if self._tcp.expectant and self._tcp.reset_by_peer:
+            self._break(Broken("the peer has reset the connection"))
 
     def _break(self, error: Broken) -> NoReturn:
         raise trio.BrokenResourceError(str(error)) from error

@@ -123,7 +123,7 @@ async def serve_http(
     """Serve a connection whose protocol is known to be HTTP, and close it; soon, if we are `leaving`."""
     codec = _codec(flow.protocol, runtime)
     connection = HttpConnection(downstream, codec, runtime.limits)
-    connection.on_refused = partial(runtime.journal.refused, flow)
+    connection.on_refused = partial(runtime.journal.refused, flow, answered=True)
     answer = partial(_answer, flow, runtime, sanitizer(flow))
     server = HttpServer(connection, answer, runtime.limits)
     departing = runtime.departures.watched(downstream, server.peer_left)
@@ -133,7 +133,7 @@ async def serve_http(
         try:
             await server.run()
         except ProxyError as error:
-            runtime.journal.refused(flow, error)
+            runtime.journal.refused(flow, error, answered=True)
 
 
 def _codec(protocol: Protocol, runtime: Runtime) -> Codec:
@@ -153,5 +153,7 @@ def _answer(
     # Its connection may have been kept from before plaintext was refused.
     if not snapshot.must_prove_itself(flow):
         decision, path = snapshot.judge(flow, request.head)
-    exchange = Exchange(flow, snapshot.route(flow), decision, path, snapshot.generation)
+    exchange = Exchange(
+        flow, snapshot.route(flow, request.head), decision, path, snapshot.generation
+    )
     return runtime.pipelines[flow.direction](exchange, request)

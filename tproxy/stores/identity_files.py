@@ -48,6 +48,9 @@ class IdentityFiles:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    def __str__(self) -> str:
+        return str(self.directory)
+
     def load(self, now: datetime) -> Identity:
         """Read them all, of one version; BadIdentity when they do not prove one at `now`. It waits for the disk."""
         version = pinned_version(self.directory)

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from typing import Protocol
 
 import trio
 
-from tproxy.stores.identity_files import IdentityFiles
 from tproxy.stores.identity_store import BadIdentity, IdentityStore
 from tproxy.tls.credentials import Credentials
 from tproxy.tls.identity import Identity
@@ -54,17 +54,30 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class IdentityLoader:
-    """Reads the files again and again into one store. What changes: how the last attempt went."""
+class IdentitySource(Protocol):
+    """Where a workload's identity comes from, again and again."""
 
-    def __init__(self, files: IdentityFiles, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __str__(self) -> str:
+        """Name it to people."""
+
+    def load(self, now: datetime) -> Identity:
+        """Give the identity of this time; BadIdentity when there is none. It may wait: call it in a thread."""
+
+    async def watch(self, changed: Callable[[], Awaitable[object]]) -> None:
+        """Call `changed` whenever there may be another one, until cancelled."""
+
+
+class IdentityLoader:
+    """Takes identities from a source into one store. What changes: how the last attempt went."""
+
+    def __init__(self, source: IdentitySource, clock: Callable[[], datetime] = _utc_now) -> None:
         """Take the first one; BadIdentity when there is none."""
-        self._files = files
+        self._source = source
         self._clock = clock
         self._reloading = trio.Lock()
         """One at a time: a signal, a file and a request may ask for it together."""
         self.last = Attempt(clock())
-        self.store = IdentityStore(Credentials(files.load(self.last.at)))
+        self.store = IdentityStore(Credentials(source.load(self.last.at)))
         self._tell()
 
     @property
@@ -77,7 +90,7 @@ class IdentityLoader:
         async with self._reloading:
             now = self._clock()
             try:
-                identity = await trio.to_thread.run_sync(self._files.load, now)
+                identity = await trio.to_thread.run_sync(self._source.load, now)
             except BadIdentity as bad:
                 self._keep(Attempt(now, str(bad)))
                 return False
@@ -91,7 +104,7 @@ class IdentityLoader:
 
     async def watch(self, reloaded: Callable[[], Awaitable[object]]) -> None:
         """Call `reloaded` whenever the files have changed, until cancelled."""
-        await self._files.watch(reloaded)
+        await self._source.watch(reloaded)
 
     async def warn_before_expiry(self) -> None:
         """Say, once each, that an identity is late to be rotated and that it has expired; until cancelled.
@@ -112,7 +125,7 @@ class IdentityLoader:
         """Show the identity in force, whom it knows, and the last attempt to replace it; nothing of its key."""
         identity = self.current
         return {
-            "directory": str(self._files.directory),
+            "source": str(self._source),
             "spiffe_id": identity.own.spiffe_id,
             "serial": _serial(identity),
             "not_before": identity.not_before.isoformat(),
@@ -150,7 +163,7 @@ class IdentityLoader:
             _serial(identity),
             words,
             identity.not_after.isoformat(),
-            self._files.directory,
+            self._source,
         )
 
 

@@ -131,8 +131,10 @@ class Journal:
             )
         )
 
-    def refused(self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED) -> None:
-        """Record a connection that a policy refused, or whose downstream sent what is no request."""
+    def refused(
+        self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED, *, answered: bool = False
+    ) -> None:
+        """Record a connection that was refused, or, `answered` in HTTP, what is no request."""
         self._metrics.own.refused(error.flag)
         self._metrics.own.decided(decision)
         generation = self._policies.current.generation
@@ -142,7 +144,7 @@ class Journal:
                 flow=self._fields[id(flow)],
                 started=time.time(),
                 duration=0.0,
-                status=error.status,
+                status=error.status if answered else 0,
                 flag=error.flag,
                 details=error.details,
                 termination=error.cause,

@@ -186,7 +186,7 @@ def _line(record: Record) -> _Line:
         record.status,
         record.flag.code,
         record.details or None,
-        record.termination or None,
+        _text(record.termination.encode("utf-8", "replace")),
         record.bytes_received,
         record.bytes_sent,
         round(record.duration * 1000),
@@ -201,7 +201,7 @@ def _line(record: Record) -> _Line:
         flow.local,
         flow.peer,
         flow.server_name,
-        _text(record.cause.encode("utf-8", "replace")) if record.cause else None,
+        _text(record.cause.encode("utf-8", "replace")),
         _own(flow, record),
     )
 

@@ -11,6 +11,7 @@ from OpenSSL import SSL, crypto
 
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.tls.credentials import bare_context
+from tproxy.tls.documents import BadCertificate, read_certificate
 from tproxy.tls.reasons import NotSecured, Reason
 from tproxy.tls.session import Session
 from tproxy.tls.verification import Verdict, verify
@@ -90,7 +91,8 @@ class _NamedJudge:
     """Accepts whoever proves to have one of the names that are wanted."""
 
     def __init__(self, how: UpstreamTls) -> None:
-        self._wanted = how.subject_alt_names or ((how.server_name,) if how.server_name else ())
+        wanted = how.subject_alt_names or ((how.server_name,) if how.server_name else ())
+        self._wanted = tuple(name if "://" in name else name.lower() for name in wanted)
         self._anybody = how.insecure_skip_verify
 
     def __call__(self, certificate: bytes, root: bytes) -> None:
@@ -101,16 +103,17 @@ class _NamedJudge:
         if not self._wanted:
             cause = "nobody says whom it should be: write sni or subjectAltNames"
             raise NotSecured(Reason.WRONG_IDENTITY, cause)
-        names = list(_names(x509.load_der_x509_certificate(certificate)))
-        if not any(_matches(name, wanted.lower()) for wanted in self._wanted for name in names):
+        names = list(_names(certificate))
+        if not any(_matches(name, wanted) for wanted in self._wanted for name in names):
             shown = ", ".join(names[:3]) or "nobody"
             raise NotSecured(Reason.WRONG_IDENTITY, f"it is {shown}")
 
 
-def _names(certificate: x509.Certificate) -> Iterator[str]:
+def _names(certificate: bytes) -> Iterator[str]:
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+        extensions = read_certificate(certificate).extensions
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (BadCertificate, x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return
     yield from (name.lower() for name in found.get_values_for_type(x509.DNSName))
     yield from found.get_values_for_type(x509.UniformResourceIdentifier)

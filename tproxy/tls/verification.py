@@ -11,11 +11,11 @@ from hashlib import sha256
 from typing import Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import Certificate, load_der_x509_certificate
+from cryptography.x509 import Certificate
 from OpenSSL import SSL, crypto
 
 from tproxy.model.identity import Peer
-from tproxy.tls.documents import BadCertificate, workload_of
+from tproxy.tls.documents import BadCertificate, read_certificate, workload_of
 from tproxy.tls.reasons import NotSecured, Reason
 
 _CODES = SSL.X509VerificationCodes
@@ -116,4 +116,4 @@ class SpiffeJudge:
 @lru_cache(maxsize=1024)
 def _owner(certificate: bytes) -> Peer:
     """Read a certificate; the same few come again and again, and what they say does not change."""
-    return workload_of(load_der_x509_certificate(certificate))
+    return workload_of(read_certificate(certificate))

@@ -62,6 +62,8 @@ class Pool:
         self._limits = limits
         self._shelves: dict[Target, _Shelf] = {}
         self._all: set[Pooled] = set()
+        self._issue = 0
+        """The least issue of an identity under which requests may still go."""
         self._idle: dict[Pooled, None] = {}
         """Those that nobody uses, the longest idle first."""
         self._writes = Standstill[HttpConnection](limits.stream_idle_seconds)
@@ -112,11 +114,15 @@ class Pool:
                 pooled.stream.close()
 
     def retire(self, issue: int) -> None:
-        """Let no request go by connections under an identity that was shown before `issue`."""
-        for pooled in [each for each in self._all if 0 < each.target.issue < issue]:
+        """Let no request go by connections under an identity that was shown before `issue`; what is open goes on."""
+        self._issue = issue
+        for pooled in [each for each in self._all if self._retired(each.target)]:
             pooled.shareable = False
             if pooled in self._idle:
                 self._close(pooled)
+
+    def _retired(self, target: Target) -> bool:
+        return 0 < target.issue < self._issue
 
     def counts(self) -> tuple[int, int]:
         """Count the connections that are in use, and those that are idle."""
@@ -174,12 +180,16 @@ class Pool:
         connection = HttpConnection(stream, self._codec(target.protocol), self._limits)
         try:
             await self._greet(connection)
+        except UpstreamError as error:
+            error.cause = error.cause or stream.trouble
+            stream.close()
+            raise
         except BaseException:
             stream.close()
             raise
         shelf = self._shelf(target)
         shelf.connections += 1
-        pooled = Pooled(target, shelf, connection, stream)
+        pooled = Pooled(target, shelf, connection, stream, shareable=not self._retired(target))
         self._all.add(pooled)
         shelf.free[pooled] = None
         return pooled

@@ -1,6 +1,7 @@
 """What attackers send, against one server and for a bounded time: `floods.py FLOOD HOST PORT SECONDS`.
 
-`floods.py connects HOST PORT COUNT` connects and resets so often instead.
+`floods.py connects HOST PORT COUNT` connects and resets so often instead. A fifth word is the directory of an identity,
+which `tls-handshakes` shows.
 """
 
 import contextlib
@@ -8,12 +9,14 @@ import itertools
 import select
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 CONNECTIONS = 4
 """That each flood uses at once: enough to show, and a bound on what this program does."""
@@ -125,6 +128,29 @@ class Flood:
     reads: bool = True
 
 
+def client_context(identity: str = "") -> ssl.SSLContext:
+    """What makes a sidecar of the mesh take a connection for another sidecar's; it believes everybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["istio"])
+    if identity:
+        context.load_cert_chain(f"{identity}/tls.crt", f"{identity}/tls.key")
+    return context
+
+
+def client_hello() -> bytes:
+    """How a sidecar begins."""
+    said = ssl.MemoryBIO()
+    begun = client_context().wrap_bio(ssl.MemoryBIO(), said)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        begun.do_handshake()
+    return said.read()
+
+
+HELLO = client_hello()
+GARBAGE = b"\x17\x03\x03\x40\x00" + bytes(0x4000)
+"""A record that nobody has encrypted."""
 POST_1 = b"POST / HTTP/1.1\r\nHost: server\r\nTransfer-Encoding: chunked\r\n\r\n"
 FLOODS = {
     "rapid-reset": Flood(rapid_reset, GREETING),
@@ -155,6 +181,7 @@ FLOODS = {
         over_and_over(b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n"), reads=False
     ),
     "tiny-chunks": Flood(over_and_over(b"1\r\nx\r\n"), POST_1),
+    "tls-garbage": Flood(over_and_over(GARBAGE), HELLO),
     "long-chunk-lines": Flood(over_and_over(b"y" * 1000), POST_1 + b"1;x="),
 }
 
@@ -218,11 +245,21 @@ def crowd(opening: bytes, drip: bytes, target: Target) -> None:
 
 def _drip(waiting: selectors.BaseSelector, drip: bytes) -> None:
     for key, _ in waiting.select(0.2):
-        waiting.unregister(key.fileobj)
+        assert isinstance(key.fileobj, socket.socket)
+        if _ended(key.fileobj):
+            waiting.unregister(key.fileobj)
     for key in waiting.get_map().values():
         assert isinstance(key.fileobj, socket.socket)
         with contextlib.suppress(OSError):
             key.fileobj.send(drip)
+
+
+def _ended(peer: socket.socket) -> bool:
+    """Whether nothing more comes; what has come is taken and forgotten."""
+    try:
+        return not peer.recv(1 << 16)
+    except OSError:
+        return True
 
 
 WORDS = (b"", b"GET /1 HTTP/1.1\r\n", b"GET /1 HTTP/1.1\r\nHost: server\r\n\r\n", PREFACE, b"\0")
@@ -237,6 +274,13 @@ def vanish(target: Target, most: int = MOST_CONNECTS) -> int:
             peer.sendall(WORDS[made % len(WORDS)])
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return made
+
+
+def shake_hands(target: Target, context: ssl.SSLContext) -> None:
+    """Make one handshake after the other, each to its end."""
+    while not target.over:
+        with contextlib.suppress(OSError), target.dial() as peer, context.wrap_socket(peer):
+            pass
 
 
 READERS = 1000
@@ -274,6 +318,8 @@ CROWDS: dict[str, Callable[[Target], object]] = {
     ),
     "slow-prefaces": lambda target: crowd(b"", PREFACE[:1], target),
     "vanishing": vanish,
+    "tls-slow-hellos": lambda target: crowd(HELLO[:-100], HELLO[:1], target),
+    "tls-half-handshakes": lambda target: crowd(HELLO, b"", target),
     "stalled-http1": lambda target: stall(LARGE_GET, READERS, target),
     "stalled-few-streams": lambda target: stall(GREETING + LARGE_GETS, 1, target),
     "stalled-streams": lambda target: stall(GREETING + LARGE_GETS, READERS // STREAMS, target),
@@ -283,23 +329,27 @@ CROWDS: dict[str, Callable[[Target], object]] = {
 }
 
 
-def main(name: str, host: str, port: str, seconds: str) -> None:
+def main(name: str, host: str, port: str, seconds: str, identity: str = "") -> None:
     amount = float(seconds)
     target = Target(host, int(port), time.monotonic() + min(amount, MOST_SECONDS))
     if name == "connects":
         unhurried = replace(target, until=time.monotonic() + 2 * MOST_SECONDS)
         print(vanish(unhurried, min(int(amount), MOST_CONNECTS)))
-        return
-    if name in CROWDS:
+    elif name in CROWDS:
         CROWDS[name](target)
-        return
-    pourers = [
-        threading.Thread(target=pour, args=(FLOODS[name], target)) for _ in range(CONNECTIONS)
-    ]
-    for pourer in pourers:
-        pourer.start()
-    for pourer in pourers:
-        pourer.join()
+    elif name == "tls-handshakes":
+        side_by_side(partial(shake_hands, target, client_context(identity)))
+    else:
+        side_by_side(partial(pour, FLOODS[name], target))
+
+
+def side_by_side(work: Callable[[], object]) -> None:
+    """Do something on several connections at once, until it ends by itself."""
+    threads = [threading.Thread(target=work) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 if __name__ == "__main__":

@@ -39,8 +39,10 @@ class Side:
     head: RequestHead | ResponseHead
     asked: set[int] = field(default_factory=set)
     begun: set[int] = field(default_factory=set)
+    resets: bool = False
+    """Whether a stream has failed alone."""
 
-    def take(self, step: Step) -> object:
+    def take(self, step: Step) -> tuple[object, ...]:
         """What comes of a step, in words that do not depend on the engine."""
         try:
             events = self._events(step)
@@ -58,6 +60,7 @@ class Side:
         for event in events:
             if isinstance(event, Data):
                 self.codec.consumed(event.stream, event.credit)
+            self.resets |= isinstance(event, Failed)
             if isinstance(event, RequestStarted):
                 self.asked.add(event.stream)
         return events
@@ -118,12 +121,20 @@ def asking(engine: type[Engine]) -> Side:
 
 def check(own: Side, library: Side, steps: list[Step]) -> None:
     for step in steps:
-        outcome = own.take(step)
-        assert outcome == library.take(step)
+        outcome, expected = own.take(step), library.take(step)
+        # h2 goes on to widen the windows of streams that it has reset, and may find them too wide.
+        if outcome != expected and expected[1:2] == ("http2.flow_control_error",) and own.resets:
+            return
+        assert outcome == expected
         if own.codec.finished:
             return
 
 
+RESET_AND_WIDENED = (
+    frame(frames.WINDOW_UPDATE, 0, 3, b"\0\0\0\1"),
+    frame(frames.DATA, 0, 3, b""),
+    frame(frames.SETTINGS, 0, 0, b"\0\4\x7f\xff\xff\xff"),
+)
 HEAD = frame(frames.HEADERS, frames.END_HEADERS, 1, block(POST))
 
 
@@ -139,6 +150,7 @@ def test_a_server_is_the_same_over_both(steps: list[Step]) -> None:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(steps=STEPS)
+@example(steps=[*RESET_AND_WIDENED])
 def test_a_client_is_the_same_over_both(steps: list[Step]) -> None:
     check(asking(OwnEngine), asking(LibraryEngine), steps)
 

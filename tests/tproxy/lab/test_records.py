@@ -118,14 +118,20 @@ def answer_at(policies: Snapshot, host: str) -> UpstreamTls | None:
 
 
 def test_sidecars_speak_mutual_tls_to_captured_pods_and_to_no_others() -> None:
-    web = replace(record("web", 10), captured=True, service_account="till", labels={"no": "010"})
+    web = replace(
+        record("web", 10),
+        captured=True,
+        service_account="till",
+        trust_domain="td.example",
+        labels={"no": "010"},
+    )
     policies = told([web, replace(record("db", 2), labels={TLS_MODE: "istio"})])
     for host in (web.addresses.v4, web.addresses.v6):
         assert answer_at(policies, host) == UpstreamTls(
             mode=TlsMode.ISTIO_MUTUAL,
             automatic=True,
             server_name="web.shop.svc.cluster.local",
-            subject_alt_names=("spiffe://cluster.local/ns/shop/sa/till",),
+            subject_alt_names=("spiffe://td.example/ns/shop/sa/till",),
         )
     assert answer_at(policies, "192.0.2.2") is None
 

@@ -2,6 +2,7 @@ import contextlib
 import hashlib
 import os
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from socket import MSG_OOB
 
@@ -9,13 +10,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fakes.sockets import open_descriptors, tcp_pair
+from fakes.secure import Mesh, secured
+from fakes.sockets import fill, open_descriptors, tcp_pair
 from fakes.streams import memory_pair
+from tproxy.model.identity import Peer, Proof
 from tproxy.model.limits import Limits
 from tproxy.net.pump import Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump, relay
-from tproxy.net.stream import EagerStream
-from tproxy.net.tcp_stream import TcpStream
+from tproxy.net.stream import EagerStream, SocketStream
+from tproxy.net.tls_stream import TlsStream
+from tproxy.tls.steps import Wait
 
+MESH = Mesh.new()
 LIMITS = replace(Limits(), close_seconds=0.2)
 BULK = 64 << 20
 
@@ -183,12 +188,15 @@ async def test_streams_without_sockets_are_copied() -> None:
     assert meter.bytes == 1 << 20
 
 
+Ends = tuple[SocketStream, SocketStream]
+
+
 class Relayed:
     """A relay between two connections; the test holds their far ends."""
 
-    def __init__(self) -> None:
-        self.client, self.downstream = tcp_pair()
-        self.upstream, self.server = tcp_pair()
+    def __init__(self, client: Ends | None = None, server: Ends | None = None) -> None:
+        self.client, self.downstream = client or tcp_pair()
+        self.upstream, self.server = server or tcp_pair()
         self.traffic = Traffic()
         self.pipes = Pipes()
         self.end: RelayEnd | None = None
@@ -205,8 +213,35 @@ class Relayed:
             )
 
 
-async def test_a_half_closed_connection_goes_on_the_other_way() -> None:
-    relayed = Relayed()
+async def plaintext() -> Relayed:
+    """Relay between two connections in plaintext."""
+    return Relayed()
+
+
+async def inbound() -> Relayed:
+    """Relay from TLS to plaintext."""
+    return Relayed(client=await MESH.pair())
+
+
+async def outbound() -> Relayed:
+    """Relay from plaintext to TLS."""
+    return Relayed(server=await MESH.pair())
+
+
+Made = Callable[[], Awaitable[Relayed]]
+relays = pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(plaintext, id="plaintext"),
+        pytest.param(inbound, id="TLS to plaintext"),
+        pytest.param(outbound, id="plaintext to TLS"),
+    ],
+)
+
+
+@relays
+async def test_a_half_closed_connection_goes_on_the_other_way(made: Made) -> None:
+    relayed = await made()
     async with relayed.client, relayed.server, trio.open_nursery() as nursery:
         nursery.start_soon(relayed.run)
         await relayed.client.send_all(b"question")
@@ -230,8 +265,8 @@ async def test_a_reset_is_passed_on_behind_what_came_before_it(
     breaks: str, expected: RelayEnd
 ) -> None:
     relayed = Relayed()
-    breaking: TcpStream = relayed.client if breaks == "client" else relayed.server
-    other: TcpStream = relayed.server if breaks == "client" else relayed.client
+    breaking = relayed.client if breaks == "client" else relayed.server
+    other = relayed.server if breaks == "client" else relayed.client
     async with other, trio.open_nursery() as nursery:
         nursery.start_soon(relayed.run)
         await breaking.send_all(b"last words" * 20000)
@@ -304,8 +339,9 @@ async def tasks_below(nursery: trio.Nursery) -> int:
     return count
 
 
-async def test_small_talk_takes_one_task_and_bulk_two_more() -> None:
-    relayed = Relayed()
+@relays
+async def test_small_talk_takes_one_task_and_bulk_two_more(made: Made) -> None:
+    relayed = await made()
     async with relayed.client, relayed.server, trio.open_nursery() as nursery:
         nursery.start_soon(relayed.run)
         for question in (b"how", b"are", b"you"):
@@ -329,8 +365,66 @@ async def test_small_talk_takes_one_task_and_bulk_two_more() -> None:
     relayed.pipes.close()
 
 
-async def test_a_silent_connection_that_breaks_is_reset_on_the_other_side() -> None:
-    relayed = Relayed()
+async def test_an_end_for_which_there_is_no_room_is_told_once_there_is() -> None:
+    near, far = tcp_pair()
+    relayed = Relayed(server=await secured(near, far, MESH))
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        rest = await fill(near)
+        nursery.start_soon(relayed.run)
+        await relayed.client.send_eof()
+        assert await tasks_below(nursery) == 3, "one of them waits for room"
+        while rest:
+            rest -= len(await far.receive_some(min(rest, 1 << 20)))
+        assert await relayed.server.receive_some(100) == b""
+        await relayed.server.send_eof()
+        assert await read_all(relayed.client) == b""
+    assert relayed.end is RelayEnd.COMPLETE
+
+
+class Answering:
+    """TLS that has to answer something before it gives anything. What changes: what is still to come."""
+
+    peer = Peer("cluster.local", "default", "web")
+    alpn = ""
+
+    def __init__(self, *reads: bytes | Wait) -> None:
+        self.reads = list(reads)
+
+    def proof(self) -> Proof:
+        """Tell how it was proven."""
+        return Proof(self.peer, "", "")
+
+    def handshake(self) -> Wait | None:
+        """Have shaken hands."""
+
+    def read(self, _: int) -> bytes | Wait:
+        """Give what comes next."""
+        return self.reads.pop(0)
+
+    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+        """Take everything."""
+        return len(piece)
+
+    def end(self) -> Wait | None:
+        """Have told the end."""
+
+
+async def test_what_is_read_only_after_an_answer_of_tls_itself_is_relayed() -> None:
+    near, far = tcp_pair()
+    stream = TlsStream(near, Answering(Wait.WRITABLE, b"answer", b""))
+    relayed = Relayed(server=(stream, far))
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        with trio.fail_after(5):
+            assert await relayed.client.receive_some(100) == b"answer"
+            await relayed.client.send_eof()
+            await relayed.server.send_eof()
+    assert relayed.end is RelayEnd.COMPLETE
+
+
+@relays
+async def test_a_silent_connection_that_breaks_is_reset_on_the_other_side(made: Made) -> None:
+    relayed = await made()
     async with relayed.server, trio.open_nursery() as nursery:
         nursery.start_soon(relayed.run)
         await relayed.client.send_all(b"hello")

@@ -1,18 +1,23 @@
 """TLS over real sockets, both ends ours: what a stream promises holds, and no end is taken for another."""
 
+from collections.abc import Callable
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 import pytest
 import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
-from fakes.secure import MUTUAL, OPAQUE_OFFER, Mesh, secured
-from fakes.sockets import tcp_pair
+from fakes.ca import FakeCa, Leaf, Papers
+from fakes.secure import MUTUAL, OPAQUE_OFFER, SLEEP, Mesh, secured
+from fakes.sockets import fill, tcp_pair
 from tproxy.model.identity import Peer
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.net.tls_stream import TlsStream, handshake
+from tproxy.tls.credentials import Credentials
+from tproxy.tls.reasons import NotSecured
 
 MESH = Mesh.new()
+STRANGER = FakeCa.new("stranger")
 PATTERN = bytes(range(256)) * 4096
 
 
@@ -187,6 +192,27 @@ async def test_bytes_in_front_of_a_failure_are_still_given() -> None:
         client.close()
 
 
+@pytest.mark.parametrize(
+    "together", [pytest.param(True, id="with the bytes"), pytest.param(False, id="after them")]
+)
+async def test_an_end_behind_the_last_bytes_is_met_whenever_it_is_told(*, together: bool) -> None:
+    dialled, accepted = tcp_pair()
+    client, server = await secured(dialled, accepted, MESH)
+    async with server:
+        client.try_send(b"first")
+        assert await server.receive_some(100) == b"first"
+        assert not server.expectant
+        client.try_send(b"last")
+        if together:
+            dialled.end()
+        assert await server.receive_some(100) == b"last"
+        if not together:
+            dialled.end()
+        with trio.fail_after(5), pytest.raises(trio.BrokenResourceError, match="EOF"):
+            await server.receive_some(100)
+    dialled.close()
+
+
 async def test_a_reset_is_a_failure_on_both_directions() -> None:
     client, server = await MESH.pair()
     async with server:
@@ -196,6 +222,65 @@ async def test_a_reset_is_a_failure_on_both_directions() -> None:
             server.try_receive(100)
         with pytest.raises(trio.BrokenResourceError):
             await server.send_all(PATTERN)
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        pytest.param(lambda stream: stream.try_send(b"more"), id="more"),
+        pytest.param(TlsStream.end, id="an end"),
+    ],
+)
+async def test_what_a_peer_said_before_it_reset_is_given_to_whoever_could_not_tell_it(
+    tell: Callable[[TlsStream], object],
+) -> None:
+    client, server = await MESH.pair()
+    async with client:
+        client.try_send(PATTERN[:1000])
+        await server.wait_readable()
+        server.try_send(b"too large")
+        server.reset()
+        with pytest.raises(trio.BrokenResourceError, match="has reset"):
+            tell(client)
+        assert client.try_receive(100) == b"too large"
+        with pytest.raises(trio.BrokenResourceError, match="RESET"):
+            client.try_receive(100)
+
+
+async def test_whom_the_peer_refuses_after_the_handshake_is_told_why() -> None:
+    dialled, accepted = tcp_pair()
+    papers = STRANGER.issue(Leaf(uris=(SLEEP,)))
+    known = Papers(papers.certificate, papers.key, papers.bundle + MESH.ca.bundle)
+    client = Credentials(known.identity())
+
+    async def refuse() -> None:
+        with pytest.raises(NotSecured, match="untrusted"):
+            await handshake(accepted, MESH.server.accept(accepted.socket))
+        accepted.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refuse)
+        steps = client.connect(dialled.socket, MUTUAL, OPAQUE_OFFER)
+        stream = await handshake(dialled, steps)
+    async with stream:
+        with pytest.raises(trio.BrokenResourceError):
+            stream.try_send(b"asked")
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some(100)
+        assert "alert unknown ca" in stream.trouble
+
+
+async def test_a_reset_that_only_a_write_has_met_is_what_reads_fail_by() -> None:
+    client, server = await MESH.pair()
+    async with client:
+        with trio.move_on_after(0.01):
+            await client.receive_some(100)
+        server.reset()
+        with pytest.raises(trio.BrokenResourceError, match="ECONNRESET"):
+            client.try_send(b"asked")
+        with pytest.raises(trio.BrokenResourceError, match="ECONNRESET"):
+            await client.receive_some(100)
+        assert client.trouble == "ECONNRESET"
 
 
 async def test_no_end_is_told_behind_a_record_that_is_only_half_sent() -> None:
@@ -312,16 +397,3 @@ async def test_a_handshake_waits_for_room_too() -> None:
     assert client.identity == Peer("cluster.local", "default", "web")
     client.reset()
     accepted.reset()
-
-
-async def fill(stream: TcpStream) -> int:
-    """Send what the kernel takes, and say how much that was."""
-    filled = 0
-    while True:
-        sent = stream.try_send(bytes(1 << 20))
-        filled += sent
-        if not sent:
-            with trio.move_on_after(0.05) as waiting:
-                await stream.wait_send_all_might_not_block()
-            if waiting.cancelled_caught:
-                return filled

@@ -57,7 +57,7 @@ async def test_the_first_identity_is_taken_and_named(
         f"the identity {WEB} is in force, serial {serial}, until 2030-01-01T13:00:00+00:00"
     ]
     assert desk.loader.describe() == {
-        "directory": str(tmp_path),
+        "source": str(tmp_path),
         "spiffe_id": WEB,
         "serial": serial,
         "not_before": "2030-01-01T11:59:00+00:00",

@@ -202,7 +202,10 @@ def test_nothing_a_peer_sends_makes_a_second_line_or_leaves_its_field(
 ) -> None:
     flow = replace(FLOW, sniffed=Sniffed(Protocol.HTTP1, Detection.HTTP11, name))
     head = structs.replace(HEAD, path=path, headers=Headers(((b"user-agent", agent),)))
-    line = render(structs.replace(EXCHANGE, flow=FlowFields.of(flow), head=head))  # type: ignore[operator]
+    told = structs.replace(
+        EXCHANGE, flow=FlowFields.of(flow), head=head, termination=name, cause=name
+    )
+    line = render(told)  # type: ignore[operator]
 
     assert line.count(b"\n") == 1
     assert line[:-1].decode().isprintable()

@@ -109,6 +109,13 @@ def test_weak_protocols_are_not_spoken(
     assert refused.value.reason is reason
 
 
+def test_of_what_both_know_the_least_costly_is_spoken() -> None:
+    client: list[SSL.Connection] = []
+    context = stranger(MESH.ca.issue())
+    outcome(MESH.server.accept, context, accepts=True, prepare=client.append)
+    assert client[0].get_cipher_name() == "TLS_AES_128_GCM_SHA256"
+
+
 @pytest.mark.parametrize(
     "version",
     [pytest.param(SSL.TLS1_2_VERSION, id="1.2"), pytest.param(SSL.TLS1_3_VERSION, id="1.3")],

@@ -7,6 +7,7 @@ import h2.config
 import h2.connection
 import pytest
 import trio
+from msgspec import structs
 
 from fakes.sockets import open_descriptors, tcp_pair
 from tproxy.codec.codec import Codec
@@ -79,6 +80,20 @@ async def test_http1_connections_are_not_shared() -> None:
     async with pooling() as (pool, _):
         assert await pool.take(HTTP1) is not await pool.take(HTTP1)
         assert pool.by_address() == {HTTP1.address: 2}
+
+
+async def test_connections_under_an_earlier_identity_carry_nothing_more() -> None:
+    earlier = structs.replace(HTTP1, issue=1)
+    plain = HTTP1
+    async with pooling() as (pool, _):
+        idle, busy, other = [await pool.take(each) for each in (earlier, earlier, plain)]
+        pool.give_back(idle)
+        pool.give_back(other)
+        pool.retire(2)
+        assert pool.counts() == (1, 1)
+        assert await pool.take(plain) is other
+        pool.give_back(busy)
+        assert pool.counts() == (1, 0)
 
 
 async def test_targets_share_nothing() -> None:
@@ -187,3 +202,62 @@ async def test_a_swept_pool_ends_with_nothing_open() -> None:
         await pool.take(HTTP1)
         pool.give_back(await pool.take(HTTP2))
     assert len(open_descriptors()) <= len(before) + 2  # the event loop's own
+
+
+async def test_an_upstream_that_leaves_before_it_greets_is_told_with_what_broke_the_connection() -> (
+    None
+):
+    near, far = tcp_pair()
+
+    async def dial(_: Target) -> TcpStream:
+        far.reset()
+        return near
+
+    with pytest.raises(UpstreamError) as caught:
+        await Pool(dial, codec, LIMITS).take(HTTP2)
+    assert caught.value.cause == "Connection reset by peer"
+
+
+def shown(target: Target, issue: int) -> Target:
+    """The same upstream, to which an identity is shown."""
+    return Target(target.address, target.protocol, issue=issue)
+
+
+@pytest.mark.parametrize(
+    "plain", [pytest.param(HTTP1, id="http1"), pytest.param(HTTP2, id="http2")]
+)
+async def test_connections_under_an_identity_of_before_go_as_soon_as_nobody_uses_them(
+    plain: Target,
+) -> None:
+    async with pooling() as (pool, _):
+        busy = await pool.take(shown(plain, 1))
+        kept = [await pool.take(target) for target in (shown(plain, 2), plain)]
+        for each in kept:
+            pool.give_back(each)
+        pool.retire(2)
+        assert pool.counts() == (1, 2)
+        pool.give_back(busy)
+        assert pool.counts() == (0, 2)
+        assert [await pool.take(target) for target in (shown(plain, 2), plain)] == kept
+
+
+async def test_an_idle_connection_under_an_identity_of_before_goes_at_once() -> None:
+    async with pooling() as (pool, _):
+        pool.give_back(await pool.take(shown(HTTP1, 1)))
+        pool.retire(2)
+        assert pool.counts() == (0, 0)
+
+
+async def test_a_connection_that_is_dialled_while_the_identity_changes_carries_what_it_was_for() -> (
+    None
+):
+    near, far = tcp_pair()
+
+    async def dial(_: Target) -> TcpStream:
+        pool.retire(2)
+        return near
+
+    pool = Pool(dial, codec, LIMITS)
+    pool.give_back(await pool.take(shown(HTTP1, 1)))
+    assert pool.counts() == (0, 0)
+    far.close()
