@@ -208,6 +208,7 @@ class TlsStream(SocketStream):
             try:
                 self._eof_sent = self._steps.end() is None
             except Broken as error:
+                self._unsendable = str(error)
                 self._break(error)
 
     async def wait_all_sent(self) -> None:
