@@ -215,6 +215,7 @@ class TlsStream(SocketStream):
             try:
                 self._eof_sent = self._steps.end() is None
             except Broken as error:
+                self._unsendable = str(error)
                 self._break(error)
         return self._eof_sent
 

@@ -179,11 +179,7 @@ class Pool:
         stream = await self._dial(target)
         connection = HttpConnection(stream, self._codec(target.protocol), self._limits)
         try:
-            await self._greet(connection)
-        except UpstreamError as error:
-            error.cause = error.cause or stream.trouble
-            stream.close()
-            raise
+            await self._greet(connection, stream)
         except BaseException:
             stream.close()
             raise
@@ -194,10 +190,14 @@ class Pool:
         shelf.free[pooled] = None
         return pooled
 
-    async def _greet(self, connection: HttpConnection) -> None:
+    async def _greet(self, connection: HttpConnection, stream: SocketStream) -> None:
         seconds = self._limits.connect_seconds
         with trio.move_on_after(seconds):
-            await connection.greeted()
+            try:
+                await connection.greeted()
+            except UpstreamError as error:
+                error.cause = error.cause or stream.trouble
+                raise
             return
         raise UpstreamError(
             ResponseFlag.UPSTREAM_CONNECT,

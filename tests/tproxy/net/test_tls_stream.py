@@ -224,13 +224,16 @@ async def test_a_reset_is_a_failure_on_both_directions() -> None:
             await server.send_all(PATTERN)
 
 
-@pytest.mark.parametrize(
+tellings = pytest.mark.parametrize(
     "tell",
     [
         pytest.param(lambda stream: stream.try_send(b"more"), id="more"),
         pytest.param(TlsStream.end, id="an end"),
     ],
 )
+
+
+@tellings
 async def test_what_a_peer_said_before_it_reset_is_given_to_whoever_could_not_tell_it(
     tell: Callable[[TlsStream], object],
 ) -> None:
@@ -270,14 +273,17 @@ async def test_whom_the_peer_refuses_after_the_handshake_is_told_why() -> None:
         assert "alert unknown ca" in stream.trouble
 
 
-async def test_a_reset_that_only_a_write_has_met_is_what_reads_fail_by() -> None:
+@tellings
+async def test_a_reset_that_only_a_write_has_met_is_what_reads_fail_by(
+    tell: Callable[[TlsStream], object],
+) -> None:
     client, server = await MESH.pair()
     async with client:
         with trio.move_on_after(0.01):
             await client.receive_some(100)
         server.reset()
         with pytest.raises(trio.BrokenResourceError, match="ECONNRESET"):
-            client.try_send(b"asked")
+            tell(client)
         with pytest.raises(trio.BrokenResourceError, match="ECONNRESET"):
             await client.receive_some(100)
         assert client.trouble == "ECONNRESET"
