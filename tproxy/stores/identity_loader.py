@@ -90,15 +90,15 @@ class IdentityLoader:
         async with self._reloading:
             now = self._clock()
             try:
-                identity = await trio.to_thread.run_sync(self._source.load, now)
+                fresh = await trio.to_thread.run_sync(self._fresh, now)
             except BadIdentity as bad:
                 self._keep(Attempt(now, str(bad)))
                 return False
             self.last = Attempt(now)
-            if _same(identity, self.current):
+            if fresh is None:
                 LOG.debug("the identity is as before")
             else:
-                self.store.swap(Credentials(identity))
+                self.store.swap(fresh)
                 self._tell()
             return True
 
@@ -133,6 +133,11 @@ class IdentityLoader:
             "roots": {name: len(roots) for name, roots in identity.bundles.items()},
             "last_attempt": {"at": self.last.at.isoformat(), "problem": self.last.problem},
         }
+
+    def _fresh(self, now: datetime) -> Credentials | None:
+        """Make credentials of the identity of this time, in a thread: bundles can be large; None for the one in force."""
+        identity = self._source.load(now)
+        return None if _same(identity, self.current) else Credentials(identity)
 
     def _tell(self) -> None:
         identity = self.current
