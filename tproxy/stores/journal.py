@@ -25,6 +25,10 @@ from tproxy.telemetry.trace import Trace
 LOG = logging.getLogger(__name__)
 
 
+UNSAID = frozenset((Detection.CLOSED, Detection.ALPN))
+"""How a connection's protocol is known though its downstream has said nothing."""
+
+
 class Told(msgspec.Struct):
     """One exchange, as its outermost filter sees it. What changes: what comes of it, until it has ended."""
 
@@ -204,7 +208,7 @@ def _silent(told: Relayed) -> bool:
     """Whether a downstream came and left without a word, as probes that only connect do: no line for each of them."""
     moved = told.received or told.sent
     left = told.failure is None or isinstance(told.failure, DownstreamError)
-    return told.exchange.flow.sniffed.detection is Detection.CLOSED and left and not moved
+    return told.exchange.flow.sniffed.detection in UNSAID and left and not moved
 
 
 def _ending(

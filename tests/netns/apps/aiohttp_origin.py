@@ -6,7 +6,7 @@ import sys
 
 from aiohttp import web
 
-DIFFERENT = frozenset(("host", "connection", "x-request-id"))
+DIFFERENT = frozenset(("host", "connection", "x-forwarded-client-cert", "x-request-id"))
 FRAMING = {"content-length": 1, "transfer-encoding": 2}
 
 

@@ -12,7 +12,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-DIFFERENT = frozenset((b"host", b"connection", b"x-request-id"))
+DIFFERENT = frozenset((b"host", b"connection", b"x-forwarded-client-cert", b"x-request-id"))
 """Request headers that depend on how the origin was named, or belong to one connection, or that only sidecars add."""
 
 FRAMING = {b"content-length": 1, b"transfer-encoding": 2}
