@@ -1,7 +1,7 @@
 """Choose which endpoint of a cluster gets a request."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar, assert_never
@@ -62,19 +62,22 @@ class Balancer(Generic[E]):
     def __init__(self, spec: BalancerSpec, random: Random) -> None:
         self._spec = spec
         self._random = random
-        self._weights: Mapping[E, int] = {}
         self._joined: dict[E, float] = {}
         self._active: Counter[E] = Counter()
         self._unhealthy: frozenset[E] = frozenset()
-        self.update({}, 0.0)
+        self._settle({}, 0.0)
 
     def update(self, weights: Mapping[E, int], now: float) -> None:
         """Take the cluster's present endpoints; those that stay keep their age and their requests."""
         assert all(weight > 0 for weight in weights.values()), "a weight is 1 or more"
-        self._weights = dict(weights)
+        if weights != self._weights:
+            self._settle(dict(weights), now)
+
+    def _settle(self, weights: Mapping[E, int], now: float) -> None:
+        self._weights = weights
         self._joined = {each: self._joined.get(each, now) for each in weights}
         self._oldest = min(self._joined.values(), default=now)
-        ringed = self._weights if self._spec.algorithm is Algorithm.RING_HASH else {}
+        ringed = weights if self._spec.algorithm is Algorithm.RING_HASH else {}
         self._ring: Ring[E] = Ring(ringed, self._spec.min_ring_size)
         self._arrange(self._unhealthy)
 
@@ -122,7 +125,7 @@ class Balancer(Generic[E]):
             case Algorithm.ROUND_ROBIN:
                 return self._turns.pick(now, tried)
             case Algorithm.RANDOM:
-                return self._untried(tried).draw()
+                return self._drawn(self._untried(tried))
             case Algorithm.LEAST_REQUEST:
                 return self._least_loaded(self._untried(tried), now)
             case Algorithm.RING_HASH:
@@ -139,26 +142,36 @@ class Balancer(Generic[E]):
     def _untried(self, tried: Collection[E]) -> Draws[E]:
         return self._draws.without(tried) if tried else self._draws
 
+    def _drawn(self, draws: Draws[E]) -> E:
+        return draws.endpoints[draws.draw()]
+
     def _least_loaded(self, draws: Draws[E], now: float) -> E:
-        """Of two drawn by weight, take the one with fewer requests for its weight: as good as to look at all of them."""
-        first, second = self._candidate(draws, now), self._candidate(draws, now)
+        """Of two drawn by weight, take the one with fewer requests for its weight: as good as to look at all of them.
+
+        Two different ones: in a cluster of two, one that hangs would else get a quarter of all requests.
+        """
+        if len(draws.endpoints) == 1:
+            return draws.endpoints[0]
+        index = self._warm(draws, draws.draw, now)
+        other = self._warm(draws, lambda: draws.draw_other(index), now)
+        first, second = draws.endpoints[index], draws.endpoints[other]
         return second if self._load(second) < self._load(first) else first
 
     def _load(self, endpoint: E) -> float:
         return self._active[endpoint] / self._weights[endpoint]
 
-    def _candidate(self, draws: Draws[E], now: float) -> E:
+    def _warm(self, draws: Draws[E], draw: Callable[[], int], now: float) -> int:
         """Draw one, and draw again as often as it is colder than others: this leaves shares as slow start wants them."""
-        endpoint = draws.draw()
+        index = draw()
         slow_start = self._spec.slow_start
         if slow_start is None:
-            return endpoint
+            return index
         warmest = slow_start.share(now - self._oldest)
         for _ in range(_DRAWS):
-            if self._random() * warmest < self._share(endpoint, now):
+            if self._random() * warmest < self._share(draws.endpoints[index], now):
                 break
-            endpoint = draws.draw()
-        return endpoint
+            index = draw()
+        return index
 
     def _share(self, endpoint: E, now: float) -> float:
         slow_start = self._spec.slow_start

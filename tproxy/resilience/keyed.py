@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from tproxy.resilience.grant import Grant, Limit, RateSpec
 
 KEYS = 10_000
-"""Callers remembered at once: some 500 bytes each, and more than the workloads that usually call one."""
+"""Callers remembered at once: some 400 bytes each, and more than the workloads that usually call one."""
 
 
 class Overflow(StrEnum):

@@ -48,17 +48,26 @@ class RoundRobin(Generic[E]):
 class Draws(Generic[E]):
     """Draws in proportion to weight; nothing changes."""
 
-    __slots__ = ("_endpoints", "_random", "_sums", "_weights")
+    __slots__ = ("_random", "_sums", "_weights", "endpoints")
 
     def __init__(self, weights: Mapping[E, int], random: Random) -> None:
         self._weights = weights
         self._random = random
-        self._endpoints = list(weights)
         self._sums = list(accumulate(weights.values()))
+        self.endpoints = list(weights)
 
-    def draw(self) -> E:
-        """Draw one."""
-        return self._endpoints[bisect(self._sums, self._random() * self._sums[-1])]
+    def draw(self) -> int:
+        """Draw the index of an endpoint."""
+        return bisect(self._sums, self._random() * self._sums[-1])
+
+    def draw_other(self, index: int) -> int:
+        """Draw the index of another one, in proportion to the others' weights; there has to be another."""
+        weight = self._weights[self.endpoints[index]]
+        where = self._random() * (self._sums[-1] - weight)
+        if where >= self._sums[index] - weight:
+            where += weight
+        # The addition may round up to the sum of all weights, which is nobody's.
+        return min(bisect(self._sums, where), len(self._sums) - 1)
 
     def without(self, tried: Container[E]) -> "Draws[E]":
         """Leave out the tried, unless those are all: a pass over the endpoints, which a retry is worth."""

@@ -12,8 +12,8 @@ E = TypeVar("E")
 REPLICAS = 128
 """Places of the heaviest endpoint: the shares of equal ones differ by some 9 % (one in the square root of it)."""
 
-MOST_PLACES = 32_768
-"""Places of all endpoints together: computing them holds everything else up for some 20 ms."""
+MOST_PLACES = 16_384
+"""Places of all endpoints together: computing them holds everything else up, for tens of milliseconds."""
 
 
 class Ring(Generic[E]):

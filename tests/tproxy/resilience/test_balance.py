@@ -128,17 +128,42 @@ def test_loads_that_last_follow_weights() -> None:
     assert abs(found[A] - 250) <= 3
 
 
-def test_a_slow_endpoint_gets_what_it_finishes() -> None:
-    """One endpoint that never answers holds no more than its share of what is under way."""
-    balance = balancer(BalancerSpec(), FOUR)
-    picked = Counter[str]()
+@pytest.mark.parametrize(
+    ("weights", "most"),
+    [
+        pytest.param({A: 1, B: 1}, 1, id="of two"),
+        pytest.param({A: 5, B: 1}, 5, id="of two, although it is heavy"),
+        pytest.param(FOUR, 1, id="of four"),
+    ],
+)
+def test_one_that_hangs_gets_next_to_nothing(weights: dict[str, int], most: int) -> None:
+    balance = balancer(BalancerSpec(), weights)
+    picked = [balance.pick(0.0)]
     for _ in range(1000):
-        endpoint = balance.pick(0.0)
-        assert endpoint is not None
-        picked[endpoint] += 1
-        if endpoint != A:
-            balance.done(endpoint)
-    assert picked[A] <= 100
+        picked.append(balance.pick(0.0))
+        if picked[-1] is not None and picked[-1] != A:
+            balance.done(picked[-1])
+    assert picked.count(A) <= most + 1
+
+
+def test_one_that_outweighs_all_others_by_far_gets_nearly_all() -> None:
+    assert spread(balancer(BalancerSpec(), {A: 1, B: 1_000_000}))[A] <= 1
+
+
+def test_the_cold_are_picked_when_the_warm_are_not_healthy() -> None:
+    balance = balancer(BalancerSpec(slow_start=SlowStart(60.0)), {A: 1})
+    balance.update({A: 1, B: 1, C: 1}, 1000.0)
+    sick = frozenset((A,))
+    picked = Counter(balance.pick(1000.0, unhealthy=sick) for _ in range(1000))
+    assert picked.keys() == {B, C}
+    assert abs(picked[B] - 500) < 100
+
+
+def test_an_update_without_a_change_changes_no_turns() -> None:
+    updated, left = (balancer(BalancerSpec(Algorithm.ROUND_ROBIN)) for _ in range(2))
+    for _ in range(10):
+        updated.update(dict(FOUR), 5.0)
+        assert updated.pick(5.0) == left.pick(5.0)
 
 
 def test_a_key_stays_with_its_endpoint_and_without_a_key_all_are_picked() -> None:

@@ -199,7 +199,3 @@ def test_a_failure_rate_is_that_of_its_window() -> None:
     succeed(broken, 11.0)
     fail(broken, 11.0, times=3)
     assert state(broken) is State.CLOSED, "the window is empty after a probe"
-
-
-def test_equal_specs_are_one_key() -> None:
-    assert {BreakerSpec(): 1}[BreakerSpec()] == 1

@@ -43,6 +43,8 @@ def test_there_are_never_more_keys_than_the_bound(
         now += gap
         limits.take(key, now)
         assert len(limits) <= keys
+        assert {key for _, _, key in limits._ends} == limits._limited.keys()
+        assert len(limits._ends) == len(limits._limited)
 
 
 @given(calls, st.integers(1, 4))

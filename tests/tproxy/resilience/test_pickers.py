@@ -31,7 +31,7 @@ def test_in_each_round_everybody_gets_its_weight(weights: dict[str, int], seed: 
 
 
 @given(weights, st.integers(0, 1000), st.integers(1, 100))
-def test_nobody_is_ever_more_than_two_turns_from_its_share(
+def test_at_every_moment_everybody_is_close_to_its_share(
     weights: dict[str, int], seed: int, picks: int
 ) -> None:
     machine, total = turns(weights, seed), sum(weights.values())
@@ -79,15 +79,34 @@ def test_a_share_of_a_weight_is_a_share_of_the_turns() -> None:
 )
 def test_draws_are_in_proportion(weights: dict[str, int]) -> None:
     draws, count = Draws(weights, Random(5).random), 5000
-    drawn = Counter(draws.draw() for _ in range(count))
+    drawn = Counter(draws.endpoints[draws.draw()] for _ in range(count))
     for each, weight in weights.items():
         share = weight / sum(weights.values())
         assert abs(drawn[each] / count - share) <= 5 * (share * (1 - share) / count) ** 0.5
 
 
+@pytest.mark.parametrize("besides", ["a", "b", "c"])
+def test_another_is_drawn_in_proportion_to_the_others(besides: str) -> None:
+    weights, count = {"a": 50, "b": 10, "c": 30}, 5000
+    draws = Draws(weights, Random(6).random)
+    index = draws.endpoints.index(besides)
+    drawn = Counter(draws.endpoints[draws.draw_other(index)] for _ in range(count))
+    others = {each: weight for each, weight in weights.items() if each != besides}
+    assert drawn.keys() == others.keys()
+    for each, weight in others.items():
+        share = weight / sum(others.values())
+        assert abs(drawn[each] / count - share) <= 5 * (share * (1 - share) / count) ** 0.5
+
+
+@pytest.mark.parametrize("where", [0.0, 0.5, 1 - 2**-53])
+def test_another_is_drawn_at_the_ends_of_what_may_be_drawn(where: float) -> None:
+    draws = Draws({"a": 1, "b": 10**9, "c": 1}, lambda: where)
+    assert [draws.draw_other(index) == index for index in range(3)] == [False, False, False]
+
+
 def test_draws_without_the_tried_keep_the_others_proportion() -> None:
-    draws = Draws({"a": 50, "b": 10, "c": 30}, Random(5).random)
-    drawn = Counter(draws.without({"a"}).draw() for _ in range(10_000))
+    draws = Draws({"a": 50, "b": 10, "c": 30}, Random(5).random).without({"a"})
+    drawn = Counter(draws.endpoints[draws.draw()] for _ in range(5000))
     assert drawn.keys() == {"b", "c"}
-    assert abs(drawn["c"] / 10_000 - 0.75) < 5 * (0.75 * 0.25 / 10_000) ** 0.5
-    assert draws.without(set("abc")) is draws
+    assert abs(drawn["c"] / 5000 - 0.75) < 5 * (0.75 * 0.25 / 5000) ** 0.5
+    assert draws.without({"b", "c"}) is draws
