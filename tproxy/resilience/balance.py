@@ -32,6 +32,10 @@ class SlowStart:
     window: float
     min_percent: float = 10.0
 
+    def __post_init__(self) -> None:
+        assert self.window > 0, "a window is a while"
+        assert 0 < self.min_percent <= 100, "a new endpoint gets something"
+
     def share(self, age: float) -> float:
         """Say how much of its weight an endpoint of that age has."""
         return max(self.min_percent / 100, min(max(age, 1.0) / self.window, 1.0))

@@ -36,6 +36,9 @@ class ConsecutiveFailures:
 
     max_failures: int = 7
 
+    def __post_init__(self) -> None:
+        assert self.max_failures > 0, "a breaker opens on failures"
+
     def machine(self) -> Accrual:
         """Begin with no failure."""
         return _Row(self)
@@ -48,6 +51,9 @@ class FailureRate:
     percent: float = 50.0
     min_requests: int = 20
     window: float = 10.0
+
+    def __post_init__(self) -> None:
+        assert min(self.percent, self.window) > 0, "a rate has a window and is not 0"
 
     def machine(self) -> Accrual:
         """Begin with no request."""
@@ -64,6 +70,9 @@ class Penalty:
     min: float = 1.0
     max: float = 60.0
     jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        assert 0 < self.min <= self.max, "a breaker stays open for a while"
 
     def after(self, base: float) -> float:
         """Double a penalty."""

@@ -13,6 +13,9 @@ class TokenBucketSpec:
     fill_interval: float
     max_tokens: int
 
+    def __post_init__(self) -> None:
+        assert min(self.tokens_per_fill, self.fill_interval, self.max_tokens) > 0, "a bucket fills"
+
     def machine(self, now: float) -> "TokenBucket":
         """Make a full bucket; its fills are counted from now."""
         return TokenBucket(self, now)
@@ -68,6 +71,10 @@ class LeakyBucketSpec:
     """So many in a second."""
     queue: int
     """How many may wait: each holds a connection and what it has sent."""
+
+    def __post_init__(self) -> None:
+        assert self.rate > 0, "a bucket leaks"
+        assert self.queue >= 0, "a queue has room for some, or for none"
 
     def machine(self, now: float) -> "LeakyBucket":
         """Make an empty queue."""

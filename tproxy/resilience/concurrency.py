@@ -15,6 +15,9 @@ class ConcurrencySpec:
 
     limit: int
 
+    def __post_init__(self) -> None:
+        assert self.limit > 0, "some are let through"
+
     def grant(self, active: int, *, allowed: bool) -> Grant:
         """Say what may still come while so many are under way."""
         remaining = self.limit - active

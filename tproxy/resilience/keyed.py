@@ -29,6 +29,9 @@ class KeyedSpec:
     keys: int = KEYS
     overflow: Overflow = Overflow.SHARE
 
+    def __post_init__(self) -> None:
+        assert self.keys > 0, "some keys are remembered"
+
 
 class KeyedLimits:
     """A machine for each key. What changes: whose there are, and which of them are limited.

@@ -32,6 +32,9 @@ class OutlierSpec:
     min_health_percent: float = 0.0
     """With fewer healthy ones than this, ejections are ignored."""
 
+    def __post_init__(self) -> None:
+        assert min(self.interval, self.base_ejection_time) > 0, "times are not 0"
+
 
 @dataclass(slots=True, eq=False)
 class _Monitor:

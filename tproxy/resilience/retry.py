@@ -12,7 +12,6 @@ from tproxy.resilience.retry_budget import RetryBudget
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that do once what they do twice: a proxy must not repeat others by itself (RFC 9110, 9.2.2)."""
 
-
 _STATUS = re.compile(r"[1-5][0-9]{2}")
 
 _DOUBLINGS = 30

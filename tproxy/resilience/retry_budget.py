@@ -16,6 +16,9 @@ class RetryBudgetSpec:
     """Always allowed in each min_interval, so that retries work where there are few requests."""
     min_interval: float = 1.0
 
+    def __post_init__(self) -> None:
+        assert min(self.interval, self.min_interval) > 0, "intervals are not 0"
+
 
 class RetryBudget:
     """One cluster's. What changes: how many requests and retries there were lately."""

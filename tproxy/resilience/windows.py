@@ -15,6 +15,9 @@ class FixedWindowSpec:
     requests: int
     window: float
 
+    def __post_init__(self) -> None:
+        assert min(self.requests, self.window) > 0, "a window lets some through"
+
     def machine(self, now: float) -> "FixedWindow":
         """Make a machine whose window is not open yet."""
         return FixedWindow(self, now)
@@ -63,6 +66,9 @@ class SlidingWindowSpec:
 
     requests: int
     window: float
+
+    def __post_init__(self) -> None:
+        assert min(self.requests, self.window) > 0, "a window lets some through"
 
     def machine(self, now: float) -> "SlidingWindow":
         """Make a machine that has counted nothing."""

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from tproxy.resilience.balance import BalancerSpec, SlowStart
-from tproxy.resilience.breaker import BreakerSpec, ConsecutiveFailures, FailureRate
+from tproxy.resilience.breaker import BreakerSpec, ConsecutiveFailures, FailureRate, Penalty
 from tproxy.resilience.bucket import LeakyBucketSpec, TokenBucketSpec
 from tproxy.resilience.concurrency import ConcurrencySpec
 from tproxy.resilience.fault import Abort, Delay, FaultSpec
@@ -40,3 +40,29 @@ def test_equal_specs_are_one_key_and_cannot_change(make: Callable[[], Hashable])
     assert {one: "state"}[other] == "state"
     with pytest.raises(FrozenInstanceError):
         setattr(one, fields(one)[0].name, None)  # type: ignore[arg-type]
+
+
+WRONG = [
+    pytest.param(lambda: TokenBucketSpec(0, 1.0, 200), id="no tokens"),
+    pytest.param(lambda: TokenBucketSpec(1, 0.0, 200), id="no time between fills"),
+    pytest.param(lambda: TokenBucketSpec(1, 1.0, 0), id="no bucket"),
+    pytest.param(lambda: LeakyBucketSpec(0.0, 10), id="no rate"),
+    pytest.param(lambda: LeakyBucketSpec(1.0, -1), id="less than no queue"),
+    pytest.param(lambda: FixedWindowSpec(0, 60.0), id="nothing in a window"),
+    pytest.param(lambda: SlidingWindowSpec(10, 0.0), id="no window"),
+    pytest.param(lambda: ConcurrencySpec(0), id="nothing at once"),
+    pytest.param(lambda: KeyedSpec(FixedWindowSpec(1, 1.0), keys=0), id="no keys"),
+    pytest.param(lambda: ConsecutiveFailures(0), id="no failures"),
+    pytest.param(lambda: FailureRate(window=0.0), id="no window to rate"),
+    pytest.param(lambda: Penalty(min=2.0, max=1.0), id="a penalty above the most"),
+    pytest.param(lambda: OutlierSpec(interval=0.0), id="no interval"),
+    pytest.param(lambda: RetryBudgetSpec(interval=0.0), id="no interval of a budget"),
+    pytest.param(lambda: SlowStart(0.0), id="no time to warm up"),
+    pytest.param(lambda: SlowStart(1.0, min_percent=0.0), id="nothing to begin with"),
+]
+
+
+@pytest.mark.parametrize("make", WRONG)
+def test_specs_that_mean_nothing_are_our_mistake(make: Callable[[], Hashable]) -> None:
+    with pytest.raises(AssertionError):
+        make()
