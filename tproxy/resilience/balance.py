@@ -95,10 +95,13 @@ class Balancer(Generic[E]):
     ) -> E | None:
         """Choose an endpoint that is healthy and, if there is one, not tried; None without any. `done` is owed for it.
 
-        Endpoints are arranged anew whenever `unhealthy` is another object. `key` is a text's `position`.
+        The same object for `unhealthy` as before costs nothing, another one a look whether anything is new in it. `key`
+        is a text's `position`.
         """
         if unhealthy is not self._unhealthy:
-            self._arrange(unhealthy)
+            if unhealthy != self._unhealthy:
+                self._arrange(unhealthy)
+            self._unhealthy = unhealthy
         if len(self._avoided) == len(self._weights):
             return None
         endpoint = self._choose(now, tried, key)
@@ -116,7 +119,6 @@ class Balancer(Generic[E]):
         return self._active[endpoint]
 
     def _arrange(self, unhealthy: frozenset[E]) -> None:
-        self._unhealthy = unhealthy
         healthy = {each: weight for each, weight in self._weights.items() if each not in unhealthy}
         panics = 100 * len(healthy) < self._spec.panic_percent * len(self._weights)
         usable = self._weights if panics else healthy

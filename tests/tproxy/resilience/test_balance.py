@@ -161,9 +161,10 @@ def test_the_cold_are_picked_when_the_warm_are_not_healthy() -> None:
 
 def test_an_update_without_a_change_changes_no_turns() -> None:
     updated, left = (balancer(BalancerSpec(Algorithm.ROUND_ROBIN)) for _ in range(2))
+    sick = frozenset((A,))
     for _ in range(10):
         updated.update(dict(FOUR), 5.0)
-        assert updated.pick(5.0) == left.pick(5.0)
+        assert updated.pick(5.0, unhealthy=frozenset([A])) == left.pick(5.0, unhealthy=sick)
 
 
 def test_a_key_stays_with_its_endpoint_and_without_a_key_all_are_picked() -> None:
@@ -211,6 +212,22 @@ def test_who_joins_gets_more_and_more(algorithm: Algorithm, age: float, share: f
     balance.update(FOUR, 1000.0)
     found = spread(balance, now=1000.0 + age)[D] / COUNT
     assert abs(found - share) <= 5 * (share * (1 - share) / COUNT) ** 0.5
+
+
+@pytest.mark.parametrize("age", [0.0, 30.0, 60.0])
+def test_who_are_equally_cold_cost_no_more_draws_than_the_warm(age: float) -> None:
+    random, draws = Random(9).random, Counter[str]()
+
+    def counted() -> float:
+        draws["all"] += 1
+        return random()
+
+    balance = Balancer[str](BalancerSpec(slow_start=SlowStart(60.0)), counted)
+    balance.update(FOUR, 500.0)
+    draws.clear()
+    for _ in range(100):
+        balance.pick(500.0 + age)
+    assert draws["all"] == 100 * 4, "two endpoints, and whether each is warm enough"
 
 
 def test_who_all_join_at_once_share_alike() -> None:

@@ -71,6 +71,17 @@ def test_a_burst_is_as_large_as_the_bucket_and_a_second_gives_what_a_fill_holds(
     assert sum(machine.take(51.0).allowed for _ in range(300)) == 100
 
 
+def test_each_fill_adds_to_what_is_left() -> None:
+    machine = TokenBucketSpec(tokens_per_fill=2, fill_interval=3.0, max_tokens=10).machine(1.0)
+    for _ in range(10):
+        machine.take(1.0)
+    found = [(at, machine.take(at).remaining) for at in (4.0, 10.0, 12.75, 13.0)]
+    assert found == [(4.0, 1), (10.0, 4), (12.75, 3), (13.0, 4)]
+    assert [machine.take(13.0).after for _ in range(4)] == [0.0, 0.0, 0.0, 3.0]
+    assert machine.look(15.0) == Grant(allowed=False, remaining=0, after=1.0)
+    assert machine.look(1000.0).remaining == 10
+
+
 def test_fills_do_not_drift_with_an_interval_that_floats_cannot_hold() -> None:
     machine = TokenBucketSpec(tokens_per_fill=1, fill_interval=0.1, max_tokens=1).machine(0.0)
     allowed = sum(machine.take(at * 0.05).allowed for at in range(20_000))

@@ -54,6 +54,7 @@ def test_a_grpc_timeout_is_read_strictly(value: bytes, seconds: float | None) ->
         pytest.param(3.0, b"3000000u", id="still"),
         pytest.param(3600.0, b"3600000m", id="milliseconds"),
         pytest.param(1e6, b"1000000S", id="seconds"),
+        pytest.param(99_999_999.0, b"99999999S", id="eight digits of seconds"),
         pytest.param(1.2e8, b"2000000M", id="minutes"),
         pytest.param(1e10, b"2777778H", id="hours, rounded up"),
         pytest.param(1e15, b"99999999H", id="more than can be said"),
@@ -122,6 +123,7 @@ def test_a_retry_has_what_the_first_try_left_of_the_route() -> None:
     assert whole.next_try(100.0) == 3.0
     assert whole.next_try(102.7) == pytest.approx(0.3)
     assert whole.allows(0.25, 102.7)
+    assert not whole.allows(0.5, 102.5), "nothing would be left"
     assert not whole.allows(0.31, 102.7), "the back-off is part of it"
     assert (whole.left(103.0), whole.left(200.0)) == (0.0, 0.0)
 

@@ -44,6 +44,11 @@ def test_delay_and_abort_are_each_for_themselves(
     assert choose(FaultSpec("faults", delay, abort), b"a request") == expected
 
 
+def test_without_a_percentage_nobody_at_all_is_affected() -> None:
+    spec = FaultSpec("none", Delay(2.0), Abort(503))
+    assert not any(choose(spec, each) for each in IDS)
+
+
 def test_delay_and_abort_do_not_meet_the_same_requests() -> None:
     spec = FaultSpec("both", Delay(1.0, 50.0), Abort(503, percent=50.0))
     found = [choose(spec, each) for each in IDS]

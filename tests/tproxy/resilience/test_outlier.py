@@ -56,12 +56,27 @@ def test_errors_in_a_row_eject(
     assert detection.ejected(1.0) == ({BAD} if ejected_at else set())
 
 
+def test_defaults_are_istios() -> None:
+    assert OutlierSpec() == OutlierSpec(
+        consecutive_5xx_errors=5,
+        consecutive_gateway_errors=0,
+        split_external_local_origin_errors=False,
+        consecutive_local_origin_failures=5,
+        interval=10.0,
+        base_ejection_time=30.0,
+        max_ejection_time=300.0,
+        max_ejection_percent=10.0,
+        always_eject_one=False,
+        min_health_percent=0.0,
+    )
+
+
 @pytest.mark.parametrize(
     ("split", "ejected"),
     [pytest.param(False, True, id="together: 503s"), pytest.param(True, False, id="split: another row")],
 )  # fmt: skip
 def test_local_errors_count_as_gateway_errors_unless_split(*, split: bool, ejected: bool) -> None:
-    spec = OutlierSpec(2, 2, split_external_local_origin_errors=split)
+    spec = OutlierSpec(0, 2, split_external_local_origin_errors=split)
     detection = OutlierDetection(spec, TEN)
     assert not detection.unreachable(BAD, 0.0)
     assert detection.unreachable(BAD, 0.0) is ejected
