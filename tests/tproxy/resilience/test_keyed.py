@@ -100,7 +100,7 @@ def test_strangers_share_one_machine_while_all_others_are_limited() -> None:
 
 def test_or_the_one_whose_limit_ends_first_makes_room() -> None:
     limits = full_of_limited(Overflow.FORGET)
-    assert limits.take("stranger", 2.0).allowed
+    assert [limits.take("stranger", 2.0).allowed for _ in range(3)] == [True, True, False]
     assert not limits.take("second", 3.0).allowed
     assert limits.take("first", 3.0).allowed, "it was forgotten"
 

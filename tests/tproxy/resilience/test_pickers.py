@@ -100,8 +100,8 @@ def test_another_is_drawn_in_proportion_to_the_others(besides: str) -> None:
 
 @pytest.mark.parametrize("where", [0.0, 0.5, 1 - 2**-53])
 def test_another_is_drawn_at_the_ends_of_what_may_be_drawn(where: float) -> None:
-    draws = Draws({"a": 1, "b": 10**9, "c": 1}, lambda: where)
-    assert [draws.draw_other(index) == index for index in range(3)] == [False, False, False]
+    draws = Draws({"a": 10**9, "b": 1}, lambda: where)
+    assert [draws.draw_other(0), draws.draw_other(1)] == [1, 0]
 
 
 def test_draws_without_the_tried_keep_the_others_proportion() -> None:
