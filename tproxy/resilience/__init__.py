@@ -1,0 +1,1 @@
+"""Machines that decide how traffic is limited, spread, retried and broken: time and randomness are arguments."""
