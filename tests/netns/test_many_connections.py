@@ -21,8 +21,8 @@ pytestmark = pytest.mark.netns
 COUNT = 5000
 PATIENCE = 180
 """Seconds until a busy machine must have carried them all."""
-PER_CONNECTION = 64 << 10
-"""Bytes of a sidecar's memory that a connection with an exchange in flight may take at most."""
+PER_CONNECTION = 96 << 10
+"""Bytes of a sidecar's memory that a connection with an exchange in flight may take at most, in mutual TLS."""
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ async def test_applications_are_told_who_calls_and_nothing_that_is_forged(
     mutual: Mutual, version: list[str]
 ) -> None:
     await serve_all(mutual.mesh)
-    words = ["curl", "-sS", *version, *FORGED, *FORGED, URL]
+    words = ["curl", "-sS", *version, *FORGED, *FORGED, f"{URL}?whole"]
     meshed = json.loads((await mutual.mesh.run(*words)).stdout)
     (told,) = [value for name, value in meshed["headers"] if name == "x-forwarded-client-cert"]
     by, digest, rest = told.split(";", 2)

@@ -15,6 +15,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 DIFFERENT = frozenset((b"host", b"connection", b"x-forwarded-client-cert", b"x-request-id"))
 """Request headers that depend on how the origin was named, or belong to one connection, or that only sidecars add."""
 
+WHOLE = b"whole"
+"""The query that asks to be told of those, too."""
+
 FRAMING = {b"content-length": 1, b"transfer-encoding": 2}
 """Request headers whose place among the others a sidecar may change, and where they are told."""
 
@@ -47,7 +50,7 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         "headers": [
             (name.decode(), value.decode())
             for name, value in sorted(scope["headers"], key=lambda pair: FRAMING.get(pair[0], 0))
-            if name not in DIFFERENT
+            if name not in DIFFERENT or scope["query_string"] == WHOLE
         ],
         "size": len(body),
         "sha256": hashlib.sha256(body).hexdigest(),
