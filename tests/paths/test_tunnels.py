@@ -131,7 +131,8 @@ async def test_a_tunnel_that_one_side_resets_breaks_on_the_other(by: str) -> Non
             reset(stream)
             return
         try:
-            await rest_of(stream)
+            with pytest.raises(trio.BrokenResourceError):  # an end would say that it was all
+                await rest_of(stream)
         finally:
             broken.set()
 

@@ -223,9 +223,13 @@ async def relay(
         return RelayEnd.COMPLETE
     end = await _pump_both(lanes, pipes, limits)
     if end is not RelayEnd.COMPLETE:
-        with trio.move_on_after(limits.close_seconds):
-            await reset_when_sent(downstream)
-            await reset_when_sent(upstream)
+        try:
+            with trio.move_on_after(limits.close_seconds):
+                await reset_when_sent(downstream)
+                await reset_when_sent(upstream)
+        finally:  # time may have been over before the second's turn, and a close would pass for an end
+            downstream.reset()
+            upstream.reset()
     return end
 
 

@@ -12,9 +12,12 @@ from tproxy.model.address import Address
 from tproxy.model.http import RequestHead
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.policy.destination_rules import RuleBook, Said
-from tproxy.policy.hosts import asked_for, covers, is_name, namespace_of
+from tproxy.policy.hosts import LONGEST, asked_for, covers, is_name, namespace_of
 from tproxy.policy.schema import ClientTls, TlsModeName
 from tproxy.policy.service_entries import Entry, EntryBook, Known
+
+LONGEST_AUTHORITY = LONGEST + len(".:65535")
+"""Bytes of an authority that can name anybody; applications pass on what strangers send, and each is remembered."""
 
 MOST_REMEMBERED = 4096
 """Choices that are kept: a workload has fewer destinations, and applications can make up names without end."""
@@ -60,7 +63,10 @@ class Destinations:
 
     def choice(self, to: Address, head: RequestHead | None) -> Choice:
         """Choose how a connection is secured; the head is that of its request, if it is HTTP."""
-        return self._remembered(to.host, to.port, b"" if head is None else head.authority)
+        authority = (
+            b"" if head is None or len(head.authority) > LONGEST_AUTHORITY else head.authority
+        )
+        return self._remembered(to.host, to.port, authority)
 
     def _chosen(self, host: str, port: int, authority: bytes) -> Choice:
         asked = asked_for(authority, self._namespace) if authority else ""

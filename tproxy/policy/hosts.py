@@ -23,7 +23,7 @@ _HOST = re.compile(rf"\*|(\*\.)?{_LABEL}(\.{_LABEL})*")
 
 def is_host(text: str) -> bool:
     """Whether it is a name, `*.suffix` or `*`, in whichever case."""
-    return len(text) <= LONGEST and _HOST.fullmatch(text.lower()) is not None
+    return len(text) <= LONGEST and text.isascii() and _HOST.fullmatch(text.lower()) is not None
 
 
 def is_open(host: str) -> bool:

@@ -116,14 +116,16 @@ class IdentityFiles:
     def _read(self, name: str, version: Path, *, private: bool = False) -> bytes:
         """Read a file, and no more of it than shows that it is too large."""
         path = self.directory / name
-        place = place_in(version, path)
-        if not place.is_file():
-            raise BadIdentity(f"{path} is no regular file, or a link to none")
+        content, mode = None, 0
         try:
-            with place.open("rb") as file:
-                content, mode = file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
+            place = place_in(version, path)
+            if place.is_file():
+                with place.open("rb") as file:
+                    content, mode = file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
         except OSError as error:
             raise BadIdentity(f"{path} cannot be read: {error.strerror}") from error
+        if content is None:
+            raise BadIdentity(f"{path} is no regular file, or a link to none")
         if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
             LOG.warning(
                 "the key %s is open to its group or to others (mode %04o): chmod 600 it, its owner"

@@ -77,7 +77,7 @@ class IdentityLoader:
         self._reloading = trio.Lock()
         """One at a time: a signal, a file and a request may ask for it together."""
         self.last = Attempt(clock())
-        self.store = IdentityStore(Credentials(source.load(self.last.at)))
+        self.store = IdentityStore(Credentials(self._loaded(self.last.at)))
         self._tell()
 
     @property
@@ -136,8 +136,15 @@ class IdentityLoader:
 
     def _fresh(self, now: datetime) -> Credentials | None:
         """Make credentials of the identity of this time, in a thread: bundles can be large; None for the one in force."""
-        identity = self._source.load(now)
+        identity = self._loaded(now)
         return None if _same(identity, self.current) else Credentials(identity)
+
+    def _loaded(self, now: datetime) -> Identity:
+        """Read the identity of this time; whatever keeps it from being read must not end who has one."""
+        try:
+            return self._source.load(now)
+        except OSError as error:
+            raise BadIdentity(f"{self._source} cannot be read: {error}") from error
 
     def _tell(self) -> None:
         identity = self.current

@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import trio
@@ -82,14 +82,24 @@ class Changes:
 async def watch(directory: Path, changed: Callable[[], Awaitable[object]]) -> None:
     """Call `changed` whenever something in a directory has, until cancelled or the kernel has no more watches."""
     changes = Changes(directory)
-    try:
-        with changes.watched():
-            while True:
+    with ExitStack() as watching:
+        try:
+            watching.enter_context(changes.watched())
+        except OSError as error:
+            _give_up(directory, error)
+            return
+        while True:
+            try:
                 await changes.next()
-                await changed()
-    except OSError as error:
-        words = "cannot watch %s, send SIGHUP after a change: %s"
-        LOG.error(words, directory, error.strerror)  # noqa: TRY400 - the trace tells nothing
+            except OSError as error:
+                _give_up(directory, error)
+                return
+            await changed()
+
+
+def _give_up(directory: Path, error: OSError) -> None:
+    words = "cannot watch %s, send SIGHUP after a change: %s"
+    LOG.error(words, directory, error.strerror)
 
 
 def _failure() -> OSError:

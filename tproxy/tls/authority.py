@@ -78,7 +78,10 @@ class Authority:
     @classmethod
     def read(cls, content: bytes) -> Self:
         """Read what `written` has given; ValueError when it is something else."""
-        kept = msgspec.json.decode(content, type=_Kept)
+        try:
+            kept = msgspec.json.decode(content, type=_Kept)
+        except msgspec.MsgspecError as error:
+            raise ValueError("it has another form") from error
         before = kept.previous_certificate.encode()
         return cls(
             trust_domain=kept.trust_domain,

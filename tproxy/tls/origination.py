@@ -3,15 +3,19 @@
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from socket import socket
+from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.tls.credentials import bare_context
 from tproxy.tls.documents import BadCertificate, read_certificate
+from tproxy.tls.identity import Key
 from tproxy.tls.reasons import NotSecured, Reason
 from tproxy.tls.session import Session
 from tproxy.tls.verification import Verdict, verify
@@ -23,6 +27,15 @@ SYSTEM_ROOTS = (
 )
 """Where distributions keep the roots that they trust: Debian and Alpine, Fedora, others."""
 MOST_CONTEXTS = 256
+
+UNREADABLE = (
+    BadCertificate,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    ValueError,
+)
+"""What a certificate without names that can be read raises."""
 
 
 def originate(connected: socket, how: UpstreamTls, offers: list[bytes]) -> Session:
@@ -66,13 +79,21 @@ def _context(how: UpstreamTls, roots: str, _versions: tuple[tuple[int, int], ...
             _revoke(context, Path(how.ca_crl).read_bytes())
         if how.mode is TlsMode.MUTUAL:
             context.use_certificate_chain_file(how.client_certificate)
-            context.use_privatekey_file(how.private_key)
+            context.use_privatekey(_key(how.private_key))
             context.check_privatekey()
-    except (SSL.Error, ValueError, OSError) as error:
+    except (SSL.Error, crypto.Error, ValueError, TypeError, OSError) as error:
         raise NotSecured(Reason.BAD_CERTIFICATE, f"{_files(how)} cannot be used") from error
     mode = SSL.VERIFY_NONE if how.insecure_skip_verify else SSL.VERIFY_PEER
     context.set_verify(mode, verify)
     return context
+
+
+def _key(file: str) -> Key:
+    """Read a key; one with a passphrase is a TypeError, and OpenSSL itself would wait for somebody to type it."""
+    key = load_pem_private_key(Path(file).read_bytes(), None)
+    if not isinstance(key, Key):
+        raise ValueError("a key of a kind that TLS is not spoken with here")  # noqa: TRY004 - it is the content
+    return key
 
 
 def _files(how: UpstreamTls) -> str:
@@ -104,25 +125,49 @@ class _NamedJudge:
             cause = "nobody says whom it should be: write sni or subjectAltNames"
             raise NotSecured(Reason.WRONG_IDENTITY, cause)
         names = list(_names(certificate))
-        if not any(_matches(name, wanted) for wanted in self._wanted for name in names):
-            shown = ", ".join(names[:3]) or "nobody"
+        if not any(name.is_one_of(self._wanted) for name in names):
+            shown = ", ".join(name.text for name in names[:3]) or "nobody"
             raise NotSecured(Reason.WRONG_IDENTITY, f"it is {shown}")
 
 
-def _names(certificate: bytes) -> Iterator[str]:
+class _Name(NamedTuple):
+    """One of a certificate's names."""
+
+    text: str
+    kind: type[x509.GeneralName]
+
+    def is_one_of(self, wanted: tuple[str, ...]) -> bool:
+        """Whether it is one that is wanted, as what it is."""
+        return any(kind_of(each) is self.kind and self._meets(each) for each in wanted)
+
+    def _meets(self, wanted: str) -> bool:
+        """Compare, where `*` stands for one whole label at the left of a DNS name (RFC 9525, 6.3)."""
+        if self.text == wanted or self.kind is not x509.DNSName:
+            return self.text == wanted
+        first, dot, rest = self.text.partition(".")
+        return first == "*" and bool(dot) and "." in rest and wanted.partition(".")[2] == rest
+
+
+def kind_of(name: str) -> type[x509.GeneralName]:
+    """Tell what kind of a name is wanted."""
+    if "://" in name:
+        return x509.UniformResourceIdentifier
+    try:
+        ip_address(name)
+    except ValueError:
+        return x509.DNSName
+    return x509.IPAddress
+
+
+def _names(certificate: bytes) -> Iterator[_Name]:
     try:
         extensions = read_certificate(certificate).extensions
         found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (BadCertificate, x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except UNREADABLE:
         return
-    yield from (name.lower() for name in found.get_values_for_type(x509.DNSName))
-    yield from found.get_values_for_type(x509.UniformResourceIdentifier)
-    yield from map(str, found.get_values_for_type(x509.IPAddress))
-
-
-def _matches(name: str, wanted: str) -> bool:
-    """Whether a certificate's name is the one wanted; `*` stands for one whole label at its left (RFC 9525, 6.3)."""
-    if name == wanted:
-        return True
-    first, dot, rest = name.partition(".")
-    return first == "*" and bool(dot) and "." in rest and wanted.partition(".")[2] == rest
+    for dns in found.get_values_for_type(x509.DNSName):
+        yield _Name(dns.lower(), x509.DNSName)
+    for uri in found.get_values_for_type(x509.UniformResourceIdentifier):
+        yield _Name(uri, x509.UniformResourceIdentifier)
+    for address in found.get_values_for_type(x509.IPAddress):
+        yield _Name(str(address), x509.IPAddress)

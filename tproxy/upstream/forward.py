@@ -77,6 +77,8 @@ class Forward:
         return replace(response, until=uploading) if stream.tunnel else response
 
     def _finish(self, pooled: Pooled, stream: HttpStream, _: ProxyError | None) -> None:
+        if stream.tunnel and stream.truncated and not pooled.connection.codec.multiplexed:
+            pooled.stream.reset()  # closed, it would pass for all that its downstream had to say
         stream.release()
         self._pool.give_back(pooled)
 

@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from socket import MSG_OOB
+from socket import MSG_OOB, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 import pytest
 import trio
@@ -326,6 +326,26 @@ async def test_a_broken_sink_does_not_wait_for_ever_for_the_other_direction() ->
             await relayed.client.send_all(b"x")
             nursery.cancel_scope.deadline = trio.current_time() + 5
     assert relayed.end is RelayEnd.UPSTREAM_BROKE
+
+
+async def test_what_was_cut_off_does_not_end_well_though_nobody_takes_the_answer() -> None:
+    dialled, accepted = tcp_pair()
+    dialled.socket.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+    accepted.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
+    client, downstream = await secured(dialled, accepted, MESH)
+    relayed = Relayed(client=(client, downstream))
+    async with relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        await client.send_all(b"half of it")
+        assert await relayed.server.receive_some(100) == b"half of it"
+        # One read's worth: what the relay holds then does not make the kernel reset by itself.
+        await relayed.server.send_all(bytes(60_000))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        dialled.end()  # no close_notify: anybody on the way could do this
+        with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+            await relayed.server.receive_some(100)
+    assert relayed.end is RelayEnd.DOWNSTREAM_BROKE
+    client.reset()
 
 
 async def tasks_below(nursery: trio.Nursery) -> int:

@@ -82,6 +82,14 @@ def test_what_no_rule_asks_for_is_told_apart(documents: list[str], automatic: bo
     assert found.automatic is automatic
 
 
+def test_an_authority_that_can_name_nobody_is_not_looked_up() -> None:
+    policies = snapshot(secured("*", ISTIO), secured("*.example", "mode: SIMPLE", name="s"))
+    assert tls(policies, "." * 60_000) == tls(policies)
+    named = tls(policies, f"{'a' * 63}.example:65535")
+    assert named is not None
+    assert named.mode is TlsMode.SIMPLE
+
+
 def test_an_applications_own_tls_is_wrapped_as_anything_else() -> None:
     assert tls(snapshot(MESHED), protocol=Protocol.TLS) == meshed()
 

@@ -1,5 +1,6 @@
 """An identity comes into force as a whole, a bad one changes nothing, and one that nobody rotates is spoken of."""
 
+import errno
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from fakes.ca import HOUR, MINUTE, WEB, FakeCa, Leaf, Papers
 from tproxy.stores.identity_files import IdentityFiles
 from tproxy.stores.identity_loader import CHECK_SECONDS, IdentityLoader
 from tproxy.stores.identity_store import BadIdentity
+from tproxy.tls.identity import Identity
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -70,6 +72,23 @@ async def test_the_first_identity_is_taken_and_named(
 async def test_a_start_without_an_identity_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadIdentity):
         IdentityLoader(IdentityFiles(tmp_path))
+
+
+class Withdrawn(IdentityFiles):
+    """A directory that its user may enter no more."""
+
+    def load(self, now: datetime) -> Identity:  # noqa: ARG002 - whenever it is
+        raise PermissionError(errno.EACCES, "Permission denied", str(self.directory))
+
+
+async def test_whatever_keeps_files_from_being_read_leaves_the_last_good_one(
+    tmp_path: Path, ca: FakeCa
+) -> None:
+    desk = Desk(tmp_path, ca.issue())
+    desk.loader._source = Withdrawn(tmp_path)
+    assert not await desk.loader.reload()
+    assert "Permission denied" in desk.loader.last.problem
+    assert desk.loader.store.issue == 1
 
 
 async def test_a_rotation_is_taken(tmp_path: Path, ca: FakeCa) -> None:

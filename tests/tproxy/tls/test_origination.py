@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from OpenSSL import SSL
 
 from fakes.ca import HOUR, MINUTE, SERVER, WEB, FakeCa, Leaf, Papers
@@ -82,6 +87,30 @@ def test_an_upstream_that_is_somebody_else_is_refused(
     refused = refusal(how(roots), CA.issue(SHOP))
     assert refused.reason is reason
     assert refused.cause
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param("spiffe://shop.web.example", id="a wildcard for a URI"),
+        pytest.param("192.0.2.1", id="a DNS name for an address"),
+    ],
+)
+def test_a_name_is_of_its_kind(roots: str, wanted: str) -> None:
+    odd = Leaf(uris=(), dns=("*.web.example", "192.0.2.1"), extended=(SERVER,))
+    assert refusal(simple(roots, "", wanted), CA.issue(odd)).reason is Reason.WRONG_IDENTITY
+
+
+def test_a_key_with_a_passphrase_is_refused_and_not_waited_for(tmp_path: Path, roots: str) -> None:
+    papers = CA.issue()
+    key = load_pem_private_key(papers.key, None)
+    locked = key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+    refused = refusal(
+        mutual(tmp_path, roots, Papers(papers.certificate, locked, b"")), CA.issue(SHOP)
+    )
+    assert refused.reason is Reason.BAD_CERTIFICATE
 
 
 def test_an_upstream_of_other_roots_is_refused(roots: str) -> None:
