@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tproxy.tls.documents import read_identity
 from tproxy.tls.identity import Identity
+from tproxy.tls.root import key_usage
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -21,17 +22,6 @@ TRUST_DOMAIN = "cluster.local"
 WEB = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/web"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
-USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 # The end of PKCS#1's signature algorithms (RFC 8017, A.2.4): the rest of the identifier is the same.
 PKCS1 = bytes.fromhex("06092a864886f70d0101")
 SHA256_RSA, SHA1_RSA = PKCS1 + b"\x0b", PKCS1 + b"\x05"
@@ -179,7 +169,7 @@ def _authority(name: str, key: Key, now: datetime, above: Above) -> x509.Certifi
         _dated(key, now, above.begins, above.ends)
         .subject_name(_name(name))
         .add_extension(constraints, critical=True)
-        .add_extension(_usage(signs), critical=True)
+        .add_extension(key_usage(*signs), critical=True)
     )
     if above.constraints is not None:
         builder = builder.add_extension(above.constraints, critical=True)
@@ -197,14 +187,10 @@ def _extensions(leaf: Leaf) -> list[tuple[x509.ExtensionType, bool]]:
     if leaf.ca:
         extensions.append((x509.BasicConstraints(ca=True, path_length=None), True))
     if leaf.usages is not None:
-        extensions.append((_usage(leaf.usages), True))
+        extensions.append((key_usage(*leaf.usages), True))
     if leaf.extended is not None:
         extensions.append((x509.ExtendedKeyUsage(leaf.extended), False))
     return extensions
-
-
-def _usage(names: tuple[str, ...]) -> x509.KeyUsage:
-    return x509.KeyUsage(**{each: each in names for each in USAGES})
 
 
 def _with_sha1(ca: FakeCa) -> Papers:

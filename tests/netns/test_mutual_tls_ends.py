@@ -119,21 +119,30 @@ async def test_towards_the_server_an_end_must_be_said(
     assert line["response_flags"] == ("-" if farewell else "DR")
 
 
+def saying(
+    server: ssl.SSLContext, words: bytes, *, farewell: bool
+) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """Answer whatever is asked, and end as TLS does or as somebody on the way could."""
+
+    async def answer(tcp: trio.SocketStream) -> None:
+        stream = trio.SSLStream(tcp, server, server_side=True)
+        await stream.receive_some()
+        await stream.send_all(words)
+        if farewell:
+            await stream.aclose()
+        else:
+            await cut_off(tcp)
+
+    return answer
+
+
 @ends
 async def test_towards_the_client_an_end_must_be_said(
     mutual: Mutual, tmp_path: Path, farewell: bool
 ) -> None:
     server = context(mutual, tmp_path, ssl.PROTOCOL_TLS_SERVER)
 
-    async def stand_in(tcp: trio.SocketStream) -> None:
-        stream = trio.SSLStream(tcp, server, server_side=True)
-        await stream.receive_some()
-        await stream.send_all(b"all that there is")
-        if farewell:
-            await stream.aclose()
-        else:
-            await cut_off(tcp)
-
+    stand_in = saying(server, b"all that there is", farewell=farewell)
     await mutual.decree(mutual.client, MUTUAL_TO_OUTSIDER)
     got: list[bytes] = []
     at = (mutual.outsider.addresses.v4, 7000)
@@ -157,15 +166,7 @@ async def test_a_body_that_ends_with_its_connection_is_whole_only_if_that_is(
 ) -> None:
     server = context(mutual, tmp_path, ssl.PROTOCOL_TLS_SERVER)
 
-    async def stand_in(tcp: trio.SocketStream) -> None:
-        stream = trio.SSLStream(tcp, server, server_side=True)
-        await stream.receive_some()
-        await stream.send_all(b"HTTP/1.0 200 OK\r\n\r\nall that there is")
-        if farewell:
-            await stream.aclose()
-        else:
-            await cut_off(tcp)
-
+    stand_in = saying(server, b"HTTP/1.0 200 OK\r\n\r\nall that there is", farewell=farewell)
     await mutual.decree(mutual.client, MUTUAL_TO_OUTSIDER)
     async with listening(mutual.outsider, 8080, stand_in):
         done = await mutual.mesh.run("curl", "-sS", version, "http://outsider:8080/")

@@ -1,6 +1,8 @@
 """What the proxy asks of every byte stream, so that HTTP runs over TCP, TLS and memory alike."""
 
+import operator
 from abc import abstractmethod
+from collections.abc import Awaitable
 
 import trio
 
@@ -58,12 +60,51 @@ class EagerStream(trio.abc.HalfCloseableStream):
         """Close so that the peer sees a failure instead of an end (TCP: RST). What it has not received yet is lost."""
 
 
-class SocketStream(EagerStream):
-    """A stream between two addresses, whatever secures it."""
+DEFAULT_RECEIVE_SIZE = 65536
 
-    __slots__ = ()
+
+class SocketStream(EagerStream):
+    """A stream between two addresses, whatever secures it. What changes: whether a task waits for bytes."""
+
+    __slots__ = ("_receiving",)
 
     peer: Address
+
+    def __init__(self) -> None:
+        self._receiving = False
+
+    def try_receive(self, max_bytes: int) -> bytes | None:
+        """Take what has arrived, without waiting."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        return self._take(max_bytes) if self.expectant else None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes, even where some have arrived: whoever is in a hurry has called `try_receive` before."""
+        if max_bytes is None:
+            max_bytes = DEFAULT_RECEIVE_SIZE
+        if operator.index(max_bytes) < 1:
+            raise ValueError("max_bytes must be at least 1")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self.arrival()  # there is none of a stream that was closed
+        self._receiving = True
+        try:
+            while True:
+                await self._wait_for_bytes()
+                data = self._take(max_bytes)
+                if data is not None:
+                    return data
+        finally:
+            self._receiving = False
+
+    @abstractmethod
+    def _take(self, max_bytes: int) -> bytes | None:
+        """Do what `try_receive` promises, whoever else receives."""
+
+    @abstractmethod
+    def _wait_for_bytes(self) -> Awaitable[None]:
+        """Wait until `_take` may find something."""
 
     @property
     @abstractmethod

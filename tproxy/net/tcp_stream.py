@@ -7,11 +7,11 @@ faster than reading into a shared buffer and copying out of it. So an idle conne
 import contextlib
 import errno
 import fcntl
-import operator
 import os
 import socket
 import struct
 import termios
+from collections.abc import Awaitable
 from typing import NoReturn
 
 import trio
@@ -20,8 +20,6 @@ from tproxy.model.address import Address
 from tproxy.model.identity import Peer
 from tproxy.net.arrivals import Arrival, Arrivals
 from tproxy.net.stream import SocketStream
-
-DEFAULT_RECEIVE_SIZE = 65536
 
 SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -47,13 +45,13 @@ class TcpStream(SocketStream):
         "_broken_by",
         "_eof_sent",
         "_local",
-        "_receiving",
         "_sending",
         "peer",
         "socket",
     )
 
     def __init__(self, connected: socket.socket, peer: Address) -> None:
+        super().__init__()
         connected.settimeout(0)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Urgent data stays where it stands among the rest (RFC 6093); the kernel would take it out, and drop it.
@@ -63,7 +61,6 @@ class TcpStream(SocketStream):
         self._local: Address | None = None
         self._broken_by: OSError | None = None
         self._eof_sent = False
-        self._receiving = False
         self._sending = False
         self._awaits_room = False
         self._await_bytes = 0
@@ -120,12 +117,6 @@ class TcpStream(SocketStream):
         """Return the descriptor; -1 when closed."""
         return self.socket.fileno()
 
-    def try_receive(self, max_bytes: int) -> bytes | None:
-        """Take what has arrived, without waiting."""
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        return self._receive(max_bytes) if self.expectant else None
-
     @property
     def expectant(self) -> bool:
         """Whether something may have arrived."""
@@ -145,25 +136,6 @@ class TcpStream(SocketStream):
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         return self._send(data)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for bytes, even where some have arrived: whoever is in a hurry has called `try_receive` before."""
-        if max_bytes is None:
-            max_bytes = DEFAULT_RECEIVE_SIZE
-        if operator.index(max_bytes) < 1:
-            raise ValueError("max_bytes must be at least 1")
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        arrival = self.arrival()
-        self._receiving = True
-        try:
-            while True:
-                await arrival.wait()
-                data = self._receive(max_bytes)
-                if data is not None:
-                    return data
-        finally:
-            self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; cancelled, some part of it is sent."""
@@ -303,7 +275,10 @@ class TcpStream(SocketStream):
         finally:
             self._awaits_room = False
 
-    def _receive(self, max_bytes: int) -> bytes | None:
+    def _wait_for_bytes(self) -> Awaitable[None]:
+        return self.arrival().wait()
+
+    def _take(self, max_bytes: int) -> bytes | None:
         data = self._read(max_bytes, 0)
         arrival = self._arrival
         if arrival is not None:

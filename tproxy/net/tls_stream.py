@@ -8,7 +8,6 @@ any more, be it an early response or the alert that says why.
 """
 
 import contextlib
-import operator
 from typing import NoReturn
 
 import trio
@@ -17,7 +16,7 @@ from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
 from tproxy.net.arrivals import Arrival
 from tproxy.net.stream import SocketStream
-from tproxy.net.tcp_stream import DEFAULT_RECEIVE_SIZE, TcpStream
+from tproxy.net.tcp_stream import TcpStream
 from tproxy.tls.steps import RECORD, Broken, Steps, Wait
 
 
@@ -43,7 +42,6 @@ class TlsStream(SocketStream):
         "_left",
         "_peek_bytes",
         "_read_wants_room",
-        "_receiving",
         "_sending",
         "_steps",
         "_tcp",
@@ -52,6 +50,7 @@ class TlsStream(SocketStream):
     )
 
     def __init__(self, tcp: TcpStream, steps: Steps) -> None:
+        super().__init__()
         self._tcp = tcp
         self._steps = steps
         self.peer = tcp.peer
@@ -68,7 +67,6 @@ class TlsStream(SocketStream):
         self._left = False
         """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
         self._read_wants_room = False
-        self._receiving = False
         self._sending = False
 
     @property
@@ -122,20 +120,12 @@ class TlsStream(SocketStream):
         """Return the descriptor; -1 when closed."""
         return self._tcp.fileno()
 
-    def try_receive(self, max_bytes: int) -> bytes | None:
-        """Take what has arrived, without waiting."""
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        return self._take(max_bytes) if self.expectant else None
-
     def try_peek(self, max_bytes: int) -> bytes | None:
         """Look at what has arrived and leave it there, decrypted."""
         self._peek_bytes = max_bytes
         if len(self._ahead) < max_bytes and self._decrypt_ahead():
-            arrival = (
-                self._tcp.arrival()
-            )  # a task that waits for it would not be told by the kernel
-            arrival.tell(0)
+            # The kernel would not tell a task that waits for it.
+            self._tcp.arrival().tell(0)
         return self._ahead[:max_bytes] if self._ahead else self._nothing_more()
 
     def try_send(self, data: bytes | bytearray | memoryview) -> int:
@@ -143,25 +133,6 @@ class TlsStream(SocketStream):
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         return self._send(memoryview(data))
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Wait for bytes, even where some have arrived: whoever is in a hurry has called `try_receive` before."""
-        if max_bytes is None:
-            max_bytes = DEFAULT_RECEIVE_SIZE
-        if operator.index(max_bytes) < 1:
-            raise ValueError("max_bytes must be at least 1")
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving from this stream")
-        self._check_open()
-        self._receiving = True
-        try:
-            while True:
-                await self._wait_for_bytes()
-                data = self._take(max_bytes)
-                if data is not None:
-                    return data
-        finally:
-            self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; cancelled, some part of it is sent."""

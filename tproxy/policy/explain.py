@@ -167,7 +167,7 @@ class Examiner:
 
     def _unproven(self, facts: Facts) -> Outcome | None:
         flow = facts.flow
-        if self.snapshot.authentication.of(flow.original_dst.port) is not MutualTlsMode.STRICT:
+        if self.snapshot.mutual_tls(flow) is not MutualTlsMode.STRICT:
             return None
         if PRINCIPAL in facts.hidden:
             return Outcome(None, UNDETERMINED, missing=(PRINCIPAL,))

@@ -77,7 +77,7 @@ class Root:
             .not_valid_before(now - SKEW)
             .not_valid_after(now + lifetime)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+            .add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
             .add_extension(_uri(SCHEME + trust_domain), critical=False)
             .add_extension(_key_id(key), critical=False)
         )
@@ -113,7 +113,7 @@ class Root:
             .not_valid_before(now - SKEW)
             .not_valid_after(now + ttl)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage("digital_signature"), critical=True)
+            .add_extension(key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             # Critical, as nothing else names the subject (RFC 5280, 4.2.1.6).
             .add_extension(_uri(own.spiffe_id), critical=True)
@@ -142,7 +142,8 @@ class Root:
             )
 
 
-def _usage(*names: str) -> x509.KeyUsage:
+def key_usage(*names: str) -> x509.KeyUsage:
+    """Say what a key may be used for, and nothing else."""
     return x509.KeyUsage(**{each: each in names for each in _USAGES})
 
 

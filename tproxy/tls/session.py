@@ -55,14 +55,10 @@ class Session:
         """Go on with the handshake; None once it is over. NotSecured: it has failed, and the peer was told."""
         try:
             self._connection.do_handshake()
-        except SSL.WantReadError:
-            return Wait.READABLE
-        except SSL.WantWriteError:
-            return Wait.WRITABLE
-        except SSL.SysCallError as error:
-            raise NotSecured(Reason.CLOSED, _words(error)) from error
         except SSL.Error as error:
-            raise self._verdict.failure or _failure(error) from error
+            if (wait := _wait(error)) is None:
+                raise self._verdict.failure or _failure(error) from error
+            return wait
         return None
 
     @property
@@ -89,41 +85,45 @@ class Session:
         """Take what one record brings, `b""` once the peer has said that nothing more comes."""
         try:
             return self._connection.recv(max_bytes)
-        except SSL.WantReadError:
-            return Wait.READABLE
-        except SSL.WantWriteError:
-            return Wait.WRITABLE
         except SSL.ZeroReturnError:
             return b""
         except SSL.Error as error:
-            raise Broken(_words(error)) from error
+            return _waiting(error)
 
     def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
         """Send at most one record, and say how many bytes of `piece` it holds."""
         try:
             return self._connection.send(piece)
-        except SSL.WantWriteError:
-            return Wait.WRITABLE
-        except SSL.WantReadError:
-            return Wait.READABLE
         except SSL.Error as error:
-            raise Broken(_words(error)) from error
+            return _waiting(error)
 
     def end(self) -> Wait | None:
         """Tell the peer that nothing more comes from us (close_notify); it may go on."""
         try:
             self._connection.shutdown()
-        except SSL.WantWriteError:
-            return Wait.WRITABLE
-        except SSL.WantReadError:
-            return Wait.READABLE
         except SSL.Error as error:
-            raise Broken(_words(error)) from error
+            return _waiting(error)
         return None
+
+
+def _wait(error: SSL.Error) -> Wait | None:
+    """Tell what a step waits for; None when it has failed."""
+    if isinstance(error, SSL.WantReadError):
+        return Wait.READABLE
+    return Wait.WRITABLE if isinstance(error, SSL.WantWriteError) else None
+
+
+def _waiting(error: SSL.Error) -> Wait:
+    """Tell what a step waits for; Broken when it has failed."""
+    if (wait := _wait(error)) is None:
+        raise Broken(_words(error)) from error
+    return wait
 
 
 def _failure(error: SSL.Error) -> NotSecured:
     words = _words(error)
+    if isinstance(error, SSL.SysCallError):
+        return NotSecured(Reason.CLOSED, words)
     if _ALERT in words:
         return NotSecured(Reason.REJECTED, words)
     return NotSecured(_REASONS.get(words, Reason.PROTOCOL), words)
