@@ -3,15 +3,16 @@
 The init step (`init-container/tproxy_init`) has the kernel redirect a pod's connections to two ports of ours. What
 happens to one of them is `proxy/connection.py`: begin reading there.
 
-    application ──▶ :15001 outbound ─┐                                                       ┌─▶ where it was going
-                                     ├─ original dst ▶ sniff ▶ admit ▶ HTTP pipeline or relay ┤
-    other pods  ──▶ :15006 inbound  ─┘                                                       └─▶ the local application
+    application ──▶ :15001 outbound ─┐                                                                ┌─▶ where it was going
+                                     ├─ original dst ▶ sniff ▶ (TLS) ▶ admit ▶ HTTP pipeline or relay ┤
+    other pods  ──▶ :15006 inbound  ─┘                                                                └─▶ the local application
 
 Words
     downstream / upstream   who dialled us / whom we dial
     inbound / outbound      towards the local application / from it
     flow                    one captured connection, and what is known of it
     exchange                one request and its response
+    peer                    the other end, once mutual TLS has proven who it is: a SPIFFE id
     snapshot                one generation of compiled policies; whoever decides takes it once
 
 Floors; imports go down only
