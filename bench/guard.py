@@ -10,6 +10,7 @@ everything at hand: so nothing waits, and every run makes the same calls.
 import cProfile
 import gc
 import pstats
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -44,10 +45,12 @@ from tproxy.proxy.connection import serve_http
 from tproxy.proxy.register import Register
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
+from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
 from tproxy.tls.steps import Wait
+from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
@@ -258,7 +261,9 @@ class Bench:
 
         connector = Connector(LIMITS)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
-        lines = pipelines(journal, Forward(pool, connector), store, LIMITS)
+        lines = pipelines(
+            journal, Balance(Clusters(random.random), Forward(pool, connector)), store, LIMITS
+        )
         self._runtime = Runtime(
             policies=store,
             pipelines=lines,

@@ -24,10 +24,11 @@ Floors; imports go down only
     proxy                   the path of a connection
     filters | upstream      one feature, one file | pooled connections and the innermost handler
     net | stores            trio meets sockets | every cell that changes while we run
-    sniff | codec | tls | policy | resilience | telemetry
+    sniff | codec | tls | policy | telemetry
                             first bytes to a protocol | HTTP bytes to events | certificates to identities |
-                            files to decisions | limits, breakers, retries, balance | facts to text
+                            files to decisions | facts to text
     model                   the words above, as types
+    resilience              limits, breakers, retries, balance: machines that know nothing of proxies
 
 Below `net` nothing waits, and time is an argument. Only `codec` knows h11, httptools and h2, and only
 `tls` OpenSSL.

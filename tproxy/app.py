@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -39,11 +40,13 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.settings import Settings
 from tproxy.siblings import SharedDesk, Siblings
+from tproxy.stores.clusters import Clusters
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.telemetry.metrics import Metrics
+from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
@@ -125,9 +128,10 @@ class App:
         connector = Connector(limits, shown, partial(journal.handshake, Direction.OUTBOUND))
         self._pool = Pool(connector.connect, codec, limits)
         self._departures = Departures()
+        forward = Balance(Clusters(random.random), Forward(self._pool, connector))
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, Forward(self._pool, connector), policies.store, limits),
+            pipelines=pipelines(journal, forward, policies.store, limits),
             overflow=pipelines(journal, turn_away_requests, policies.store, limits),
             connector=connector,
             journal=journal,

@@ -1,6 +1,7 @@
 """A proxy between clients and one origin, in this process, over loopback: all of it is real but the capture."""
 
 import json
+import random
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -42,9 +43,11 @@ from tproxy.proxy.rejudge import rejudge
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.proxy.tcp import relay_opaque
+from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
+from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
@@ -92,6 +95,7 @@ class Path:
         journal = Journal(self.metrics, self._write, policies)
         connector = Connector(limits)
         self.pool = Pool(partial(_dial, connector), partial(_codec, limits, parser), limits)
+        self.clusters = Clusters(random.Random(1).random)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         judging = partial(rejudge, policies, self.servers)
@@ -99,7 +103,9 @@ class Path:
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
-            pipelines=pipelines(journal, Forward(self.pool, connector), policies, limits),
+            pipelines=pipelines(
+                journal, Balance(self.clusters, Forward(self.pool, connector)), policies, limits
+            ),
             overflow=pipelines(journal, turn_away, policies, limits),
             connector=connector,
             journal=journal,

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from tproxy.model.address import Address
+from tproxy.model.cluster import Endpoint
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
@@ -21,6 +23,12 @@ class Exchange(msgspec.Struct, frozen=True):
     """The path that they read, and that is sent on, where it is not the one that was received."""
     generation: int = 0
     """Of those policies."""
+    attempt: int = 1
+    """2 for the first retry."""
+    tried: tuple[Address, ...] = ()
+    """The endpoints that earlier attempts met."""
+    endpoint: Endpoint | None = None
+    """Who was chosen; None: where the connection was going."""
 
 
 Handler = Callable[[Exchange, Request], Awaitable[Response]]

@@ -18,6 +18,7 @@ from tproxy.policy.authorize import (
     path_ports,
     widening,
 )
+from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destination_rules import mistakes as destination_mistakes
 from tproxy.policy.destination_rules import rules as destination_rules
@@ -49,6 +50,7 @@ from tproxy.policy.schema import (
 from tproxy.policy.scope import Scope
 from tproxy.policy.service_entries import entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
+from tproxy.policy.traffic import Traffic
 
 NOBODY = Workload()
 
@@ -119,6 +121,9 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
+        traffic=Traffic(ClusterBook(), destinations, scope.workload.namespace)
+        if destinations
+        else None,
         findings=told,
     )
 

@@ -1,7 +1,7 @@
 """What the data path asks of policies: one immutable answer book per load."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from msgspec import structs
@@ -12,7 +12,6 @@ from tproxy.model.http import RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.route import Route
-from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.authentication import Authentication
 from tproxy.policy.authorize import Authorizer
 from tproxy.policy.compiled_policy import CompiledPolicy
@@ -20,8 +19,7 @@ from tproxy.policy.destinations import Destinations
 from tproxy.policy.findings import Finding
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
-
-PASSTHROUGH = Route("allow_any", "PassthroughCluster")
+from tproxy.policy.traffic import Routing, passthrough
 
 UNREADABLE = Decision(allowed=False, reason=Reason.AMBIGUOUS_PATH)
 
@@ -64,6 +62,8 @@ class Snapshot:
     """Every policy that was read, for whoever explains what the authorizer decides by their rules."""
     destinations: Destinations | None = None
     """How connections from the application are secured; None when nothing is said of any."""
+    traffic: Routing | None = None
+    """Which way they go; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()
     """What is worth a look, and no mistake."""
 
@@ -108,21 +108,11 @@ class Snapshot:
         protocol = self.translated.get((flow.direction, port))
         if flow.direction is Direction.INBOUND:
             return _inbound(port, protocol)
-        if self.destinations is None:
-            return _outbound(protocol)
-        return _secured(protocol, self.destinations.choice(flow.original_dst, head).tls)
+        if self.traffic is None:
+            return passthrough(protocol)
+        return self.traffic.route(flow, head, protocol)
 
 
 @lru_cache(maxsize=1024)
 def _inbound(port: int, protocol: Protocol | None) -> Route:
     return Route("default", f"inbound|{port}||", protocol)
-
-
-@lru_cache
-def _outbound(protocol: Protocol | None) -> Route:
-    return replace(PASSTHROUGH, protocol=protocol)
-
-
-@lru_cache(maxsize=1024)
-def _secured(protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
-    return replace(PASSTHROUGH, protocol=protocol, tls=tls)

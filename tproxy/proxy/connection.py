@@ -146,8 +146,8 @@ def _answer(
     flow: Flow, runtime: Runtime, sanitize: Sanitize, request: Request
 ) -> Awaitable[Response]:
     """Send a request through its pipeline, under the policies that are in force as it begins."""
-    # First of all: policies, logs and the application are to read the same, and nothing forged.
-    request = sanitize(request)
+    # First of all: policies, logs and the application are to read the same, nothing forged, and each has its id.
+    request = runtime.request_ids.identified(sanitize(request))
     snapshot = runtime.policies.current
     decision, path = UNPROVEN, None
     # Its connection may have been kept from before plaintext was refused.

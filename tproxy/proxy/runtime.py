@@ -1,13 +1,14 @@
 """What every connection of a worker shares."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_engine import Engine
 from tproxy.codec.h2_own import OwnEngine
+from tproxy.filters.request_id import RequestIds
 from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction
 from tproxy.model.limits import Limits
@@ -47,6 +48,8 @@ class Runtime:
     """What keeps HTTP/2's account."""
     identities: IdentityStore | None = None
     """None for a workload that has no identity: it proves nothing, and takes nobody's proof."""
+
+    request_ids: RequestIds = field(default_factory=RequestIds)
 
     def turning_away(self) -> Self:
         """Return the same collaborators, of whom none carries a request."""

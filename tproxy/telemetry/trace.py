@@ -31,15 +31,19 @@ class Trace(msgspec.Struct, frozen=True):
     """Shared by all requests that one request led to; empty without a context that tells."""
 
 
-def traced(headers: Headers, new_id: Callable[[], int]) -> tuple[Headers, Trace]:
-    """Give a request its id if it has none; `new_id` gives 128 random bits."""
+def identified(headers: Headers, new_id: Callable[[], int]) -> Headers:
+    """Give a request its id if it has no sound one; `new_id` gives 128 random bits."""
+    known = headers.get(b"x-request-id")
+    if known is not None and _REQUEST_ID.fullmatch(known):
+        return headers
+    return headers.with_value(b"x-request-id", uuid4(new_id()).encode())
+
+
+def trace(headers: Headers) -> Trace:
+    """Read what names a request that has its id."""
     index = headers.by_name()
     trace_id = "" if CONTEXT.isdisjoint(index) else _trace_id(headers)
-    known = index.get(b"x-request-id")
-    if known is not None and _REQUEST_ID.fullmatch(known):
-        return headers, Trace(known.decode(), trace_id)
-    request_id = uuid4(new_id())
-    return headers.with_value(b"x-request-id", request_id.encode()), Trace(request_id, trace_id)
+    return Trace(index[b"x-request-id"].decode(), trace_id)
 
 
 def _trace_id(headers: Headers) -> str:

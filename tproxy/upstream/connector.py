@@ -8,6 +8,7 @@ import trio
 
 from tproxy.model.address import Address
 from tproxy.model.alpn import OFFERS
+from tproxy.model.cluster import Endpoint
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError
@@ -70,9 +71,12 @@ class Connector:
         self._count = count
         """Told what each handshake came to."""
 
-    def target(self, flow: Flow, route: Route) -> Target:
-        """Say which connections may carry what goes by `route`."""
-        tls, issue = route.tls, 0
+    def target(self, flow: Flow, route: Route, endpoint: Endpoint | None = None) -> Target:
+        """Say which connections may carry what goes by `route`, to an endpoint or where it was going."""
+        address, tls = flow.original_dst, route.tls
+        if endpoint is not None:
+            address, tls = endpoint.address, endpoint.tls
+        issue = 0
         if tls is not None and tls.mode is TlsMode.ISTIO_MUTUAL:
             if self._identities is not None:
                 issue = self._identities.issue
@@ -80,7 +84,7 @@ class Connector:
                 tls = None
         http = flow.protocol in (Protocol.HTTP1, Protocol.HTTP2)
         protocol = (route.protocol if http else None) or flow.protocol
-        return _target(flow.original_dst, protocol, flow.direction, tls, issue)
+        return _target(address, protocol, flow.direction, tls, issue)
 
     async def connect(self, target: Target) -> SocketStream:
         """Dial within the connect time-out, and secure the connection within the handshake's."""

@@ -42,7 +42,7 @@ class Forward:
         A request that met a connection which the upstream was leaving is sent once more over a new one, if it may
         be: no body, and a method that bears repeating unless it is certain that nobody saw it.
         """
-        target = self._connector.target(exchange.flow, exchange.route)
+        target = self._connector.target(exchange.flow, exchange.route, exchange.endpoint)
         if not request.head.authority:
             request = replace(request, head=_addressed(request.head, target.address))
         try:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tproxy.model.http import Field, Headers
-from tproxy.telemetry.trace import traced, uuid4
+from tproxy.telemetry.trace import identified, trace, uuid4
 
 RANDOM = 0x0123456789ABCDEF_0123456789ABCDEF
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -43,8 +43,8 @@ def random_bits() -> int:
 def test_a_sound_context_is_read_and_passes_untouched(context: list[Field], trace_id: str) -> None:
     headers = Headers((*context, ID))
 
-    assert traced(headers, random_bits)[0] is headers
-    assert traced(headers, random_bits)[1].trace_id == trace_id
+    assert identified(headers, random_bits) is headers
+    assert trace(headers).trace_id == trace_id
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_a_missing_or_broken_context_passes_untouched_and_names_no_trace(
 ) -> None:
     headers = Headers((*context, ID))
 
-    assert traced(headers, random_bits)[0] is headers
-    assert traced(headers, random_bits)[1].trace_id == ""
+    assert identified(headers, random_bits) is headers
+    assert trace(headers).trace_id == ""
 
 
 def test_a_broken_w3c_context_gives_way_to_a_sound_b3_one() -> None:
     b3 = (b"b3", f"{TRACE}-b7ad6b7169203331-1".encode())
 
-    assert traced(Headers(((b"traceparent", b"junk"), b3, ID)), random_bits)[1].trace_id == TRACE
+    assert trace(Headers(((b"traceparent", b"junk"), b3, ID))).trace_id == TRACE
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_broken_w3c_context_gives_way_to_a_sound_b3_one() -> None:
 )
 def test_a_missing_or_unsafe_request_id_is_replaced_by_a_uuid(request_id: bytes | None) -> None:
     given = [] if request_id is None else [(b"X-Request-Id", request_id)]
-    headers, trace = traced(Headers((*given, (b"traceparent", PARENT))), random_bits)
+    headers = identified(Headers((*given, (b"traceparent", PARENT))), random_bits)
 
-    assert trace.request_id == uuid4(RANDOM)
+    assert trace(headers).request_id == uuid4(RANDOM)
     assert headers.fields == (
         (b"traceparent", PARENT),
-        (b"x-request-id", trace.request_id.encode()),
+        (b"x-request-id", uuid4(RANDOM).encode()),
     )
 
 

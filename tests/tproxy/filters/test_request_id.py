@@ -1,6 +1,6 @@
 """Every request gets a name of its own."""
 
-from tproxy.filters.access_log import ID_BYTES, RANDOM_BYTES, RandomIds
+from tproxy.filters.request_id import ID_BYTES, RANDOM_BYTES, RandomIds
 
 
 def test_ids_do_not_repeat_when_the_kernel_is_asked_again() -> None:

@@ -1,0 +1,50 @@
+"""Choose the way of what leaves the application."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol as Interface
+
+from tproxy.model.flow import Flow, Protocol
+from tproxy.model.http import RequestHead
+from tproxy.model.route import Plan, Route
+from tproxy.model.upstream_tls import UpstreamTls
+from tproxy.policy.clusters import ClusterBook
+from tproxy.policy.destinations import Destinations
+from tproxy.policy.hosts import asked_for
+
+PASSTHROUGH = "PassthroughCluster"
+
+
+class Routing(Interface):
+    """Whatever chooses ways."""
+
+    def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
+        """Choose the way of a request, or of a connection that is no HTTP; `protocol` is what its upstream is asked in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What policies say of destinations."""
+
+    clusters: ClusterBook
+    destinations: Destinations | None
+    namespace: str
+    """The workload's own."""
+
+    def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
+        """Send to the cluster of the service that is meant; else where it was going."""
+        name = flow.sniffed.server_name.encode() if head is None else head.authority
+        asked = asked_for(name, self.namespace) if name else ""
+        service = self.clusters.service(flow.original_dst, asked)
+        if service is None:
+            destinations = self.destinations
+            tls = destinations.choice(flow.original_dst, head).tls if destinations else None
+            return passthrough(protocol, tls)
+        cluster = self.clusters.cluster(service.host, service.port)
+        return Route("default", cluster.name, protocol, plan=Plan(destination=cluster))
+
+
+@lru_cache(maxsize=1024)
+def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Route:
+    """Leave it on its way."""
+    return Route("allow_any", PASSTHROUGH, protocol, tls)
