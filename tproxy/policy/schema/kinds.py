@@ -1,0 +1,92 @@
+"""Which kinds there are, and what to do in place of those that there are not."""
+
+from tproxy.policy.schema.destinations import DestinationRule, ServiceEntry
+from tproxy.policy.schema.policy_test import PolicyTest
+from tproxy.policy.schema.proxy_config import ProxyConfig
+from tproxy.policy.schema.security import AuthorizationPolicy, PeerAuthentication
+
+Config = (
+    ProxyConfig
+    | AuthorizationPolicy
+    | PeerAuthentication
+    | DestinationRule
+    | ServiceEntry
+    | PolicyTest
+)
+"""Any object that a policy file can hold: the union of the kinds, told apart by `kind`."""
+
+_ISTIO_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
+_ISTIO_NETWORKING = (
+    "networking.istio.io/v1",
+    "networking.istio.io/v1beta1",
+    "networking.istio.io/v1alpha3",
+)
+
+KINDS: dict[tuple[str, str], type[Config]] = {
+    ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
+    ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
+    **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
+    **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},
+    **{(version, "DestinationRule"): DestinationRule for version in _ISTIO_NETWORKING},
+    **{(version, "ServiceEntry"): ServiceEntry for version in _ISTIO_NETWORKING},
+}
+"""The kinds that are supported, by `apiVersion` and `kind`."""
+
+NOT_IMPLEMENTED: dict[str, str] = {
+    "requestPrincipals": "tokens are not verified",
+    "notRequestPrincipals": "tokens are not verified",
+    "targetRef": "select by labels",
+    "targetRefs": "select by labels",
+    "provider": "no external authorizer is asked",
+    "trustDomains": "write principals",
+    "notTrustDomains": "write notPrincipals",
+    "route": "policies choose no routes",
+    "destination": "policies choose no destinations",
+    "subsets": "policies choose no destinations: write a ServiceEntry and a rule for each",
+    "loadBalancer": "connections go where they were going",
+    "connectionPool": "write --limit NAME=VALUE",
+    "outlierDetection": "connections go where they were going",
+    "tunnel": "connections go where they were going",
+    "proxyProtocol": "no header is put before what the application sends",
+    "retryBudget": "nothing is sent twice",
+    "credentialName": "there are no Secrets: write clientCertificate, privateKey and caCertificates",
+    "workloadSelector": "name the endpoints",
+    "exportTo": "an entry is for whoever reads it: leave it out",
+    "network": "endpoints are reached where they are",
+    "locality": "no endpoint is chosen",
+    "weight": "no endpoint is chosen",
+}
+"""Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
+
+NOT_IMPLEMENTED_VALUES: dict[str, str] = {
+    "CUSTOM": "no external authorizer is asked: what it decides must be written as ALLOW or DENY rules",
+    "DNS": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
+    "DNS_ROUND_ROBIN": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
+    "DYNAMIC_DNS": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
+}
+"""Values of Istio's that exist and are not built here."""
+
+OTHER_KINDS: dict[str, str] = {
+    "RequestAuthentication": "tokens are not verified: write principals, or verify them in the application",
+    "EnvoyFilter": "there is no Envoy to patch: what it does must be written as a supported kind",
+    "WasmPlugin": "no plug-ins are run",
+    "Gateway": "this is a sidecar and terminates nothing for others: keep it out of the sidecar's directory",
+    "Telemetry": "write spec.telemetry in ProxyConfig",
+    "Sidecar": "write what is captured as options of the init step",
+    "WorkloadEntry": "write spec.workload in ProxyConfig for this workload, a ServiceEntry with endpoints for another",
+    "WorkloadGroup": "write spec.workload in ProxyConfig",
+    "ProxyConfig": "write apiVersion: tproxy.io/v1alpha1, whose fields are others",
+    "VirtualService": "requests go where they were going",
+    "HTTPRoute": "requests go where they were going",
+    "GRPCRoute": "requests go where they were going",
+}
+"""Kinds that are meant for a proxy like this one and not built here: what to do instead."""
+
+FOREIGN_GROUPS = (
+    "security.istio.io/",
+    "networking.istio.io/",
+    "telemetry.istio.io/",
+    "extensions.istio.io/",
+    "gateway.networking.k8s.io/",
+)
+"""API groups whose objects are meant for a proxy like this one: to leave one out would open what it closes."""
