@@ -4,15 +4,28 @@
 import pytest
 import trio
 
-from fakes.path import ask, to_app
-from fakes.planned import Turns, across, both, follow, giving_up, status
+from fakes.path import Path, ask, to_app, to_script
+from fakes.planned import Turns, across, both, follow, giving_up
 from fakes.talk import Broken, Call, answer, whole
+from fakes.talk_h1 import head_of
 from tproxy.model.flow import Protocol
 from tproxy.model.route import Plan
+from tproxy.net.tcp_stream import TcpStream
 from tproxy.resilience.retry import RetryOn, RetryPolicy
 
 GRPC = ((b"content-type", b"application/grpc"), (b"te", b"trailers"))
 NO_RETRY = RetryPolicy(attempts=0)
+
+ASKING = b"GET /chat HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+async def opened(path: Path) -> TcpStream:
+    """Ask for a tunnel and get it."""
+    near = path.dial()
+    await near.send_all(ASKING)
+    assert (await head_of(near)).startswith(b"HTTP/1.1 101 ")
+    return near
 
 
 async def silent(call: Call) -> None:
@@ -176,16 +189,36 @@ async def test_a_retry_has_what_the_first_attempt_left(
         assert (line["response_flags"], line["tproxy"]["attempts"]) == ("UT", 2)
 
 
-@both
-async def test_a_tunnel_may_stay(
-    autojump_clock: trio.testing.MockClock, protocol: Protocol
+async def test_a_tunnel_that_opened_in_time_may_stay(
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with to_app(status(200, b"in time"), protocol) as path:
+    async def script(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        await stream.send_all(SWITCHING)
+        while data := await stream.receive_some(65536):
+            await stream.send_all(data.upper())
+
+    async with to_script(script) as path:
+        follow(path, Plan(timeout=2.0, retry=RetryPolicy(per_try_timeout=1.0)))
+        near = await opened(path)
+        for _ in range(3):
+            await trio.sleep(3)
+            await near.send_all(b"hello")
+            assert await near.receive_some(65536) == b"HELLO"
+
+
+async def test_a_tunnel_that_does_not_open_in_time_is_504(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(stream: trio.SocketStream) -> None:
+        await head_of(stream)
+        await trio.sleep_forever()
+
+    async with to_script(script) as path:
         follow(path, Plan(timeout=2.0))
-        talk = path.talk()
-        assert (await ask(talk)).body == b"in time"
-        await trio.sleep(3)
-        assert (await ask(talk)).body == b"in time"
+        near = path.dial()
+        await near.send_all(ASKING)
+        assert (await head_of(near)).startswith(b"HTTP/1.1 504 ")
 
 
 async def test_an_attempt_that_breaks_off_without_a_retry_is_told_as_ever(

@@ -94,7 +94,8 @@ class Retry:
         if cluster is None:
             return _Allowance(self._budget(route.cluster), self._active, route.cluster, UNBOUNDED)
         budget = self._clusters.of(cluster, now).budget
-        return _Allowance(budget, self._active, cluster.name, cluster.bounds.retries)
+        most = cluster.bounds.retries or UNBOUNDED  # Istio's 0
+        return _Allowance(budget, self._active, cluster.name, most)
 
     def _budget(self, name: str) -> RetryBudget:
         budget = self._budgets.pop(name, None) or RetryBudget(RetryBudgetSpec())
@@ -261,7 +262,7 @@ class _Tries:
             def begin() -> None:
                 scope.deadline = trio.current_time() + seconds
 
-            if body.ended:
+            if body.ended or self._request.head.asks_tunnel:
                 begin()
             else:
                 body = WatchedBody(body, ended=begin)
