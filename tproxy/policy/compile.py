@@ -20,9 +20,10 @@ from tproxy.policy.authorize import (
 )
 from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.compiled_policy import CompiledPolicy
-from tproxy.policy.destination_rules import mistakes as destination_mistakes
+from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
+from tproxy.policy.durations import duration
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.lint import lint
@@ -63,8 +64,6 @@ LEAST_DETECTION = 24
 
 HTTP = (Protocol.HTTP1, Protocol.HTTP2)
 
-_DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?)(?P<unit>ms|s|m)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>B|KiB|MiB|)")
 _BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
@@ -121,7 +120,7 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
-        traffic=Traffic(ClusterBook(), destinations, scope.workload.namespace)
+        traffic=Traffic(ClusterBook(destinations), destinations, scope.workload.namespace)
         if destinations
         else None,
         findings=told,
@@ -170,11 +169,9 @@ def _destinations(
     """Gather what is known of destinations; None when nothing is said of any."""
     if not (kinds.destinations or kinds.entries):
         return None
-    findings.extend(destination_mistakes(kinds.destinations, scope))
+    rules = destination_rules(sound(kinds.destinations, scope, findings), scope)
     book = entries(kinds.entries, scope, trust_domain, findings)
-    return Destinations(
-        book, destination_rules(kinds.destinations, scope), scope.workload.namespace
-    )
+    return Destinations(book, rules, scope.workload.namespace)
 
 
 @dataclass(slots=True)
@@ -239,14 +236,6 @@ def _authorizer(config: ProxyConfigSpec, rules: _Rules) -> Authorizer:
         path_ports=path_ports(every),
         silent=not rules.policies and config.default_action is DefaultAction.ALLOW,
     )
-
-
-def duration(text: str) -> float:
-    """Read `500ms`, `3s` or `1m` as seconds; ValueError says what it should be."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no duration, write `500ms`, `3s` or `1m`")
-    return float(found["number"]) * _SECONDS[found["unit"]]
 
 
 def size(value: int | str) -> int:

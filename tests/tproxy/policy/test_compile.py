@@ -9,7 +9,8 @@ import pytest
 from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.identity import Workload
-from tproxy.policy.compile import compiled, duration, size
+from tproxy.policy.compile import compiled, size
+from tproxy.policy.durations import duration
 from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.nodes import SourceFile, read
 from tproxy.policy.schema import LogFormat, MutualTlsMode, ProxyConfigSpec
@@ -339,13 +340,13 @@ def test_other_kinds_are_refused_and_never_ignored(document: str, finding: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("3s", 3.0), ("1.5s", 1.5), ("1m", 60.0)]
+    ("text", "seconds"), [("500ms", 0.5), ("3s", 3.0), ("1.5s", 1.5), ("1m", 60.0), ("1h", 3600.0)]
 )
 def test_durations_have_a_unit(text: str, seconds: float) -> None:
     assert duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "3", "s", "-1s", "1h", "1 s", "1e3s", "٣s", "1s\n"])
+@pytest.mark.parametrize("text", ["", "3", "s", "-1s", "1d", "1 s", "1e3s", "٣s", "1s\n"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration"):
         duration(text)

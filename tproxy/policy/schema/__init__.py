@@ -14,6 +14,7 @@ from tproxy.policy.schema.destinations import (
     ServiceEntrySpec,
     ServicePort,
     ServiceProtocol,
+    Subset,
     TlsModeName,
     TrafficPolicy,
 )
@@ -68,6 +69,15 @@ from tproxy.policy.schema.security import (
     Source,
     To,
 )
+from tproxy.policy.schema.traffic_policy import (
+    ConnectionPool,
+    ConsistentHash,
+    LoadBalancer,
+    OutlierDetection,
+    RetryBudget,
+    SimpleLoadBalancer,
+    Warmup,
+)
 from tproxy.policy.schema.words import Form, Metadata, Name, Port, Selector, Texts, Values
 
 __all__ = [
@@ -89,6 +99,8 @@ __all__ = [
     "ClientTls",
     "Condition",
     "Config",
+    "ConnectionPool",
+    "ConsistentHash",
     "DefaultAction",
     "DestinationRule",
     "DestinationRuleSpec",
@@ -98,6 +110,7 @@ __all__ = [
     "ExportTo",
     "Form",
     "From",
+    "LoadBalancer",
     "Location",
     "LogFormat",
     "Metadata",
@@ -105,6 +118,7 @@ __all__ = [
     "MutualTlsMode",
     "Name",
     "Operation",
+    "OutlierDetection",
     "PathNormalization",
     "PeerAuthentication",
     "PeerAuthenticationSpec",
@@ -120,6 +134,7 @@ __all__ = [
     "ProxyConfig",
     "ProxyConfigSpec",
     "Resolution",
+    "RetryBudget",
     "Rule",
     "Selector",
     "ServiceEndpoint",
@@ -127,7 +142,9 @@ __all__ = [
     "ServiceEntrySpec",
     "ServicePort",
     "ServiceProtocol",
+    "SimpleLoadBalancer",
     "Source",
+    "Subset",
     "TelemetrySpec",
     "Texts",
     "TlsModeName",
@@ -135,5 +152,6 @@ __all__ = [
     "TrafficPolicy",
     "UpstreamProtocol",
     "Values",
+    "Warmup",
     "WorkloadSpec",
 ]
