@@ -51,6 +51,7 @@ from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
+from tproxy.upstream.reach import Reach
 
 Script = Callable[[trio.SocketStream], Awaitable[None]]
 """What an origin does with one connection."""
@@ -94,8 +95,13 @@ class Path:
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         connector = Connector(limits)
-        self.pool = Pool(partial(_dial, connector), partial(_codec, limits, parser), limits)
         self.clusters = Clusters(random.Random(1).random)
+        self.pool = Pool(
+            partial(_dial, connector),
+            partial(_codec, limits, parser),
+            limits,
+            self.clusters.rooms,
+        )
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         judging = partial(rejudge, policies, self.servers)
@@ -104,10 +110,13 @@ class Path:
         self.runtime = Runtime(
             policies=policies,
             pipelines=pipelines(
-                journal, Balance(self.clusters, Forward(self.pool, connector)), policies, limits
+                journal,
+                Balance(self.clusters, Forward(self.pool, connector), limits),
+                policies,
+                limits,
             ),
             overflow=pipelines(journal, turn_away, policies, limits),
-            connector=connector,
+            reach=Reach(connector, self.clusters, limits),
             journal=journal,
             register=self.servers,
             sweeper=sweeper,

@@ -3,6 +3,7 @@
 from enum import Enum
 from typing import Self
 
+from tproxy.model.address import Address
 from tproxy.model.decision import Decision, Reason
 
 
@@ -49,10 +50,14 @@ class ProxyError(Exception):
         self.status = status or flag.http_status
         self.cause = cause
         """The transport's own words (`Connection refused`), for the log; never sent to a peer."""
+        self.upstream: Address | None = None
+        """Who was asked in vain, once that is known."""
 
     def again(self) -> Self:
         """Build the same error anew: one that was raised holds the frames that it passed through, and what they hold."""
-        return type(self)(self.flag, self.details, status=self.status, cause=self.cause)
+        anew = type(self)(self.flag, self.details, status=self.status, cause=self.cause)
+        anew.upstream = self.upstream
+        return anew
 
 
 class DownstreamError(ProxyError):
