@@ -25,6 +25,15 @@ from tproxy.policy.schema.kinds import (
     OTHER_KINDS,
     Config,
 )
+from tproxy.policy.schema.limits import (
+    Algorithm,
+    LimitMatch,
+    LimitMode,
+    LimitPer,
+    RateLimit,
+    RateLimitPolicy,
+    RateLimitPolicySpec,
+)
 from tproxy.policy.schema.policy_test import (
     Case,
     CaseProtocol,
@@ -78,6 +87,7 @@ __all__ = [
     "OTHER_KINDS",
     "AccessLogSpec",
     "Action",
+    "Algorithm",
     "AuthorizationPolicy",
     "AuthorizationPolicySpec",
     "Case",
@@ -98,6 +108,9 @@ __all__ = [
     "ExportTo",
     "Form",
     "From",
+    "LimitMatch",
+    "LimitMode",
+    "LimitPer",
     "Location",
     "LogFormat",
     "Metadata",
@@ -119,6 +132,9 @@ __all__ = [
     "ProbeSpec",
     "ProxyConfig",
     "ProxyConfigSpec",
+    "RateLimit",
+    "RateLimitPolicy",
+    "RateLimitPolicySpec",
     "Resolution",
     "Rule",
     "Selector",
