@@ -26,6 +26,15 @@ from tproxy.policy.schema.kinds import (
     OTHER_KINDS,
     Config,
 )
+from tproxy.policy.schema.limits import (
+    Algorithm,
+    LimitMatch,
+    LimitMode,
+    LimitPer,
+    RateLimit,
+    RateLimitPolicy,
+    RateLimitPolicySpec,
+)
 from tproxy.policy.schema.policy_test import (
     Case,
     CaseProtocol,
@@ -88,6 +97,7 @@ __all__ = [
     "OTHER_KINDS",
     "AccessLogSpec",
     "Action",
+    "Algorithm",
     "AuthorizationPolicy",
     "AuthorizationPolicySpec",
     "Case",
@@ -110,6 +120,9 @@ __all__ = [
     "ExportTo",
     "Form",
     "From",
+    "LimitMatch",
+    "LimitMode",
+    "LimitPer",
     "LoadBalancer",
     "Location",
     "LogFormat",
@@ -133,6 +146,9 @@ __all__ = [
     "ProbeSpec",
     "ProxyConfig",
     "ProxyConfigSpec",
+    "RateLimit",
+    "RateLimitPolicy",
+    "RateLimitPolicySpec",
     "Resolution",
     "RetryBudget",
     "Rule",
