@@ -51,6 +51,7 @@ from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
+from tproxy.upstream.reach import Reach
 
 if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
     from tproxy.stores.identity_loader import IdentityLoader
@@ -127,20 +128,20 @@ class App:
         codec = partial(_client_codec, settings, limits)
         shown = identities.store if identities else None
         connector = Connector(limits, shown, partial(journal.handshake, Direction.OUTBOUND))
-        self._pool = Pool(connector.connect, codec, limits)
+        self._clusters = Clusters(random.random)
+        self._pool = Pool(connector.connect, codec, limits, self._clusters.rooms)
         self._departures = Departures()
-        clusters = Clusters(random.random)
-        forward = Balance(clusters, Forward(self._pool, connector))
+        forward = Balance(self._clusters, Forward(self._pool, connector), limits)
         counts = self._metrics.own.features
         mirroring = self._mirroring = Mirroring(limits, counts.mirrored)
         planned = by_traffic_policies(
-            mirroring, clusters, limits=limits, counts=counts, random=random.random
+            mirroring, self._clusters, limits=limits, counts=counts, random=random.random
         )
         self._runtime = Runtime(
             policies=policies.store,
             pipelines=pipelines(journal, forward, policies.store, limits, planned=planned),
             overflow=pipelines(journal, turn_away_requests, policies.store, limits),
-            connector=connector,
+            reach=Reach(connector, self._clusters, limits),
             journal=journal,
             register=self._register,
             sweeper=self._sweeper,
@@ -343,7 +344,7 @@ class App:
             policies=self._policies.named,
             server_info=self._server_info,
             config=self._policies.describe,
-            clusters=self._clusters,
+            clusters=self._shown_clusters,
             certificates=self._certificates,
             metrics=self._metrics,
             refresh=self._refresh,
@@ -369,7 +370,7 @@ class App:
             "limits": self._limits,
         }
 
-    def _clusters(self) -> str:
+    def _shown_clusters(self) -> str:
         lines = (
             f"{address} connections {count}" for address, count in self._pool.by_address().items()
         )

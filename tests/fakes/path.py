@@ -53,6 +53,7 @@ from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
+from tproxy.upstream.reach import Reach
 
 Script = Callable[[trio.SocketStream], Awaitable[None]]
 """What an origin does with one connection."""
@@ -96,8 +97,13 @@ class Path:
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         connector = Connector(limits)
-        self.pool = Pool(partial(_dial, connector), partial(_codec, limits, parser), limits)
         self.clusters = Clusters(random.Random(1).random)
+        self.pool = Pool(
+            partial(_dial, connector),
+            partial(_codec, limits, parser),
+            limits,
+            self.clusters.rooms,
+        )
         mirroring = Mirroring(limits, self.metrics.own.features.mirrored)
         planned = self._planned(mirroring, limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
@@ -109,13 +115,13 @@ class Path:
             policies=policies,
             pipelines=pipelines(
                 journal,
-                Balance(self.clusters, Forward(self.pool, connector)),
+                Balance(self.clusters, Forward(self.pool, connector), limits),
                 policies,
                 limits,
                 planned=planned,
             ),
             overflow=pipelines(journal, turn_away, policies, limits),
-            connector=connector,
+            reach=Reach(connector, self.clusters, limits),
             journal=journal,
             register=self.servers,
             sweeper=sweeper,

@@ -49,7 +49,14 @@ def local_reply(error: ProxyError, request: RequestHead) -> Response:
         head = replace(head, headers=head.headers.plus((b"x-envoy-overloaded", b"true")))
     if request.method == b"HEAD":
         content = Content()
-    return Response(head, content, flag=error.flag, details=error.details, cause=error.cause)
+    return Response(
+        head,
+        content,
+        flag=error.flag,
+        details=error.details,
+        cause=error.cause,
+        upstream=error.upstream,
+    )
 
 
 def _plain(error: ProxyError) -> tuple[ResponseHead, Content]:

@@ -10,6 +10,7 @@ import msgspec
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.upstream_tls import UpstreamTls
 
 
 class HttpVersion(StrEnum):
@@ -277,6 +278,8 @@ class Response(msgspec.Struct, frozen=True):
     """Our end of that connection."""
     upstream_identity: Peer | None = None
     """Who that endpoint has proven to be; None on plaintext."""
+    upstream_tls: UpstreamTls | None = None
+    """How the connection to it is secured; None: what is carried goes as it is."""
     upstream_seconds: float | None = None
     """How long that endpoint took, from the request's last byte sent to the response's first byte."""
     until: Beside | None = None

@@ -87,6 +87,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     upstream_local: Address | None = None
     upstream_identity: Peer | None = None
     """Who the upstream has proven to be; None on plaintext."""
+    upstream_tls: UpstreamTls | None = None
+    """How the connection to it was secured, if it came about."""
     route: Route | None = None
     trace: Trace | None = None
     decision: Decision = ALLOWED
@@ -214,7 +216,7 @@ def _line(record: Record) -> _Line:
 
 def _own(flow: FlowFields, record: Record) -> _Own:
     upstream = record.upstream_identity
-    tls = record.route.tls if record.route and record.upstream else None
+    tls = record.upstream_tls
     return _Own(
         flow.direction,
         flow.protocol,

@@ -154,7 +154,7 @@ def test_a_line_says_who_the_upstream_is_and_how_that_is_known(
         EXCHANGE,
         upstream=FLOW.original_dst if reached else None,
         upstream_identity=identity,
-        route=Route("default", "outbound|443||example.com", tls=secured),
+        upstream_tls=secured if reached else None,
     )
     own = json.loads(json_line(record))["tproxy"]
 
