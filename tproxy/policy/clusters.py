@@ -28,9 +28,9 @@ from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.destination_rules import DestinationPolicy, RuleBook
 from tproxy.policy.destinations import MOST_REMEMBERED, Destinations, secured, secured_at
 from tproxy.policy.hosts import LONGEST, namespace_of
-from tproxy.policy.schema import Resolution, ServicePort
+from tproxy.policy.schema import Resolution, ServiceEndpoint, ServicePort
 from tproxy.policy.service_endpoints import is_numeric, number_at
-from tproxy.policy.service_entries import Entry, EntryBook, Known, Member, known_at
+from tproxy.policy.service_entries import Entry, EntryBook, Known, Member, known_at, service_at
 from tproxy.policy.settings import NOTHING, Balancing, Settings
 from tproxy.resilience.retry_budget import RetryBudgetSpec
 
@@ -55,7 +55,6 @@ class _Meant:
     host: str
     port: int
     entries: tuple[Entry, ...]
-    rule: DestinationPolicy | None
     settings: Settings
 
 
@@ -124,9 +123,11 @@ class ClusterBook:
         if subset and (rule is None or subset not in rule.subsets):
             return cluster
         said = rule.of(port, subset).settings if rule else NOTHING
-        origin = _origin(_Meant(host, port, entries, rule, said))
+        meant = _Meant(host, port, entries, said)
+        origin = _origin(meant)
         wanted = rule.subsets[subset].labels if rule and subset else ()
-        return _managed(structs.replace(cluster, origin=origin, wanted=wanted), said)
+        tls = _at_address(meant) if origin is None else None
+        return _managed(structs.replace(cluster, origin=origin, wanted=wanted, tls=tls), said)
 
 
 def _managed(cluster: Cluster, said: Settings) -> Cluster:
@@ -147,19 +148,31 @@ def _origin(meant: _Meant) -> Origin | None:
     if meant.settings.balancing is not None and meant.settings.balancing.passthrough:
         return None
     if not meant.entries:
-        tls = meant.settings.tls
-        how = None if tls is None else secured(tls, meant.host, ())
-        return Dns((DnsName(meant.host, meant.port, tls=how),))
-    resolution = meant.entries[0].resolution
+        return Dns((DnsName(meant.host, meant.port, tls=_at_address(meant)),))
+    resolution, members = meant.entries[0].resolution, _members(meant)
     match resolution:
         case Resolution.NONE:
             return None
         case Resolution.STATIC:
             return Static(tuple(_static(meant)))
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
+            if members and all(map(is_numeric, members)):
+                return Static(tuple(_static(meant)))
             return Dns(tuple(_names(meant)), first_only=resolution is Resolution.DNS_ROUND_ROBIN)
         case _:
             assert_never(resolution)
+
+
+def _at_address(meant: _Meant) -> UpstreamTls | None:
+    """Say how an address is secured of which nothing but the name is known."""
+    tls = meant.settings.tls
+    if meant.entries:
+        return _tls(meant, service_at(meant.entries[0], meant.port))
+    return None if tls is None else secured(tls, meant.host, ())
+
+
+def _members(meant: _Meant) -> list[ServiceEndpoint]:
+    return [member.spec for entry in meant.entries for member in entry.members]
 
 
 def _places(meant: _Meant) -> Iterator[tuple[Entry, Member, int]]:

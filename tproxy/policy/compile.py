@@ -24,6 +24,7 @@ from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.durations import duration
+from tproxy.policy.egress import Egress
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.lint import lint
@@ -38,6 +39,7 @@ from tproxy.policy.schema import (
     AuthorizationPolicy,
     DefaultAction,
     DestinationRule,
+    OutboundMode,
     PeerAuthentication,
     PolicyTest,
     PortProtocol,
@@ -49,7 +51,7 @@ from tproxy.policy.schema import (
     WorkloadSpec,
 )
 from tproxy.policy.scope import Scope
-from tproxy.policy.service_entries import entries
+from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import Traffic
 
@@ -120,9 +122,7 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
-        traffic=Traffic(ClusterBook(destinations), destinations, scope.workload.namespace)
-        if destinations
-        else None,
+        traffic=_traffic(config, scope, destinations),
         findings=told,
     )
 
@@ -172,6 +172,18 @@ def _destinations(
     rules = destination_rules(sound(kinds.destinations, scope, findings), scope)
     book = entries(kinds.entries, scope, trust_domain, findings)
     return Destinations(book, rules, scope.workload.namespace)
+
+
+def _traffic(
+    config: ProxyConfigSpec, scope: Scope, destinations: Destinations | None
+) -> Traffic | None:
+    """Make ready to choose ways; None when nothing is said of any."""
+    known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
+    if destinations is None and not known:
+        return None
+    entries = destinations.entries if destinations else EntryBook()
+    egress = Egress(entries, registry_only=known)
+    return Traffic(ClusterBook(destinations), destinations, scope.workload.namespace, egress)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ FAILURES = {
 }
 CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 """The proxy's time was over before the connection's."""
+BLOCKED = "block_all"
+"""No policy names where the connection was going, and nothing else may be reached."""
 
 
 async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Runtime) -> None:
@@ -31,6 +33,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
     try:
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
+            _reachable(exchange)
             upstream = await runtime.connector.connect(
                 runtime.connector.target(flow, exchange.route)
             )
@@ -64,6 +67,13 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         )
         if upstream is not None:
             upstream.close()
+
+
+def _reachable(exchange: Exchange) -> None:
+    """Refuse what would be answered in place of the upstream if it were a request."""
+    plan = exchange.route.plan
+    if plan is not None and plan.answer is not None:
+        raise UpstreamError(ResponseFlag.NO_ROUTE, BLOCKED)
 
 
 def _reset(*streams: SocketStream | None) -> None:

@@ -201,7 +201,7 @@ kind: RequestAuthentication
     [
         pytest.param(
             "spec: {x: 1}",
-            "3:8 TPX0103 error $.spec.x: unknown field 'x', known are rootNamespace, defaultAction, pathNormalization, probes, trustDomain, workload, ports, detection, telemetry",
+            "3:8 TPX0103 error $.spec.x: unknown field 'x', known are rootNamespace, defaultAction, pathNormalization, probes, trustDomain, outboundTrafficPolicy, workload, ports, detection, telemetry",
             id="unknown field without a near one",
         ),
         pytest.param(
