@@ -28,6 +28,7 @@ from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.destination_rules import DestinationPolicy, RuleBook
 from tproxy.policy.destinations import MOST_REMEMBERED, Destinations, secured, secured_at
 from tproxy.policy.hosts import LONGEST, namespace_of
+from tproxy.policy.resilience_policies import Endurance, ResilienceBook
 from tproxy.policy.schema import Resolution, ServiceEndpoint, ServicePort
 from tproxy.policy.service_endpoints import is_numeric, number_at
 from tproxy.policy.service_entries import Entry, EntryBook, Known, Member, known_at, service_at
@@ -61,8 +62,11 @@ class _Meant:
 class ClusterBook:
     """All services that policies name, and how each is reached. What changes: which answers are remembered."""
 
-    def __init__(self, destinations: Destinations | None = None) -> None:
+    def __init__(
+        self, destinations: Destinations | None = None, endurance: ResilienceBook | None = None
+    ) -> None:
         known = destinations or Destinations(EntryBook(), RuleBook(), UNKNOWN)
+        self._endurance = endurance or ResilienceBook()
         self._entries, self._rules = known.entries, known.rules
         self._services = lru_cache(MOST_REMEMBERED)(self._service)
         self._clusters = lru_cache(MOST_REMEMBERED)(self._cluster)
@@ -111,9 +115,7 @@ class ClusterBook:
         return self._clusters(host, port, subset)
 
     def _rule(self, host: str, entries: Sequence[Entry]) -> DestinationPolicy | None:
-        hosts = dict.fromkeys((host, *(each for entry in entries for each in entry.hosts)))
-        namespace = entries[0].namespace if entries else namespace_of(host)
-        return self._rules.find(tuple(hosts), namespace)
+        return self._rules.find(*_names_of(host, entries))
 
     def _cluster(self, host: str, port: int, subset: str) -> Cluster:
         entries = self._entries.of(host)
@@ -127,19 +129,28 @@ class ClusterBook:
         origin = _origin(meant)
         wanted = rule.subsets[subset].labels if rule and subset else ()
         tls = _at_address(meant) if origin is None else None
-        return _managed(structs.replace(cluster, origin=origin, wanted=wanted, tls=tls), said)
+        cluster = structs.replace(cluster, origin=origin, wanted=wanted, tls=tls)
+        return _managed(cluster, said, self._endurance.find(*_names_of(host, entries)))
 
 
-def _managed(cluster: Cluster, said: Settings) -> Cluster:
+def _names_of(host: str, entries: Sequence[Entry]) -> tuple[Sequence[str], str]:
+    """Return the names of a service, and its namespace."""
+    hosts = dict.fromkeys((host, *(each for entry in entries for each in entry.hosts)))
+    return tuple(hosts), entries[0].namespace if entries else namespace_of(host)
+
+
+def _managed(cluster: Cluster, said: Settings, endurance: Endurance | None) -> Cluster:
     balancing, outlier = said.balancing or Balancing(), said.outlier
     panic = outlier.min_health_percent if outlier else 0.0
+    budget = (endurance.retry_budget if endurance else None) or said.retry_budget
     return structs.replace(
         cluster,
         balancer=replace(balancing.balancer, panic_percent=panic),
         hash_key=balancing.hash_key,
         bounds=said.bounds or Bounds(),
         outlier=outlier,
-        retry_budget=said.retry_budget or RetryBudgetSpec(),
+        breaker=endurance.breaker if endurance else None,
+        retry_budget=budget or RetryBudgetSpec(),
     )
 
 

@@ -33,6 +33,7 @@ from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.objects import DRY_RUN
 from tproxy.policy.objects import mistakes as object_mistakes
+from tproxy.policy.resilience_policies import ResilienceBook, resilience
 from tproxy.policy.rules import RuleCompiler
 from tproxy.policy.schema import (
     Action,
@@ -47,6 +48,7 @@ from tproxy.policy.schema import (
     ProbeSpec,
     ProxyConfig,
     ProxyConfigSpec,
+    ResiliencePolicy,
     ServiceEntry,
     WorkloadSpec,
 )
@@ -99,6 +101,7 @@ def assembled(
     findings.extend(authentication_mistakes(kinds.authentication, scope))
     findings.extend(object_mistakes(documents, scope))
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
+    traffic = _traffic(config, scope, destinations, resilience(kinds.resilience, scope, findings))
     rules = _rules(kinds.authorization, scope, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
@@ -122,7 +125,7 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
-        traffic=_traffic(config, scope, destinations),
+        traffic=traffic,
         findings=told,
     )
 
@@ -140,10 +143,11 @@ class _Kinds:
     authentication: list[Document]
     destinations: list[Document]
     entries: list[Document]
+    resilience: list[Document]
 
 
-def _by_kind(documents: Sequence[Document]) -> _Kinds:
-    kinds = _Kinds([], [], [], [], [])
+def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case for each kind
+    kinds = _Kinds([], [], [], [], [], [])
     for document in documents:
         match document.config:
             case ProxyConfig():
@@ -156,6 +160,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:
                 kinds.destinations.append(document)
             case ServiceEntry():
                 kinds.entries.append(document)
+            case ResiliencePolicy():
+                kinds.resilience.append(document)
             case PolicyTest():
                 pass  # its form was checked, and the data path asks no more of it
             case _:
@@ -175,7 +181,10 @@ def _destinations(
 
 
 def _traffic(
-    config: ProxyConfigSpec, scope: Scope, destinations: Destinations | None
+    config: ProxyConfigSpec,
+    scope: Scope,
+    destinations: Destinations | None,
+    endurance: ResilienceBook,
 ) -> Traffic | None:
     """Make ready to choose ways; None when nothing is said of any."""
     known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
@@ -183,7 +192,8 @@ def _traffic(
         return None
     entries = destinations.entries if destinations else EntryBook()
     egress = Egress(entries, registry_only=known)
-    return Traffic(ClusterBook(destinations), destinations, scope.workload.namespace, egress)
+    clusters = ClusterBook(destinations, endurance)
+    return Traffic(clusters, destinations, scope.workload.namespace, egress)
 
 
 @dataclass(slots=True)

@@ -56,6 +56,12 @@ from tproxy.policy.schema.proxy_config import (
     UpstreamProtocol,
     WorkloadSpec,
 )
+from tproxy.policy.schema.resilience import (
+    BoundedRetries,
+    CircuitBreaker,
+    ResiliencePolicy,
+    ResiliencePolicySpec,
+)
 from tproxy.policy.schema.security import (
     Action,
     AuthorizationPolicy,
@@ -92,12 +98,14 @@ __all__ = [
     "Action",
     "AuthorizationPolicy",
     "AuthorizationPolicySpec",
+    "BoundedRetries",
     "Case",
     "CaseProtocol",
     "CaseReason",
     "CaseRequest",
     "CaseSource",
     "CaseVerdict",
+    "CircuitBreaker",
     "ClientTls",
     "Condition",
     "Config",
@@ -137,6 +145,8 @@ __all__ = [
     "ProbeSpec",
     "ProxyConfig",
     "ProxyConfigSpec",
+    "ResiliencePolicy",
+    "ResiliencePolicySpec",
     "Resolution",
     "RetryBudget",
     "Rule",
