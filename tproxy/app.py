@@ -19,8 +19,9 @@ from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
+from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away as turn_away_requests
-from tproxy.filters.pipelines import pipelines
+from tproxy.filters.pipelines import by_traffic_policies, pipelines
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
@@ -131,9 +132,14 @@ class App:
         self._pool = Pool(connector.connect, codec, limits, self._clusters.rooms)
         self._departures = Departures()
         forward = Balance(self._clusters, Forward(self._pool, connector), limits)
+        counts = self._metrics.own.features
+        mirroring = self._mirroring = Mirroring(limits, counts.mirrored)
+        planned = by_traffic_policies(
+            mirroring, self._clusters, limits=limits, counts=counts, random=random.random
+        )
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, forward, policies.store, limits),
+            pipelines=pipelines(journal, forward, policies.store, limits, planned=planned),
             overflow=pipelines(journal, turn_away_requests, policies.store, limits),
             reach=Reach(connector, self._clusters, limits),
             journal=journal,
@@ -159,6 +165,7 @@ class App:
                 self._pool.sweep,
                 self._departures.run,
                 self._sweeper.run,
+                self._mirroring.run,
                 partial(rejudge, policies=self._policies.store, register=self._register),
                 self._obey_signals,
                 partial(self._policies.watch, self._reload),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol as Interface
 
+from tproxy.model.cluster import Cluster
 from tproxy.model.flow import Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.route import Plan, Route
@@ -37,11 +38,21 @@ class Traffic:
         asked = asked_for(name, self.namespace) if name else ""
         service = self.clusters.service(flow.original_dst, asked)
         if service is None:
-            destinations = self.destinations
-            tls = destinations.choice(flow.original_dst, head).tls if destinations else None
-            return passthrough(protocol, tls)
+            return passthrough(protocol, self.secured(flow, head))
         cluster = self.clusters.cluster(service.host, service.port)
-        return Route("default", cluster.name, protocol, plan=Plan(destination=cluster))
+        tls = self.secured(flow, head) if cluster.origin is None else None
+        return _default(cluster, protocol, tls)
+
+    def secured(self, flow: Flow, head: RequestHead | None) -> UpstreamTls | None:
+        """Say how the original destination is secured."""
+        if self.destinations is None:
+            return None
+        return self.destinations.choice(flow.original_dst, head).tls
+
+
+@lru_cache(maxsize=1024)
+def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
+    return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
 
 
 @lru_cache(maxsize=1024)

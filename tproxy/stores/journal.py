@@ -106,10 +106,11 @@ class Journal:
         received, sent = request.body.size, response.body.size if response else 0
         grpc_status = None if told.messages is None else _grpc_status(response)
         upstream_identity = response.upstream_identity if response else None
+        life = request.life
         series = self._metrics.request_series(
             exchange.flow,
             request.head.authority,
-            Ending(status, flag, grpc_status),
+            Ending(status, flag, grpc_status, life.marks),
             upstream=upstream_identity,
         )
         series.observe(told.seconds, received, sent)
@@ -123,6 +124,8 @@ class Journal:
                 head=request.head,
                 status=status,
                 flag=flag,
+                marks=life.marks,
+                attempts=life.attempts,
                 details=details,
                 cause=cause,
                 bytes_received=received,

@@ -14,6 +14,7 @@ from tproxy.policy.schema.destinations import (
     ServiceEntrySpec,
     ServicePort,
     ServiceProtocol,
+    Subset,
     TlsModeName,
     TrafficPolicy,
 )
@@ -24,6 +25,15 @@ from tproxy.policy.schema.kinds import (
     NOT_IMPLEMENTED_VALUES,
     OTHER_KINDS,
     Config,
+)
+from tproxy.policy.schema.limits import (
+    Algorithm,
+    LimitMatch,
+    LimitMode,
+    LimitPer,
+    RateLimit,
+    RateLimitPolicy,
+    RateLimitPolicySpec,
 )
 from tproxy.policy.schema.policy_test import (
     Case,
@@ -68,6 +78,15 @@ from tproxy.policy.schema.security import (
     Source,
     To,
 )
+from tproxy.policy.schema.traffic_policy import (
+    ConnectionPool,
+    ConsistentHash,
+    LoadBalancer,
+    OutlierDetection,
+    RetryBudget,
+    SimpleLoadBalancer,
+    Warmup,
+)
 from tproxy.policy.schema.words import Form, Metadata, Name, Port, Selector, Texts, Values
 
 __all__ = [
@@ -78,6 +97,7 @@ __all__ = [
     "OTHER_KINDS",
     "AccessLogSpec",
     "Action",
+    "Algorithm",
     "AuthorizationPolicy",
     "AuthorizationPolicySpec",
     "Case",
@@ -89,6 +109,8 @@ __all__ = [
     "ClientTls",
     "Condition",
     "Config",
+    "ConnectionPool",
+    "ConsistentHash",
     "DefaultAction",
     "DestinationRule",
     "DestinationRuleSpec",
@@ -98,6 +120,10 @@ __all__ = [
     "ExportTo",
     "Form",
     "From",
+    "LimitMatch",
+    "LimitMode",
+    "LimitPer",
+    "LoadBalancer",
     "Location",
     "LogFormat",
     "Metadata",
@@ -105,6 +131,7 @@ __all__ = [
     "MutualTlsMode",
     "Name",
     "Operation",
+    "OutlierDetection",
     "PathNormalization",
     "PeerAuthentication",
     "PeerAuthenticationSpec",
@@ -119,7 +146,11 @@ __all__ = [
     "ProbeSpec",
     "ProxyConfig",
     "ProxyConfigSpec",
+    "RateLimit",
+    "RateLimitPolicy",
+    "RateLimitPolicySpec",
     "Resolution",
+    "RetryBudget",
     "Rule",
     "Selector",
     "ServiceEndpoint",
@@ -127,7 +158,9 @@ __all__ = [
     "ServiceEntrySpec",
     "ServicePort",
     "ServiceProtocol",
+    "SimpleLoadBalancer",
     "Source",
+    "Subset",
     "TelemetrySpec",
     "Texts",
     "TlsModeName",
@@ -135,5 +168,6 @@ __all__ = [
     "TrafficPolicy",
     "UpstreamProtocol",
     "Values",
+    "Warmup",
     "WorkloadSpec",
 ]
