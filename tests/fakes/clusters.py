@@ -16,6 +16,7 @@ from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.route import Plan, Route
 from tproxy.policy.snapshot import Snapshot
+from tproxy.resilience.retry import RetryPolicy
 
 NAME = "outbound|80||shop.example"
 
@@ -42,14 +43,15 @@ def cluster(origin: Origin | None = None, **said: object) -> Cluster:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Sends everything to one cluster."""
+    """Sends everything to one cluster, once."""
 
     cluster: Cluster
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
         """Choose the only way there is."""
         del flow, head
-        return Route("default", self.cluster.name, protocol, plan=Plan(destination=self.cluster))
+        plan = Plan(destination=self.cluster, retry=RetryPolicy(attempts=0))
+        return Route("default", self.cluster.name, protocol, plan=plan)
 
 
 def send_to(path: Path, spec: Cluster) -> None:

@@ -86,9 +86,11 @@ class Resolver:
         return host_names(text).get(name.rstrip(".").lower(), ())
 
     async def _asked(self, name: str, kind: str) -> "Answered":
-        import dns.exception  # noqa: PLC0415  (5 MiB that only those pay for who ask)
-        import dns.resolver  # noqa: PLC0415
-
+        try:
+            import dns.exception  # noqa: PLC0415  (2 MiB that only those pay for who ask)
+            import dns.resolver  # noqa: PLC0415
+        except ImportError as missing:
+            raise NotFound(Result.FAILED, f"dnspython cannot be had: {missing}") from missing
         try:
             # By trio's clock: dnspython's own measure is the wall's, which may jump.
             with trio.fail_after(LOOK_SECONDS):

@@ -58,7 +58,7 @@ def test_a_cluster_is_found_again_by_its_spec() -> None:
     [
         pytest.param("budget", {}, {}, id="budget stays"),
         pytest.param("budget", {"balancer": TURNS}, {}, id="budget with another balancer"),
-        pytest.param("retries", {"outlier": OUTLIER}, {}, id="retries with another detection"),
+        pytest.param("budget", {"outlier": OUTLIER}, {}, id="budget with another detection"),
     ],
 )
 def test_a_machine_stays_that_nothing_new_is_said_of(
@@ -75,14 +75,10 @@ def test_a_machine_stays_that_nothing_new_is_said_of(
 def test_a_machine_begins_anew_that_something_new_is_said_of() -> None:
     book = clusters()
     live = book.of(cluster(endpoints(1)), 0.0)
-    kept = live.budget, live.retries
-    other = cluster(
-        endpoints(1), retry_budget=RetryBudgetSpec(50), bounds=Bounds(retries=1), balancer=TURNS
-    )
+    kept = live.budget
+    other = cluster(endpoints(1), retry_budget=RetryBudgetSpec(50), balancer=TURNS)
     book.of(other, 1.0, 2)
-    assert live.budget is not kept[0]
-    assert live.retries is not kept[1]
-    assert [live.retries.take().allowed for _ in range(2)] == [True, False]
+    assert live.budget is not kept
     assert picked(live).endpoint.address == address(1)
 
 
@@ -159,7 +155,7 @@ def test_each_is_judged_once_and_over_once() -> None:
     for _ in range(5):
         one.unreachable(0.0)
         one.answered(503, 0.0)
-        one.connected(0.0)
+    one.connected(0.0)
     assert live.ejected(0.0) == set()
     one.done()
     one.done()
