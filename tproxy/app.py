@@ -19,6 +19,9 @@ from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
+from tproxy.discovery.discovery import Discovery
+from tproxy.discovery.dns import DnsSource
+from tproxy.discovery.resolver import Resolver
 from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away as turn_away_requests
 from tproxy.filters.pipelines import by_traffic_policies, pipelines
@@ -46,12 +49,14 @@ from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
+from tproxy.telemetry.cluster_status import as_facts, status_lines
 from tproxy.telemetry.metrics import Metrics
 from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
 from tproxy.upstream.reach import Reach
+from tproxy.upstream.upkeep import Upkeep
 
 if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
     from tproxy.stores.identity_loader import IdentityLoader
@@ -163,6 +168,8 @@ class App:
             works: tuple[Callable[[], Awaitable[object]], ...] = (
                 self._lines.run,
                 self._pool.sweep,
+                self._upkeep.run,
+                self._discovery().run,
                 self._departures.run,
                 self._sweeper.run,
                 self._mirroring.run,
@@ -188,6 +195,14 @@ class App:
             nursery.cancel_scope.cancel()
         with trio.move_on_after(LAST_LINES_SECONDS):
             await self._lines.finish()
+
+    @property
+    def _upkeep(self) -> Upkeep:
+        return Upkeep(self._clusters, self._pool)
+
+    def _discovery(self) -> Discovery:
+        source = partial(DnsSource, asks=Resolver(), random=random.random)
+        return Discovery(self._clusters, source, self._metrics.own.clusters.looked_up)
 
     def _identity_work(self) -> Iterator[Callable[[], Awaitable[object]]]:
         if self._identities is not None:
@@ -345,6 +360,7 @@ class App:
             server_info=self._server_info,
             config=self._policies.describe,
             clusters=self._shown_clusters,
+            cluster_facts=lambda: as_facts(self._upkeep.statuses()),
             certificates=self._certificates,
             metrics=self._metrics,
             refresh=self._refresh,
@@ -371,10 +387,12 @@ class App:
         }
 
     def _shown_clusters(self) -> str:
-        lines = (
-            f"{address} connections {count}" for address, count in self._pool.by_address().items()
+        elsewhere = (
+            f"{address} connections {count}"
+            for (cluster, address), count in self._pool.by_endpoint().items()
+            if not cluster
         )
-        return "".join(f"{line}\n" for line in lines)
+        return "".join(f"{line}\n" for line in (*status_lines(self._upkeep.statuses()), *elsewhere))
 
     def _certificates(self) -> Mapping[str, object]:
         if self._identities is None:
@@ -385,6 +403,7 @@ class App:
         busy, idle = self._pool.counts()
         self._metrics.own.pool("busy", busy)
         self._metrics.own.pool("idle", idle)
+        self._metrics.own.clusters.show(self._upkeep.statuses())
 
 
 def _client_codec(settings: Settings, limits: Limits, protocol: Protocol) -> Codec:

@@ -23,7 +23,7 @@ from tproxy.model.outcome import (
     UpstreamError,
     upstream_late,
 )
-from tproxy.model.route import Plan, Route
+from tproxy.model.route import Plan
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (
     Attempt,
@@ -74,7 +74,7 @@ class Retry:
         if exchange.flow.direction is Direction.INBOUND:
             return await forward(exchange, request)
         now = trio.current_time()
-        allowance = self._allowance(exchange.route, plan, now)
+        allowance = self._allowance(exchange, plan, now)
         allowance.requested(now)
         tries = _Tries(forward, exchange, request, replay_bytes=self._replay_bytes)
         while True:
@@ -89,11 +89,12 @@ class Retry:
                 return await tries.settled(result, verdict)
             await tries.discard(result)
 
-    def _allowance(self, route: Route, plan: Plan, now: float) -> "_Allowance":
+    def _allowance(self, exchange: Exchange, plan: Plan, now: float) -> "_Allowance":
         cluster = plan.destination
         if cluster is None:
-            return _Allowance(self._budget(route.cluster), self._active, route.cluster, UNBOUNDED)
-        budget = self._clusters.of(cluster, now).budget
+            name = exchange.route.cluster
+            return _Allowance(self._budget(name), self._active, name, UNBOUNDED)
+        budget = self._clusters.of(cluster, now, exchange.generation).budget
         return _Allowance(budget, self._active, cluster.name, cluster.bounds.retries)
 
     def _budget(self, name: str) -> RetryBudget:

@@ -8,10 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import trio
 
 from tproxy.model.address import Address
-from tproxy.model.cluster import UNBOUNDED, Cluster, Dns, Endpoint, Static
+from tproxy.model.cluster import Cluster, Dns, Endpoint, Static
 from tproxy.resilience.balance import Balancer
 from tproxy.resilience.breaker import Breaker
-from tproxy.resilience.concurrency import Concurrency, ConcurrencySpec
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.outlier import OutlierDetection
 from tproxy.resilience.retry_budget import RetryBudget
@@ -43,7 +42,6 @@ class LiveCluster:
         """Why the last look failed, if it did."""
         self.used = 0.0
         self.budget = RetryBudget(spec.retry_budget)
-        self.retries = _retries(spec)
         self._random = random
         self._load = Load()
         self._found: tuple[Endpoint, ...] = ()
@@ -57,6 +55,10 @@ class LiveCluster:
     def endpoints(self) -> Mapping[Address, Endpoint]:
         """Who they are at the moment."""
         return {address: member.endpoint for address, member in self._members.items()}
+
+    def has(self, address: Address) -> bool:
+        """Whether an address is one of them."""
+        return address in self._members
 
     @property
     def members(self) -> Collection[Member]:
@@ -89,8 +91,6 @@ class LiveCluster:
                 member.breaker = self._breaker()
         if spec.retry_budget != before.retry_budget:
             self.budget = RetryBudget(spec.retry_budget)
-        if spec.bounds.retries != before.bounds.retries:
-            self.retries = _retries(spec)
 
     def update(self, endpoints: Iterable[Endpoint], now: float) -> None:
         """Take the present endpoints of the host; those that stay keep what is known of them."""
@@ -201,11 +201,6 @@ class LiveCluster:
         return OutlierDetection(self.spec.outlier, self._members) if self.spec.outlier else None
 
 
-def _retries(spec: Cluster) -> Concurrency:
-    """Bound the retries at once; Istio takes 0 for no bound."""
-    return Concurrency(ConcurrencySpec(spec.bounds.retries or UNBOUNDED))
-
-
 class Clusters:
     """All of them, by name. What changes: which there are, and what was found under names."""
 
@@ -261,6 +256,11 @@ class Clusters:
     def get(self, name: str) -> LiveCluster | None:
         """Return the cluster of a name, if it is at work."""
         return self._live.get(name)
+
+    def serves(self, name: str, address: Address) -> bool:
+        """Whether an address is an endpoint of a cluster."""
+        live = self._live.get(name)
+        return live is not None and live.has(address)
 
     @property
     def origins(self) -> set[Dns]:

@@ -17,6 +17,7 @@ from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.identity import Peer, Workload
 from tproxy.model.outcome import ResponseFlag, codes
+from tproxy.telemetry.clusters import ClusterMetrics
 from tproxy.telemetry.features import FeatureMetrics
 from tproxy.telemetry.identity import IdentityMetrics
 from tproxy.telemetry.labels import (
@@ -300,6 +301,7 @@ class OwnMetrics:
         )
         self._refused = cache(refused.labels)
         self.features = FeatureMetrics(registry)
+        self.clusters = ClusterMetrics(registry)
         self._identity = IdentityMetrics(registry)
 
     def decided(self, decision: Decision) -> None:
