@@ -47,6 +47,7 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import OwnLedger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
 from tproxy.tls.steps import Wait
@@ -261,9 +262,9 @@ class Bench:
 
         connector = Connector(LIMITS)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
-        lines = pipelines(
-            journal, Balance(Clusters(random.random), Forward(pool, connector)), store, LIMITS
-        )
+        ledger = OwnLedger(store)
+        forward = Balance(Clusters(random.random), Forward(pool, connector))
+        lines = pipelines(journal, forward, store, LIMITS, ledger)
         self._runtime = Runtime(
             policies=store,
             pipelines=lines,
@@ -276,6 +277,7 @@ class Bench:
             pipes=Pipes(),
             handshakes=Handshakes(LIMITS.handshakes),
             limits=LIMITS,
+            ledger=ledger,
             own_ports=frozenset(),
             parser=case.parser,
         )

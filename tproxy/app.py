@@ -43,6 +43,7 @@ from tproxy.siblings import SharedDesk, Siblings
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import Ledger, OwnLedger, described
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.telemetry.metrics import Metrics
@@ -94,6 +95,8 @@ class Place:
     tell_policies: Callable[[], None] = _nobody
     """Tell whoever starts workers that new policies are in force."""
     restarts: int = 0
+    ledger: Ledger | None = None
+    """Where rate limits count; None for a worker that is alone."""
     log_turn: int | None = None
     """A descriptor whose lock is held while lines are written, where several processes write them."""
 
@@ -128,11 +131,12 @@ class App:
         connector = Connector(limits, shown, partial(journal.handshake, Direction.OUTBOUND))
         self._pool = Pool(connector.connect, codec, limits)
         self._departures = Departures()
+        ledger = self._ledger = place.ledger or OwnLedger(policies.store)
         forward = Balance(Clusters(random.random), Forward(self._pool, connector))
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, forward, policies.store, limits),
-            overflow=pipelines(journal, turn_away_requests, policies.store, limits),
+            pipelines=pipelines(journal, forward, policies.store, limits, ledger),
+            overflow=pipelines(journal, turn_away_requests, policies.store, limits, ledger),
             connector=connector,
             journal=journal,
             register=self._register,
@@ -141,6 +145,7 @@ class App:
             pipes=Pipes(),
             handshakes=Handshakes(limits.handshakes),
             limits=limits,
+            ledger=ledger,
             parser=settings.parser,
             engine=settings.engine,
             own_ports=settings.ports.all(),
@@ -334,7 +339,7 @@ class App:
             ready=lambda: self._accepting,
             policies=self._policies.named,
             server_info=self._server_info,
-            config=self._policies.describe,
+            config=self._config,
             clusters=self._clusters,
             certificates=self._certificates,
             metrics=self._metrics,
@@ -360,6 +365,10 @@ class App:
             "identity": self._identities.describe() if self._identities else None,
             "limits": self._limits,
         }
+
+    def _config(self) -> dict[str, object]:
+        limits = described(self._policies.store, self._ledger)
+        return {**self._policies.describe(), "rate_limits": limits}
 
     def _clusters(self) -> str:
         lines = (

@@ -26,7 +26,6 @@ from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.overload import turn_away
 from tproxy.filters.pipelines import pipelines
 from tproxy.model.address import Address
-from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field
 from tproxy.model.identity import Peer, Proof, Workload
@@ -37,14 +36,14 @@ from tproxy.net.pump import Pipes
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.policy.snapshot import Snapshot
-from tproxy.proxy.connection import serve_http
+from tproxy.proxy.connection import carry_bytes, carry_http, serve_http
 from tproxy.proxy.register import Register
 from tproxy.proxy.rejudge import rejudge
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
-from tproxy.proxy.tcp import relay_opaque
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import OwnLedger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
 from tproxy.upstream.balance import Balance
@@ -98,15 +97,20 @@ class Path:
         self.clusters = Clusters(random.Random(1).random)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
+        ledger = self.ledger = OwnLedger(policies)
         judging = partial(rejudge, policies, self.servers)
         for work in (departures.run, sweeper.run, self.pool.sweep, judging):
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
             pipelines=pipelines(
-                journal, Balance(self.clusters, Forward(self.pool, connector)), policies, limits
+                journal,
+                Balance(self.clusters, Forward(self.pool, connector)),
+                policies,
+                limits,
+                ledger,
             ),
-            overflow=pipelines(journal, turn_away, policies, limits),
+            overflow=pipelines(journal, turn_away, policies, limits, ledger),
             connector=connector,
             journal=journal,
             register=self.servers,
@@ -115,6 +119,7 @@ class Path:
             pipes=Pipes(),
             handshakes=Handshakes(limits.handshakes),
             limits=limits,
+            ledger=ledger,
             own_ports=frozenset(),
             parser=parser,
         )
@@ -198,10 +203,9 @@ class Path:
         return flow.authenticated(*self.proven) if self.proven else flow
 
     async def _relay(self, far: TcpStream, flow: Flow) -> None:
-        exchange = Exchange(flow, self.runtime.policies.current.route(flow), generation=1)
         try:
             with self._cancellable(), self.runtime.journal.connection(flow):
-                await relay_opaque(far, exchange, self.runtime)
+                await carry_bytes(far, flow, self.runtime)
         finally:
             far.close()
 
@@ -212,8 +216,10 @@ class Path:
                 self.runtime.journal.connection(flow),
                 self.servers.connection(flow.direction),
             ):
-                runtime = self.runtime.turning_away() if self.full else self.runtime
-                await serve_http(far, flow, runtime, leaving=self.full)
+                if self.full:
+                    await serve_http(far, flow, self.runtime.turning_away(), leaving=True)
+                else:
+                    await carry_http(far, flow, self.runtime)
         finally:
             far.close()
 

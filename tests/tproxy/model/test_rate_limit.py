@@ -8,8 +8,8 @@ from tproxy.resilience.grant import Grant
 
 REFUSED = Grant(allowed=False, remaining=0, after=2.0)
 CASES = [
-    pytest.param(Grant(True, 3, 0.0, 1.5), Grant(True, 3, 0.0, 1.5), id="soon enough"),  # noqa: FBT003
-    pytest.param(Grant(True, 3, 0.0, 4.0), Grant(False, 0, 2.5), id="too late"),  # noqa: FBT003
+    pytest.param(Grant(True, 3, 0.0, 1.5), Grant(True, 3, 0.0, 1.5), id="soon enough"),
+    pytest.param(Grant(True, 3, 0.0, 4.0), Grant(False, 0, 2.5), id="too late"),
     pytest.param(REFUSED, REFUSED, id="refused anyhow"),
 ]
 
