@@ -22,7 +22,7 @@ from tproxy.model.outcome import (
     UpstreamError,
     upstream_late,
 )
-from tproxy.model.route import Plan, Route
+from tproxy.model.route import Plan
 from tproxy.resilience.concurrency import Concurrency
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (
@@ -73,7 +73,7 @@ class Retry:
         if exchange.flow.direction is Direction.INBOUND:
             return await forward(exchange, request)
         now = trio.current_time()
-        allowance = self._allowance(exchange.route, plan, now)
+        allowance = self._allowance(exchange, plan, now)
         allowance.requested(now)
         tries = _Tries(forward, exchange, request, replay_bytes=self._replay_bytes)
         while True:
@@ -88,10 +88,10 @@ class Retry:
                 return await tries.settled(result, verdict)
             await tries.discard(result)
 
-    def _allowance(self, route: Route, plan: Plan, now: float) -> "_Allowance":
+    def _allowance(self, exchange: Exchange, plan: Plan, now: float) -> "_Allowance":
         if plan.destination is None:
-            return _Allowance(self._budget(route.cluster))
-        cluster = self._clusters.of(plan.destination, now)
+            return _Allowance(self._budget(exchange.route.cluster))
+        cluster = self._clusters.of(plan.destination, now, exchange.generation)
         return _Allowance(cluster.budget, cluster.retries)
 
     def _budget(self, name: str) -> RetryBudget:
