@@ -6,6 +6,7 @@ import trio
 
 from fakes.path import ask, to_app
 from fakes.planned import Turns, across, both, counted, follow, giving_up, interrupted, status
+from fakes.policies import snapshot
 from fakes.talk import Broken, Call, answer, whole
 from tproxy.model.flow import Protocol
 from tproxy.model.route import Plan
@@ -194,3 +195,24 @@ async def test_a_throttled_answer_comes_whole_and_at_its_rate(
         *_, line = await path.logged(2)
         assert line["response_flags"] == "DI"
         assert counted(path, "tproxy_faults_total") == {"throttle": 1, "overflow": 1}
+
+
+@both
+async def test_a_policy_has_what_comes_in_fail(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol
+) -> None:
+    app = Turns([status(200)])
+    document = (
+        "apiVersion: tproxy.io/v1alpha1\nkind: FaultPolicy\nmetadata: {name: f, namespace: web}\n"
+        "spec: {direction: INBOUND, rules: [{match: {paths: [/slow*]},"
+        " delay: {percentage: 100, fixedDelay: 2s}, abort: {percentage: 100, httpStatus: 503}}]}\n"
+    )
+    async with to_app(app, protocol) as path:
+        path.policies.swap(snapshot(document))
+        assert (await path.get(b"/slow/x")).start == 503
+        assert (await path.get(b"/else")).start == 200
+        assert app.said(b"x-envoy-attempt-count") == [[]]
+        late, other = await path.logged(2)
+        assert (late["response_flags"], late["tproxy"]["direction"]) == ("DI,FI", "inbound")
+        assert late["duration"] == 2000
+        assert (other["response_flags"], other["response_code_details"]) == ("-", "via_upstream")

@@ -23,6 +23,7 @@ from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.egress import Egress
+from tproxy.policy.fault_policies import fault_book
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.limit_policies import limit_book
@@ -39,6 +40,7 @@ from tproxy.policy.schema import (
     AuthorizationPolicy,
     DefaultAction,
     DestinationRule,
+    FaultPolicy,
     OutboundMode,
     PeerAuthentication,
     PolicyTest,
@@ -102,6 +104,7 @@ def assembled(
     traffic = _traffic(config, scope, destinations, resilience(kinds.resilience, scope, findings))
     rules = _rules(kinds.authorization, scope, findings)
     rate_limits = limit_book(documents, scope, config.path_normalization, findings)
+    faults = fault_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
@@ -125,6 +128,7 @@ def assembled(
         policies=tuple(rules.read),
         destinations=destinations,
         rate_limits=rate_limits,
+        faults=faults,
         traffic=traffic,
         findings=told,
     )
@@ -162,8 +166,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case 
                 kinds.entries.append(document)
             case ResiliencePolicy():
                 kinds.resilience.append(document)
-            case PolicyTest() | RateLimitPolicy():
-                pass  # of tests the data path asks no more than their form; limits are compiled by themselves
+            case PolicyTest() | RateLimitPolicy() | FaultPolicy():
+                pass  # of tests the data path asks no more than their form; limits and faults are compiled by themselves
             case _:
                 assert_never(document.config)
     return kinds
