@@ -33,9 +33,9 @@ def faults(rules: str, *, more: str = "", name: str = "p", namespace: str = "web
     )
 
 
-def chosen(*documents: str, flow: Flow = FLOW, **head: Any) -> FaultSpec | None:
+def chosen(*documents: str, flow: Flow = FLOW, head: RequestHead = HEAD) -> FaultSpec | None:
     """What a request suffers."""
-    plan = snapshot(*documents).route(flow, replace(HEAD, **head)).plan
+    plan = snapshot(*documents).route(flow, head).plan
     return plan.fault if plan else None
 
 
@@ -93,7 +93,7 @@ def test_a_policy_bounds_how_many_are_under_way() -> None:
     ],
 )
 def test_a_rule_is_about_what_it_matches(match: str, head: dict[str, Any], holds: bool) -> None:
-    found = chosen(faults(f"{{match: {{{match}}}, {LATE}}}"), **head)
+    found = chosen(faults(f"{{match: {{{match}}}, {LATE}}}"), head=replace(HEAD, **head))
     assert (found is not None) is holds
 
 
@@ -103,8 +103,12 @@ def test_the_first_rule_holds_and_policies_come_in_the_order_of_their_names() ->
     other = faults("{match: {methods: [PUT]}, reset: {percentage: 2}}", name="a")
     for documents in ((late, other), (other, late)):
         assert chosen(*documents) == FaultSpec("web/b/0", Delay(2.0, 10.0))
-        assert chosen(*documents, method=b"DELETE") == FaultSpec("web/b/1", reset=1.0)
-        assert chosen(*documents, method=b"PUT") == FaultSpec("web/a/0", reset=2.0)
+        assert chosen(*documents, head=replace(HEAD, method=b"DELETE")) == FaultSpec(
+            "web/b/1", reset=1.0
+        )
+        assert chosen(*documents, head=replace(HEAD, method=b"PUT")) == FaultSpec(
+            "web/a/0", reset=2.0
+        )
 
 
 def test_each_direction_has_its_own() -> None:
