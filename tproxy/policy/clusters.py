@@ -31,3 +31,15 @@ class ClusterBook:
         origin = Dns((DnsName(host, port),))
         name = cluster_name(port, host, subset)
         return Cluster(name=name, host=host, port=port, subset=subset, origin=origin)
+
+    def knows(self, host: str) -> bool:  # noqa: ARG002
+        """Whether a ServiceEntry names a host."""
+        return False
+
+    def ports(self, host: str) -> tuple[int, ...]:  # noqa: ARG002
+        """Return the numbers of a host's ports, as the service has them."""
+        return ()
+
+    def subsets(self, host: str) -> frozenset[str]:  # noqa: ARG002
+        """Return the names of the subsets that a DestinationRule defines for a host."""
+        return frozenset()

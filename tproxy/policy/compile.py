@@ -31,6 +31,7 @@ from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.objects import DRY_RUN
 from tproxy.policy.objects import mistakes as object_mistakes
+from tproxy.policy.routes import routes
 from tproxy.policy.rules import RuleCompiler
 from tproxy.policy.schema import (
     Action,
@@ -45,12 +46,15 @@ from tproxy.policy.schema import (
     ProxyConfig,
     ProxyConfigSpec,
     ServiceEntry,
+    VirtualService,
     WorkloadSpec,
 )
 from tproxy.policy.scope import Scope
 from tproxy.policy.service_entries import entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
-from tproxy.policy.traffic import Traffic
+from tproxy.policy.traffic import NO_ROUTES, Traffic
+from tproxy.policy.virtual_services import mistakes as route_mistakes
+from tproxy.policy.virtual_services import unknown_subsets
 
 NOBODY = Workload()
 
@@ -98,6 +102,7 @@ def assembled(
     findings.extend(authentication_mistakes(kinds.authentication, scope))
     findings.extend(object_mistakes(documents, scope))
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
+    traffic = _traffic(kinds, scope, destinations, findings)
     rules = _rules(kinds.authorization, scope, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
@@ -121,9 +126,7 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
-        traffic=Traffic(ClusterBook(), destinations, scope.workload.namespace)
-        if destinations
-        else None,
+        traffic=traffic,
         findings=told,
     )
 
@@ -141,10 +144,11 @@ class _Kinds:
     authentication: list[Document]
     destinations: list[Document]
     entries: list[Document]
+    routes: list[Document]
 
 
-def _by_kind(documents: Sequence[Document]) -> _Kinds:
-    kinds = _Kinds([], [], [], [], [])
+def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case for each kind
+    kinds = _Kinds([], [], [], [], [], [])
     for document in documents:
         match document.config:
             case ProxyConfig():
@@ -157,6 +161,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:
                 kinds.destinations.append(document)
             case ServiceEntry():
                 kinds.entries.append(document)
+            case VirtualService():
+                kinds.routes.append(document)
             case PolicyTest():
                 pass  # its form was checked, and the data path asks no more of it
             case _:
@@ -175,6 +181,21 @@ def _destinations(
     return Destinations(
         book, destination_rules(kinds.destinations, scope), scope.workload.namespace
     )
+
+
+def _traffic(
+    kinds: _Kinds, scope: Scope, destinations: Destinations | None, findings: list[Finding]
+) -> Traffic | None:
+    """Make ready to choose ways; None when nothing is said of any."""
+    if destinations is None and not kinds.routes:
+        return None
+    clusters = ClusterBook()
+    found = list(route_mistakes(kinds.routes, scope))
+    if not _refused(found):
+        found.extend(unknown_subsets(kinds.routes, scope, clusters))
+    findings.extend(found)
+    book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope)
+    return Traffic(clusters, destinations, scope.workload.namespace, book)
 
 
 @dataclass(slots=True)

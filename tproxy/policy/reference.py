@@ -129,7 +129,7 @@ def _words(expected: Described) -> str:
         return " or ".join(map(_words, alternatives))
     if issubclass(expected, StrEnum):
         return ", ".join(f"`{member}`" for member in expected)
-    return {str: "text", int: "number", bool: "`true` or `false`"}[expected]
+    return {str: "text", int: "number", float: "number", bool: "`true` or `false`"}[expected]
 
 
 _NO_VALUES = (type(None), msgspec.UnsetType)
