@@ -92,6 +92,13 @@ def tls(
     return replace(found, automatic=False) if found else None
 
 
+def at_address(policies: Snapshot, *, to: str, port: int = 80) -> UpstreamTls | None:
+    """How a connection to an address is secured, where no endpoint is chosen."""
+    assert policies.destinations is not None
+    found = policies.destinations.choice(Address(to, port), None).tls
+    return replace(found, automatic=False) if found else None
+
+
 def head(host: str) -> RequestHead:
     """A request to a host."""
     return RequestHead(b"GET", b"http", host.encode(), b"/", Headers(()), HttpVersion.HTTP11)

@@ -1,6 +1,5 @@
 """From policy files to the snapshot that the data path asks; nothing of them is taken unless all of it holds."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from tproxy.policy.authorize import (
 )
 from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.compiled_policy import CompiledPolicy
-from tproxy.policy.destination_rules import mistakes as destination_mistakes
+from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
+from tproxy.policy.limit_policies import limit_book
 from tproxy.policy.lint import lint
 from tproxy.policy.lint_values import unaskable
 from tproxy.policy.load import Document, load
@@ -45,6 +45,7 @@ from tproxy.policy.schema import (
     ProbeSpec,
     ProxyConfig,
     ProxyConfigSpec,
+    RateLimitPolicy,
     ServiceEntry,
     VirtualService,
     WorkloadSpec,
@@ -53,6 +54,7 @@ from tproxy.policy.scope import Scope
 from tproxy.policy.service_entries import entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import NO_ROUTES, Traffic
+from tproxy.policy.units import duration, size
 from tproxy.policy.virtual_services import mistakes as route_mistakes
 from tproxy.policy.virtual_services import unknown_subsets
 
@@ -66,11 +68,6 @@ LEAST_DETECTION = 24
 """Bytes: HTTP/2's preface, the longest opening that must be seen whole (RFC 9113, 3.4)."""
 
 HTTP = (Protocol.HTTP1, Protocol.HTTP2)
-
-_DURATION = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?)(?P<unit>ms|s|m)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
-_SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>B|KiB|MiB|)")
-_BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
 def compiled(
@@ -104,6 +101,7 @@ def assembled(
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
     traffic = _traffic(kinds, scope, destinations, findings)
     rules = _rules(kinds.authorization, scope, findings)
+    rate_limits = limit_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
@@ -127,6 +125,7 @@ def assembled(
         policies=tuple(rules.read),
         destinations=destinations,
         traffic=traffic,
+        rate_limits=rate_limits,
         findings=told,
     )
 
@@ -163,8 +162,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case 
                 kinds.entries.append(document)
             case VirtualService():
                 kinds.routes.append(document)
-            case PolicyTest():
-                pass  # its form was checked, and the data path asks no more of it
+            case PolicyTest() | RateLimitPolicy():
+                pass  # of tests the data path asks no more than their form; limits are compiled by themselves
             case _:
                 assert_never(document.config)
     return kinds
@@ -176,11 +175,9 @@ def _destinations(
     """Gather what is known of destinations; None when nothing is said of any."""
     if not (kinds.destinations or kinds.entries):
         return None
-    findings.extend(destination_mistakes(kinds.destinations, scope))
+    rules = destination_rules(sound(kinds.destinations, scope, findings), scope)
     book = entries(kinds.entries, scope, trust_domain, findings)
-    return Destinations(
-        book, destination_rules(kinds.destinations, scope), scope.workload.namespace
-    )
+    return Destinations(book, rules, scope.workload.namespace)
 
 
 def _traffic(
@@ -189,7 +186,7 @@ def _traffic(
     """Make ready to choose ways; None when nothing is said of any."""
     if destinations is None and not kinds.routes:
         return None
-    clusters = ClusterBook()
+    clusters = ClusterBook(destinations)
     found = list(route_mistakes(kinds.routes, scope))
     if not _refused(found):
         found.extend(unknown_subsets(kinds.routes, scope, clusters))
@@ -260,22 +257,6 @@ def _authorizer(config: ProxyConfigSpec, rules: _Rules) -> Authorizer:
         path_ports=path_ports(every),
         silent=not rules.policies and config.default_action is DefaultAction.ALLOW,
     )
-
-
-def duration(text: str) -> float:
-    """Read `500ms`, `3s` or `1m` as seconds; ValueError says what it should be."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is no duration, write `500ms`, `3s` or `1m`")
-    return float(found["number"]) * _SECONDS[found["unit"]]
-
-
-def size(value: int | str) -> int:
-    """Read `8192`, `8KiB` or `1MiB` as bytes; ValueError says what it should be."""
-    found = _SIZE.fullmatch(str(value))
-    if found is None:
-        raise ValueError(f"{value!r} is no size, write `8192`, `8KiB` or `1MiB`")
-    return int(found["number"]) * _BYTES[found["unit"]]
 
 
 def _surplus(documents: Sequence[Document]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ ServiceEntry names.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from tproxy.model.address import Address
 from tproxy.model.http import RequestHead
@@ -49,7 +50,7 @@ class Destinations:
     def describe(self) -> dict[str, object]:
         """Show what is known, for whoever looks into a running proxy."""
         entries = dict.fromkeys(each.entry for each in self.entries.by_network.values())
-        named = dict.fromkeys(self.entries.by_host.by_host.values())
+        named = dict.fromkeys(chain.from_iterable(self.entries.by_host.by_host.values()))
         return {
             "rules": [
                 {"host": each.host, "rule": each.whole.owner, "place": each.whole.place}
@@ -78,17 +79,12 @@ class Destinations:
         entry = known.entry
         rule = self.rules.find(entry.hosts, entry.namespace)
         said = rule.of(port) if rule else None
-        if said is None or said.tls is None:
-            tls = _automatic(known)
-        else:
-            meshed = said.tls.mode is TlsModeName.ISTIO_MUTUAL
-            expected = known.identities if meshed else entry.subject_alt_names
-            tls = secured(said.tls, _name(entry.hosts, "" if meshed else asked), expected)
+        tls = secured_at(known, said.tls if said else None, asked)
         return Choice(tls, entry.hosts, said, entry)
 
     def _named(self, asked: str, port: int) -> Choice:
         hosts = (asked,) if asked else ()
-        entry = self.entries.by_host.find(hosts)
+        entry = next(iter(self.entries.of(asked)), None) if asked else None
         namespace = entry.namespace if entry else namespace_of(asked)
         rule = self.rules.find(hosts, namespace)
         if rule is None:
@@ -97,6 +93,15 @@ class Destinations:
         expected = entry.subject_alt_names if entry else ()
         tls = None if said.tls is None else secured(said.tls, asked, expected)
         return Choice(tls, hosts, said)
+
+
+def secured_at(known: Known, tls: ClientTls | None, asked: str) -> UpstreamTls | None:
+    """Do what a rule says to where somebody is known to be; without one, what a sidecar there wants."""
+    if tls is None:
+        return _automatic(known)
+    entry, meshed = known.entry, tls.mode is TlsModeName.ISTIO_MUTUAL
+    expected = known.identities if meshed else entry.subject_alt_names
+    return secured(tls, _name(entry.hosts, "" if meshed else asked), expected)
 
 
 def _automatic(known: Known) -> UpstreamTls | None:

@@ -4,7 +4,6 @@ The rule that must not be broken: the verdict is the data path's own, asked of t
 something is not known are the rules weighed here, and then a verdict is given only if whatever is missing cannot change it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,16 +17,10 @@ from tproxy.policy.explain_tls import REQUEST, Securing, securing
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
 from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode
+from tproxy.policy.secrecy import HIDDEN, secret
 from tproxy.policy.snapshot import UNREADABLE, Snapshot
 
 PARTS = ("from", "to", "when")
-
-HIDDEN = "(hidden)"
-"""Stands for what must not be shown."""
-
-_SECRET = re.compile(
-    r"auth|cookie|token|secret|passw|api-?key|session|credential|signature|jwt|assertion"
-)
 
 NOT_HTTP = "http"
 """Says that a rule about requests was held against a connection that carries none."""
@@ -39,11 +32,6 @@ OUTBOUND = "outbound"
 
 _HTTP = (Protocol.HTTP1, Protocol.HTTP2)
 _ORDER = (Action.DENY, Action.ALLOW, Action.AUDIT)
-
-
-def secret(header: str) -> bool:
-    """Whether a header's values may let somebody in, by its name in lower case: too often rather than too rarely."""
-    return _SECRET.search(header) is not None
 
 
 @dataclass(frozen=True, slots=True)

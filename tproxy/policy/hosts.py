@@ -84,14 +84,16 @@ class HostTable(Generic[T]):
     by_host: Mapping[str, T]
 
     def find(self, hosts: Sequence[str]) -> T | None:
-        """Return what is about one of several names of the same thing: by a whole name, else by the longest pattern."""
+        """Return what is about one of several names of the same thing."""
+        return self.by_host.get(self.nearest(hosts))
+
+    def nearest(self, hosts: Sequence[str]) -> str:
+        """Return by which key it is found: a whole name, else the longest pattern, else everything, be there none."""
         for host in hosts:
             if host in self.by_host:
-                return self.by_host[host]
+                return host
         found = [pattern for host in hosts if (pattern := self._pattern(host))]
-        if found:
-            return self.by_host[max(found, key=len)]
-        return self.by_host.get(EVERYTHING)
+        return max(found, key=len) if found else EVERYTHING
 
     def _pattern(self, host: str) -> str:
         """Return the longest `*.suffix` that a name meets; nothing when it meets none."""

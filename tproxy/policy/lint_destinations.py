@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tproxy.policy.destination_rules import every_tls
+from tproxy.policy.destination_rule_mistakes import every_tls
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import EVERYTHING, covers, qualified
 from tproxy.policy.load import Document

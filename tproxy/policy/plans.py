@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from tproxy.model.route import DirectResponse, HeaderEdits, Plan, Redirect, Rewrite
-from tproxy.policy.durations import duration
 from tproxy.policy.schema import (
     FaultAbort,
     HeaderOperations,
@@ -19,6 +18,7 @@ from tproxy.policy.schema import (
     Percent,
 )
 from tproxy.policy.schema import HeaderEdits as WrittenEdits
+from tproxy.policy.units import duration
 from tproxy.resilience.fault import Abort, Delay, FaultSpec
 from tproxy.resilience.retry import RetryPolicy, conditions
 

@@ -5,7 +5,6 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterator, Mapping
 
-from tproxy.policy.durations import duration
 from tproxy.policy.findings import Code, Finding, Path
 from tproxy.policy.load import Document
 from tproxy.policy.plans import PREFIX, grpc_status
@@ -24,6 +23,7 @@ from tproxy.policy.schema import (
     HttpRoute,
     StringMatch,
 )
+from tproxy.policy.units import duration
 from tproxy.resilience.retry import conditions
 
 LONGEST_SPAN = 3600.0
@@ -43,7 +43,7 @@ _OF_REQUESTS = {
     "authority": "write authority",
     "host": "write authority",
 }
-_FRAMING = {"content-length", *ONE_HOP}
+_FRAMING = {"content-length", "trailer", *ONE_HOP}
 """Headers that are about how a message is carried."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)

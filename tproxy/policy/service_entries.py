@@ -1,13 +1,12 @@
-"""Which addresses have names, and who is expected at them: `ServiceEntry`."""
+"""Which addresses and services have names, where their endpoints are, and who is expected there: `ServiceEntry`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 
-from tproxy.model.address import Address
-from tproxy.model.identity import SCHEME, UNKNOWN
+from tproxy.model.identity import SCHEME
 from tproxy.policy.findings import Code, Finding, Path, Severity
-from tproxy.policy.hosts import EVERYTHING, HostTable, is_host, is_identity, is_name, qualified
+from tproxy.policy.hosts import HostTable, qualified
 from tproxy.policy.load import Document
 from tproxy.policy.schema import (
     Location,
@@ -18,10 +17,23 @@ from tproxy.policy.schema import (
     ServicePort,
 )
 from tproxy.policy.scope import Scope
+from tproxy.policy.service_endpoints import (
+    ANY_PORT,
+    endpoint_ports,
+    has_sidecar,
+    is_numeric,
+    network,
+)
+from tproxy.policy.service_entry_mistakes import foreign, mistakes
 
-TLS_MODE = "security.istio.io/tlsMode"
-WITH_SIDECAR = "istio"
-ANY_PORT = 0
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One endpoint, and who is expected there."""
+
+    spec: ServiceEndpoint
+    identities: tuple[str, ...]
+    """Nothing when anybody may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,10 @@ class Entry:
     hosts: tuple[str, ...]
     internal: bool
     subject_alt_names: tuple[str, ...] = ()
+    resolution: Resolution = Resolution.NONE
+    # Not compared: an entry is told from others by its name, and its endpoints may be many.
+    ports: tuple[ServicePort, ...] = field(default=(), compare=False)
+    members: tuple[Member, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,8 @@ class Known:
     """Whether it speaks mutual TLS of the mesh."""
     identities: tuple[str, ...] = ()
     """Who is expected there; nothing when anybody may be."""
+    of_service: bool = False
+    """Whether the address is the service's own, and no endpoint's."""
 
 
 Key = tuple[int, int, int, int]
@@ -58,10 +76,11 @@ Key = tuple[int, int, int, int]
 class EntryBook:
     """All entries, by addresses and by names."""
 
-    by_network: Mapping[Key, Known]
-    lengths: tuple[tuple[int, int], ...]
+    by_network: Mapping[Key, Known] = field(default_factory=dict)
+    lengths: tuple[tuple[int, int], ...] = ()
     """Versions and lengths of the networks among them, the longest first."""
-    by_host: HostTable[Entry]
+    by_host: HostTable[tuple[Entry, ...]] = field(default_factory=lambda: HostTable({}))
+    """Several entries of one name are one service."""
 
     def at(self, host: str, port: int) -> Known | None:
         """Return what is known of an address: of its port rather than of all ports, of the nearest network."""
@@ -74,13 +93,9 @@ class EntryBook:
                         return known
         return None
 
-
-def network(text: str) -> IPv4Network | IPv6Network:
-    """Read an address or a network as connections show it; ValueError when it is none."""
-    found = ip_network(text, strict=False)
-    if "%" in text or Address.of(str(found.network_address), 0).host != str(found.network_address):
-        raise ValueError(f"{text!r} is an address that no connection has")
-    return found
+    def of(self, host: str) -> tuple[Entry, ...]:
+        """Return the entries that name a host, be it by a pattern."""
+        return self.by_host.find((host,)) or ()
 
 
 def entries(
@@ -88,19 +103,20 @@ def entries(
 ) -> EntryBook:
     """Gather what sound documents say; mistakes are added to `findings`."""
     book: dict[Key, Known] = {}
-    named: dict[str, Entry] = {}
+    named: dict[str, tuple[Entry, ...]] = {}
     for discovered in (True, False):
         # What people write wins over what is discovered; among equals nobody does.
         gatherer = _Gatherer(scope, trust_domain)
         for document in documents:
             if document.discovered is discovered:
-                mistakes = list(_mistakes(document, scope))
-                findings.extend(mistakes)
-                if all(each.severity is not Severity.ERROR for each in mistakes):
+                found = list(mistakes(document, scope))
+                findings.extend(found)
+                sound = all(each.severity is not Severity.ERROR for each in found)
+                if sound and not foreign(document, scope):
                     gatherer.add(document)
         findings.extend(gatherer.findings)
         book.update(gatherer.by_network)
-        named.update(gatherer.by_host)
+        named.update({host: tuple(each) for host, each in gatherer.by_host.items()})
     lengths = sorted({key[:2] for key in book}, key=lambda each: -each[1])
     return EntryBook(book, tuple(lengths), HostTable(named))
 
@@ -113,7 +129,7 @@ class _Gatherer:
         self._trust_domain = trust_domain
         self._first: dict[Key, Document] = {}
         self.by_network: dict[Key, Known] = {}
-        self.by_host: dict[str, Entry] = {}
+        self.by_host: dict[str, list[Entry]] = {}
         self.findings: list[Finding] = []
 
     def add(self, document: Document) -> None:
@@ -121,34 +137,32 @@ class _Gatherer:
         spec, entry = _spec(document), self._entry(document)
         self._name(entry, document)
         at_endpoints: set[Key] = set()
-        for index, endpoint in enumerate(spec.endpoints):
-            for key, known in self._at(entry, spec.ports, endpoint):
+        for index, member in enumerate(entry.members):
+            for key, known in _at(entry, member):
                 at_endpoints.add(key)
                 self._put(key, known, document, ("spec", "endpoints", index, "address"))
         for index, address in enumerate(spec.addresses):
             for port in [each.number for each in spec.ports] or [ANY_PORT]:
                 if (key := _key(address, port)) not in at_endpoints:
-                    known = self._service(entry, port, spec.endpoints)
+                    known = _service(entry, port)
                     self._put(key, known, document, ("spec", "addresses", index))
 
     def _name(self, entry: Entry, document: Document) -> None:
         for host in entry.hosts:
-            other = self.by_host.setdefault(host, entry)
-            if other.subject_alt_names != entry.subject_alt_names:
-                message = (
-                    f"{other.place} names others for {host}, and neither is older: say it alike"
-                )
-                path: Path = ("spec", "subjectAltNames")
-                self.findings.append(document.finding(Code.CONFLICT, path, message))
+            others = self.by_host.setdefault(host, [])
+            for other in others[:1]:
+                self._compare(entry, other, host, document)
+            others.append(entry)
 
-    def _at(
-        self, entry: Entry, ports: Sequence[ServicePort], endpoint: ServiceEndpoint
-    ) -> Iterator[tuple[Key, Known]]:
-        """Give what is known of each port of an endpoint."""
-        expected = entry.subject_alt_names or self._identity(entry, endpoint)
-        for port, number in _endpoint_ports(ports, endpoint):
-            known = Known(entry, port, _has_sidecar(endpoint), expected)
-            yield _key(endpoint.address, number), known
+    def _compare(self, entry: Entry, other: Entry, host: str, document: Document) -> None:
+        if other.subject_alt_names != entry.subject_alt_names:
+            message = f"{other.place} names others for {host}, and neither is older: say it alike"
+            path: Path = ("spec", "subjectAltNames")
+            self.findings.append(document.finding(Code.CONFLICT, path, message))
+        if other.resolution is not entry.resolution:
+            message = f"{other.place} says {other.resolution} for {host}, and neither is older: say it alike"
+            path = ("spec", "resolution")
+            self.findings.append(document.finding(Code.CONFLICT, path, message))
 
     def _entry(self, document: Document) -> Entry:
         spec, namespace = _spec(document), self._scope.namespace_of(document.config)
@@ -159,20 +173,19 @@ class _Gatherer:
             tuple(dict.fromkeys(qualified(host, namespace) for host in spec.hosts)),
             spec.location is Location.MESH_INTERNAL,
             spec.subject_alt_names or (),
+            spec.resolution,
+            spec.ports,
+            tuple(Member(each, self._expected(spec, each, namespace)) for each in spec.endpoints),
         )
 
-    def _service(self, entry: Entry, port: int, endpoints: Sequence[ServiceEndpoint]) -> Known:
-        """Say of the service's own address what holds at every endpoint that may be behind it."""
-        identities = [self._identity(entry, each) for each in endpoints]
-        everybody = dict.fromkeys(each for of_one in identities for each in of_one)
-        expected = tuple(everybody) if all(identities) else ()
-        sidecar = bool(endpoints) and all(map(_has_sidecar, endpoints))
-        return Known(entry, port, sidecar, entry.subject_alt_names or expected)
-
-    def _identity(self, entry: Entry, endpoint: ServiceEndpoint) -> tuple[str, ...]:
+    def _expected(
+        self, spec: ServiceEntrySpec, endpoint: ServiceEndpoint, namespace: str
+    ) -> tuple[str, ...]:
+        if spec.subject_alt_names:
+            return spec.subject_alt_names
         if endpoint.service_account is None:
             return ()
-        path = f"/ns/{entry.namespace}/sa/{endpoint.service_account}"
+        path = f"/ns/{namespace}/sa/{endpoint.service_account}"
         return (f"{SCHEME}{self._trust_domain}{path}",)
 
     def _put(self, key: Key, known: Known, document: Document, path: Path) -> None:
@@ -186,126 +199,31 @@ class _Gatherer:
         self.findings.append(document.finding(Code.CONFLICT, path, message))
 
 
-def _endpoint_ports(
-    ports: Sequence[ServicePort], endpoint: ServiceEndpoint
-) -> Iterator[tuple[int, int]]:
-    """Give each port as the service and as the endpoint numbers it."""
-    if not ports:
-        yield ANY_PORT, ANY_PORT
-    for port in ports:
-        yield port.number, endpoint.ports.get(port.name) or port.target_port or port.number
+def known_at(entry: Entry, member: Member, port: int) -> Known:
+    """Say what is known of an endpoint's port, by the service's number."""
+    return Known(entry, port, has_sidecar(member.spec), member.identities)
 
 
-def _has_sidecar(endpoint: ServiceEndpoint) -> bool:
-    return endpoint.labels.get(TLS_MODE) == WITH_SIDECAR
+def _at(entry: Entry, member: Member) -> Iterator[tuple[Key, Known]]:
+    """Give what is known of each port of an endpoint that has an address."""
+    if is_numeric(member.spec):
+        for port, number in endpoint_ports(entry.ports, member.spec):
+            yield _key(member.spec.address, number), known_at(entry, member, port)
+
+
+def _service(entry: Entry, port: int) -> Known:
+    """Say of the service's own address what holds at every endpoint that may be behind it."""
+    identities = [each.identities for each in entry.members]
+    everybody = dict.fromkeys(each for of_one in identities for each in of_one)
+    expected = tuple(everybody) if all(identities) else ()
+    sidecar = bool(identities) and all(has_sidecar(each.spec) for each in entry.members)
+    return Known(entry, port, sidecar, entry.subject_alt_names or expected, of_service=True)
 
 
 def _key(text: str, port: int) -> Key:
     found = network(text)
     bits = int(found.network_address) >> (found.max_prefixlen - found.prefixlen)
     return found.version, found.prefixlen, bits, port
-
-
-def _mistakes(document: Document, scope: Scope) -> Iterator[Finding]:
-    spec = _spec(document)
-    yield from _host_mistakes(document, scope)
-    yield from _address_mistakes(document)
-    yield from _port_mistakes(document)
-    for index, endpoint in enumerate(spec.endpoints):
-        yield from _endpoint_mistakes(document, endpoint, ("spec", "endpoints", index))
-    if any(each.service_account for each in spec.endpoints) and _nowhere(document, scope):
-        yield document.finding(Code.CONFLICT, ("metadata",), _NAMELESS)
-    yield from _name_mistakes(document)
-
-
-_NAMELESS = (
-    "nobody said in which namespace this entry is, and its hosts or service accounts are of one:"
-    " set metadata.namespace"
-)
-
-
-def _nowhere(document: Document, scope: Scope) -> bool:
-    return scope.namespace_of(document.config) == UNKNOWN
-
-
-def _host_mistakes(document: Document, scope: Scope) -> Iterator[Finding]:
-    for index, host in enumerate(_spec(document).hosts):
-        path: Path = ("spec", "hosts", index)
-        if not is_host(host) or host == EVERYTHING:
-            message = f"{host!r} is no name of a service: write a DNS name, or `*.suffix`"
-            yield document.finding(Code.BAD_VALUE, path, message)
-        elif "." not in host and _nowhere(document, scope):
-            yield document.finding(Code.CONFLICT, path, _NAMELESS)
-
-
-def _address_mistakes(document: Document) -> Iterator[Finding]:
-    for index, address in enumerate(_spec(document).addresses):
-        if not _is_network(address):
-            message = f"{address!r} is no address and no network: write 192.0.2.1 or 192.0.2.0/24"
-            yield document.finding(Code.BAD_VALUE, ("spec", "addresses", index), message)
-
-
-def _is_network(text: str) -> bool:
-    try:
-        network(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _port_mistakes(document: Document) -> Iterator[Finding]:
-    numbers: dict[int, int] = {}
-    names: dict[str, int] = {}
-    for index, port in enumerate(_spec(document).ports):
-        path: Path = ("spec", "ports", index)
-        for key, first in (
-            ("number", numbers.setdefault(port.number, index)),
-            ("name", names.setdefault(port.name, index)),
-        ):
-            if first != index:
-                message = f"is that of $.spec.ports[{first}] already: a port stands once"
-                yield document.finding(Code.CONFLICT, (*path, key), message)
-
-
-def _endpoint_mistakes(
-    document: Document, endpoint: ServiceEndpoint, path: Path
-) -> Iterator[Finding]:
-    if "/" in endpoint.address or not _is_network(endpoint.address):
-        message = f"{endpoint.address!r} is no IP address, and no name is looked up: write 192.0.2.1 or 2001:db8::1"
-        yield document.finding(Code.BAD_VALUE, (*path, "address"), message)
-    known = [port.name for port in _spec(document).ports]
-    for name in endpoint.ports:
-        if name not in known:
-            message = f"{name!r} is none of $.spec.ports: write the name of one of them"
-            yield document.finding(Code.BAD_VALUE, (*path, "ports", name), message)
-    mode = endpoint.labels.get(TLS_MODE, WITH_SIDECAR)
-    if mode not in (WITH_SIDECAR, "disabled"):
-        message = f"{mode!r} is no mode: write {WITH_SIDECAR} where there is a sidecar, disabled or nothing elsewhere"
-        yield document.finding(Code.BAD_VALUE, (*path, "labels", TLS_MODE), message)
-    elif _has_sidecar(endpoint) and _spec(document).location is Location.MESH_EXTERNAL:
-        message = "changes nothing outside the mesh: set spec.location to MESH_INTERNAL"
-        yield document.finding(
-            Code.NO_EFFECT, (*path, "labels", TLS_MODE), message, severity=Severity.WARNING
-        )
-
-
-def _name_mistakes(document: Document) -> Iterator[Finding]:
-    """Find who could never be proven, and endpoints where there must be none, or some."""
-    spec = _spec(document)
-    meshed = any(map(_has_sidecar, spec.endpoints))
-    for index, name in enumerate(spec.subject_alt_names or ()):
-        path: Path = ("spec", "subjectAltNames", index)
-        if not is_identity(name) and (meshed or not is_name(name)):
-            wanted = "spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/NAME"
-            wanted = wanted if meshed else f"{wanted}, or a DNS name"
-            message = f"{name!r} is nobody who could be there: write {wanted}"
-            yield document.finding(Code.BAD_VALUE, path, message)
-    if spec.resolution is Resolution.NONE and spec.endpoints:
-        message = "NONE has no endpoints: set spec.resolution to STATIC, or write addresses"
-        yield document.finding(Code.CONFLICT, ("spec", "endpoints"), message)
-    if spec.resolution is Resolution.STATIC and not spec.endpoints:
-        message = "STATIC needs endpoints: write them, or NONE"
-        yield document.finding(Code.CONFLICT, ("spec", "resolution"), message)
 
 
 def _spec(document: Document) -> ServiceEntrySpec:

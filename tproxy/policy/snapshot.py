@@ -17,9 +17,10 @@ from tproxy.policy.authorize import Authorizer
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.findings import Finding
+from tproxy.policy.limits import LimitBook
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
-from tproxy.policy.traffic import Routing, passthrough
+from tproxy.policy.traffic import Traffic, passthrough
 
 UNREADABLE = Decision(allowed=False, reason=Reason.AMBIGUOUS_PATH)
 
@@ -62,7 +63,9 @@ class Snapshot:
     """Every policy that was read, for whoever explains what the authorizer decides by their rules."""
     destinations: Destinations | None = None
     """How connections from the application are secured; None when nothing is said of any."""
-    traffic: Routing | None = None
+    rate_limits: LimitBook | None = None
+    """How much is let through; None when nothing is limited."""
+    traffic: Traffic | None = None
     """Which way they go; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()
     """What is worth a look, and no mistake."""

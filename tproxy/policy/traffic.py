@@ -5,7 +5,6 @@ A request's way is drawn from its x-request-id, and a connection's from who dial
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol as Interface
 
 from msgspec import structs
 
@@ -25,13 +24,6 @@ from tproxy.resilience.split import Split
 
 PASSTHROUGH = "PassthroughCluster"
 REQUEST_ID = b"x-request-id"
-
-
-class Routing(Interface):
-    """Whatever chooses ways."""
-
-    def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
-        """Choose the way of a request, or of a connection that is no HTTP; `protocol` is what its upstream is asked in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +77,19 @@ class Traffic:
         self._ways = lru_cache(MOST_REMEMBERED)(self._split)
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
-        """Go the way of the entry that is about it; else to the service that is meant; else where it was going."""
+        """Go the way of the entry that is about it; else to the service that is meant; else where it was going.
+
+        `protocol` is what the upstream of a request is asked in.
+        """
         meant = self.meant(flow, head)
         chosen = self.choose(meant, flow, head)
         if chosen is not None:
             return self._drawn(chosen, meant, flow, head, protocol)
         if meant.service is None:
-            return passthrough(protocol, self._tls(flow, head))
-        return _to(self.clusters.cluster(meant.service.host, meant.service.port), protocol)
+            return passthrough(protocol, self.secured(flow, head))
+        cluster = self.clusters.cluster(meant.service.host, meant.service.port)
+        tls = self.secured(flow, head) if cluster.origin is None else None
+        return _default(cluster, protocol, tls)
 
     def meant(self, flow: Flow, head: RequestHead | None) -> Meant:
         """Tell whom it means."""
@@ -130,11 +127,18 @@ class Traffic:
         ways = self._ways(chosen, meant.host, meant.port, protocol)
         several = len(chosen.entry.shares) > 1
         route = ways.choose(drawn(chosen.entry, flow, head) if several else 0.0)
-        plan = route.plan
-        if plan is None or plan.destination is not None or plan.answer is not None:
+        if not _stays(route):
             return route
-        tls = self._tls(flow, head)
+        tls = self.secured(flow, head)
         return route if tls is None else _secured(route, tls)
+
+    def share(self, chosen: Chosen, flow: Flow, head: RequestHead | None) -> Share | None:
+        """Tell which of an entry's destinations it is; None where the answer is ours."""
+        entry = chosen.entry
+        if not entry.shares:
+            return None
+        split = Split([(each, each.weight) for each in entry.shares])
+        return split.choose(drawn(entry, flow, head))
 
     def _split(
         self, chosen: Chosen, host: str, port: int, protocol: Protocol | None
@@ -168,8 +172,7 @@ class Traffic:
         )
         if cluster is None:
             return Route(chosen.entry.name, PASSTHROUGH, protocol, plan=plan)
-        tls = cluster.tls if cluster.origin is None else None
-        return Route(chosen.entry.name, cluster.name, protocol, tls, plan=plan)
+        return Route(chosen.entry.name, cluster.name, protocol, plan=plan)
 
     def _cluster(self, target: Target, host: str, port: int) -> Cluster | None:
         """Return where a target is; None when that is where the connection was going."""
@@ -184,9 +187,11 @@ class Traffic:
         ports = self.clusters.ports(target.host)
         return ports[0] if len(ports) == 1 else dialled
 
-    def _tls(self, flow: Flow, head: RequestHead | None) -> UpstreamTls | None:
-        destinations = self.destinations
-        return destinations.choice(flow.original_dst, head).tls if destinations else None
+    def secured(self, flow: Flow, head: RequestHead | None) -> UpstreamTls | None:
+        """Say how the original destination is secured."""
+        if self.destinations is None:
+            return None
+        return self.destinations.choice(flow.original_dst, head).tls
 
 
 def candidates(meant: Meant, flow: Flow, head: RequestHead | None) -> tuple[Entry, ...]:
@@ -208,6 +213,14 @@ def drawn(entry: Entry, flow: Flow, head: RequestHead | None) -> float:
     return fraction(text, entry.identity.encode())
 
 
+def _stays(route: Route) -> bool:
+    """Whether it goes where it was going, be that a service's."""
+    plan = route.plan
+    assert plan is not None, "entries have plans"
+    ours, cluster = plan.answer is not None, plan.destination
+    return not ours and (cluster is None or cluster.origin is None)
+
+
 @lru_cache(maxsize=1024)
 def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Route:
     """Leave it on its way."""
@@ -215,9 +228,7 @@ def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Ro
 
 
 @lru_cache(maxsize=1024)
-def _to(cluster: Cluster, protocol: Protocol | None) -> Route:
-    """Go to a service of which nothing else is said."""
-    tls = cluster.tls if cluster.origin is None else None
+def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
     return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
 
 

@@ -9,6 +9,7 @@ from tproxy.net.pump import relay as pumped
 from tproxy.net.stream import SocketStream
 from tproxy.proxy.runtime import Runtime
 from tproxy.stores.journal import Relayed
+from tproxy.upstream.reach import Leg
 
 FAILURES = {
     RelayEnd.COMPLETE: None,
@@ -28,12 +29,11 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
     began = trio.current_time()
     failure: ProxyError | None = None
     upstream: SocketStream | None = None
+    leg = Leg()
     try:
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
-            upstream = await runtime.connector.connect(
-                runtime.connector.target(flow, exchange.route)
-            )
+            upstream = await runtime.reach.connected(exchange, leg)
             runtime.journal.relaying(flow, upstream.identity)
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
@@ -57,11 +57,13 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
                 traffic.sent.bytes,
                 trio.current_time() - began,
                 failure,
-                flow.original_dst if upstream else None,
+                leg.asked,
                 upstream.local if upstream else None,
                 upstream.identity if upstream else None,
+                leg.secured if upstream else None,
             )
         )
+        leg.end()
         if upstream is not None:
             upstream.close()
 

@@ -9,11 +9,12 @@ import pytest
 from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.identity import Workload
-from tproxy.policy.compile import compiled, duration, size
+from tproxy.policy.compile import compiled
 from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.nodes import SourceFile, read
 from tproxy.policy.schema import LogFormat, MutualTlsMode, ProxyConfigSpec
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
+from tproxy.policy.units import duration, size
 
 POLICIES = Path(__file__).parents[3] / "policies"
 HEAD = "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\n"
@@ -303,7 +304,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         pytest.param(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute",
             "2:1 TPX0107 error $.kind: HTTPRoute is not supported by this version"
-            " (requests go where they were going); refusing to start rather than ignore it",
+            " (write a VirtualService); refusing to start rather than ignore it",
             id="gateway api",
         ),
         pytest.param(
@@ -319,7 +320,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod",
-            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry",
+            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry, VirtualService",
             id="no policy",
         ),
         pytest.param(
@@ -339,13 +340,13 @@ def test_other_kinds_are_refused_and_never_ignored(document: str, finding: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("3s", 3.0), ("1.5s", 1.5), ("1m", 60.0)]
+    ("text", "seconds"), [("500ms", 0.5), ("3s", 3.0), ("1.5s", 1.5), ("1m", 60.0), ("1h", 3600.0)]
 )
 def test_durations_have_a_unit(text: str, seconds: float) -> None:
     assert duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "3", "s", "-1s", "1h", "1 s", "1e3s", "٣s", "1s\n"])
+@pytest.mark.parametrize("text", ["", "3", "s", "-1s", "1d", "1 s", "1e3s", "٣s", "1s\n"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration"):
         duration(text)

@@ -56,8 +56,10 @@ def test_what_a_mode_cannot_mean_is_told(tls: str, findings: list[str]) -> None:
         pytest.param("host: a.example, trafficPolicy: {portLevelSettings: [{port: {number: 1}}, {port: {number: 1}}]}", "TPX0109 error $.spec.trafficPolicy.portLevelSettings[1].port: port 1 is set already in portLevelSettings[0]", id="a port twice"),
         pytest.param("host: a.example, trafficPolicy: {portLevelSettings: [{port: {number: 0}}]}", "TPX0106 error $.spec.trafficPolicy.portLevelSettings[0].port.number: expected `int` >= 1", id="port 0"),
         pytest.param("host: a.example, trafficPolicy: {portLevelSettings: [{port: {number: 1}, tls: {mode: ISTIO_MUTUAL, caCrl: /r}}]}", f"TPX0109 error $.spec.trafficPolicy.portLevelSettings[0].tls.caCrl: {MESH}", id="a port's TLS"),
-        pytest.param("host: a.example, subsets: []", "TPX0103 error $.spec.subsets: 'subsets' is not supported by this version, policies choose no destinations: write a ServiceEntry and a rule for each", id="subsets"),
-        pytest.param("host: a.example, trafficPolicy: {loadBalancer: {}}", "TPX0103 error $.spec.trafficPolicy.loadBalancer: 'loadBalancer' is not supported by this version, connections go where they were going", id="load balancing"),
+        pytest.param("host: a.example, subsets: [{name: v1}, {name: v1}]", "TPX0109 error $.spec.subsets[1].name: 'v1' is that of subsets[0] already: name one of them otherwise", id="a subset twice"),
+        pytest.param("host: a.example, subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 1}}, {port: {number: 1}}]}}]", "TPX0109 error $.spec.subsets[0].trafficPolicy.portLevelSettings[1].port: port 1 is set already in portLevelSettings[0]", id="a subset's port twice"),
+        pytest.param("host: a.example, subsets: [{name: v1, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, caCrl: /r}}}]", f"TPX0109 error $.spec.subsets[0].trafficPolicy.tls.caCrl: {MESH}", id="a subset's TLS"),
+        pytest.param("host: a.example, trafficPolicy: {portLevelSettings: [{port: {number: 1}, connectionPool: {tcp: {connectTimeout: 0s}}}]}", "TPX0108 error $.spec.trafficPolicy.portLevelSettings[0].connectionPool.tcp.connectTimeout: '0s' is no time at all: write a longer one, or leave the field out", id="a port's time"),
         pytest.param("host: a.example, workloadSelector: {}", "TPX0222 warning $.spec.workloadSelector: names no labels, so it is about every workload: leave it out, or name them", id="a selector of everybody"),
         pytest.param("host: a.example, workloadSelector: {matchLabels: {app: x}}", "TPX0215 warning $.spec.workloadSelector: this workload has the labels {'app': 'shop'}: not applied", id="a selector of others"),
         pytest.param('host: a.example, workloadSelector: {matchLabels: {app: "*"}}', "TPX0108 error $.spec.workloadSelector.matchLabels.app: 'app: *' is no label in Kubernetes, and selectors have no wildcards", id="a wildcard"),
@@ -110,3 +112,45 @@ def test_whose_rule_it_is_must_be_known(text: str, workload: Workload, said: lis
     found = told(files(text), workload=workload)
     assert len(found) == len(said)
     assert all(words in each for words, each in zip(said, found, strict=True))
+
+
+SOON = "'soon' is no duration, write `500ms`, `3s` or `1m`"
+NO_TIME = "'0s' is no time at all: write a longer one, or leave the field out"
+POINTER = "is not supported by this version,"
+
+
+@pytest.mark.parametrize(
+    ("policy", "findings"),
+    [
+        pytest.param("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}", ["TPX0109 error loadBalancer: simple and consistentHash choose endpoints both: leave one out"], id="two ways to choose"),
+        pytest.param("loadBalancer: {consistentHash: {}}", ["TPX0109 error loadBalancer.consistentHash: needs one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName"], id="nothing to hash"),
+        pytest.param("loadBalancer: {consistentHash: {useSourceIp: true, httpHeaderName: a}}", ["TPX0109 error loadBalancer.consistentHash: needs one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName"], id="two things to hash"),
+        pytest.param("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: soon}}}", [f"TPX0108 error loadBalancer.consistentHash.httpCookie.ttl: {SOON}"], id="a cookie's life"),
+        pytest.param("loadBalancer: {consistentHash: {httpCookie: {name: a, ttl: 0s}}}", [], id="a session's cookie"),
+        pytest.param("loadBalancer: {consistentHash: {httpCookie: {name: a}}}", [], id="a cookie of the application's"),
+        pytest.param("loadBalancer: {consistentHash: {useSourceIp: true, maglev: {}}}", [f"TPX0103 error loadBalancer.consistentHash.maglev: 'maglev' {POINTER} write ringHash"], id="maglev"),
+        pytest.param("loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 16385}}}", ["TPX0106 error loadBalancer.consistentHash.ringHash.minimumRingSize: expected `int` <= 16384"], id="a large ring"),
+        pytest.param("loadBalancer: {localityLbSetting: {}}", [f"TPX0103 error loadBalancer.localityLbSetting: 'localityLbSetting' {POINTER} endpoints are not told apart by where they are"], id="localities"),
+        pytest.param("loadBalancer: {warmup: {duration: 0s}}", [f"TPX0108 error loadBalancer.warmup.duration: {NO_TIME}"], id="no warm-up"),
+        pytest.param("loadBalancer: {warmup: {duration: 1s, aggression: 2}}", ["TPX0106 error loadBalancer.warmup.aggression: expected `float` <= 1.0"], id="an aggression"),
+        pytest.param("loadBalancer: {warmup: {duration: 1s, minimumPercent: 0}}", ["TPX0106 error loadBalancer.warmup.minimumPercent: expected `float` > 0.0"], id="nothing for newcomers"),
+        pytest.param("loadBalancer: {warmup: {duration: 1s}, warmupDurationSecs: 1s}", ["TPX0109 error loadBalancer.warmupDurationSecs: is said by warmup too: leave this one out"], id="warm-up in two forms"),
+        pytest.param("loadBalancer: {simple: RANDOM, warmup: {duration: 1s}}", ["TPX0222 warning loadBalancer.warmup: changes nothing but with ROUND_ROBIN and LEAST_REQUEST"], id="a warm-up of no effect"),
+        pytest.param("loadBalancer: {consistentHash: {useSourceIp: true}, warmupDurationSecs: 1s}", ["TPX0222 warning loadBalancer.warmupDurationSecs: changes nothing but with ROUND_ROBIN and LEAST_REQUEST"], id="one in the old form"),
+        pytest.param("connectionPool: {tcp: {maxConnections: 0}}", ["TPX0106 error connectionPool.tcp.maxConnections: expected `int` >= 1"], id="no connections"),
+        pytest.param("connectionPool: {tcp: {maxConnections: -1}}", ["TPX0106 error connectionPool.tcp.maxConnections: expected `int` >= 1"], id="fewer than none"),
+        pytest.param("connectionPool: {tcp: {connectTimeout: soon}, http: {idleTimeout: 0s}}", [f"TPX0108 error connectionPool.tcp.connectTimeout: {SOON}", f"TPX0108 error connectionPool.http.idleTimeout: {NO_TIME}"], id="no times"),
+        pytest.param("connectionPool: {tcp: {idleTimeout: 1s}}", [f"TPX0103 error connectionPool.tcp.idleTimeout: 'idleTimeout' {POINTER} write --limit tcp_idle_seconds=SECONDS"], id="idle bytes"),
+        pytest.param("connectionPool: {http: {h2UpgradePolicy: UPGRADE}}", [f"TPX0103 error connectionPool.http.h2UpgradePolicy: 'h2UpgradePolicy' {POINTER} write upstreamProtocol of spec.ports in ProxyConfig"], id="an upgrade"),
+        pytest.param("outlierDetection: {interval: 0s}", [f"TPX0108 error outlierDetection.interval: {NO_TIME}"], id="no interval"),
+        pytest.param("outlierDetection: {baseEjectionTime: soon}", [f"TPX0108 error outlierDetection.baseEjectionTime: {SOON}"], id="no ejection"),
+        pytest.param("outlierDetection: {consecutiveErrors: 1}", [f"TPX0103 error outlierDetection.consecutiveErrors: 'consecutiveErrors' {POINTER} write consecutive5xxErrors or consecutiveGatewayErrors"], id="errors of any kind"),
+        pytest.param("outlierDetection: {maxEjectionPercent: 101}", ["TPX0106 error outlierDetection.maxEjectionPercent: expected `float` <= 100.0"], id="more than all"),
+        pytest.param("retryBudget: {minRetryConcurrency: 3}", [f"TPX0103 error retryBudget.minRetryConcurrency: 'minRetryConcurrency' {POINTER} write minRetryRate in a ResiliencePolicy"], id="a budget by concurrency"),
+        pytest.param("loadBalancer: {simple: LEAST_CONN}, connectionPool: {}, outlierDetection: {}, retryBudget: {percent: 0}", [], id="what is sound"),
+    ],
+)  # fmt: skip
+def test_what_connections_cannot_mean_is_told(policy: str, findings: list[str]) -> None:
+    found = told(files(rule(f"host: a.example, trafficPolicy: {{{policy}}}")))
+    prefix = "$.spec.trafficPolicy."
+    assert [each.partition(" ")[2].replace(prefix, "") for each in found] == findings

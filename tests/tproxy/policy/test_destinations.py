@@ -15,6 +15,7 @@ from fakes.destinations import (
     UNNAMED,
     VIP,
     WORKLOAD,
+    at_address,
     entry,
     files,
     meshed,
@@ -224,7 +225,7 @@ BOTH = meshed(STORE, TILL, "spiffe://cluster.local/ns/db/sa/desk")
 def test_ports_are_numbered_by_the_service_and_by_its_endpoints(
     to: str, port: int, expected: UpstreamTls | None
 ) -> None:
-    assert tls(snapshot(SERVICE), to=to, port=port) == expected
+    assert at_address(snapshot(SERVICE), to=to, port=port) == expected
 
 
 def test_port_settings_are_about_the_services_own_number() -> None:
@@ -244,7 +245,7 @@ def test_port_settings_are_about_the_services_own_number() -> None:
 def test_at_a_services_address_holds_what_holds_at_every_endpoint(
     change: tuple[str, str], expected: UpstreamTls | None
 ) -> None:
-    assert tls(snapshot(SERVICE.replace(*change)), to=VIP) == expected
+    assert at_address(snapshot(SERVICE.replace(*change)), to=VIP) == expected
 
 
 @pytest.mark.parametrize(

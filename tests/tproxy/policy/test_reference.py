@@ -45,7 +45,8 @@ SOUND = [
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{from: [{source: {principals: [a]}}], to: [{operation: {ports: ['1']}}], when: [{key: source.ip, values: [a]}]}, {}]}",
     "apiVersion: security.istio.io/v1beta1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: STRICT}, portLevelMtls: {80: {mode: DISABLE}}}",
     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, exportTo: [.], trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true}, portLevelSettings: [{port: {number: 80}}]}}",
-    "apiVersion: networking.istio.io/v1alpha3\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a], resolution: STATIC, ports: [{number: 80, name: http, protocol: GRPC-Web}], endpoints: [{address: 192.0.2.1, ports: {http: 8080}}]}",
+    "apiVersion: networking.istio.io/v1alpha3\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a], resolution: STATIC, ports: [{number: 80, name: http, protocol: GRPC-Web}], endpoints: [{address: 192.0.2.1, ports: {http: 8080}, weight: 3}]}",
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}, outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 50}, connectionPool: {http: {http2MaxRequests: 8}}}, subsets: [{name: v1, labels: {version: v1}}]}",
 ]
 UNSOUND = [
     "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {ports: [{port: 0, protocol: TCP}]}",
@@ -62,7 +63,8 @@ UNSOUND = [
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {rules: [{to: [{operation: {ports: [80]}}]}]}",
     "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: on}}",
     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, trafficPolicy: {tls: {}}}",
-    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, subsets: []}",
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, subsets: [{labels: {a: b}}]}",
+    "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, trafficPolicy: {connectionPool: {tcp: {maxConnections: 0}}}}",
     "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: []}",
     "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a], endpoints: [{address: a, ports: {http: 0}}]}",
 ]  # fmt: skip

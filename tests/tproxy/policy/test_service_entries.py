@@ -4,12 +4,11 @@ import pytest
 
 from fakes.destinations import MESHED, PLAIN, POD, SIDECAR, entry, files, secured, told
 from tproxy.model.identity import Workload
-from tproxy.policy.service_entries import network
+from tproxy.policy.service_endpoints import network
 
 STATIC = "resolution: STATIC"
 NO_NAME = "is no name of a service: write a DNS name, or `*.suffix`"
 NOBODY = "is nobody who could be there: write spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/NAME"
-LOOKUP = "not supported by this version, no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints"
 
 
 def endpoint(fields: str) -> str:
@@ -29,15 +28,21 @@ def endpoint(fields: str) -> str:
         pytest.param("hosts: [a.example], ports: [{number: 80, name: a}, {number: 80, name: b}]", "TPX0109 error $.spec.ports[1].number: is that of $.spec.ports[0] already: a port stands once", id="a number twice"),
         pytest.param("hosts: [a.example], ports: [{number: 80, name: a}, {number: 81, name: a}]", "TPX0109 error $.spec.ports[1].name: is that of $.spec.ports[0] already: a port stands once", id="a name twice"),
         pytest.param("hosts: [a.example], ports: [{number: 65536, name: a}]", "TPX0106 error $.spec.ports[0].number: expected `int` <= 65535", id="no port"),
-        pytest.param("hosts: [a.example], resolution: DNS", f"TPX0106 error $.spec.resolution: invalid enum value 'DNS': {LOOKUP}", id="names that are looked up"),
-        pytest.param("hosts: [a.example], resolution: DNS_ROUND_ROBIN", f"TPX0106 error $.spec.resolution: invalid enum value 'DNS_ROUND_ROBIN': {LOOKUP}", id="in turn"),
+        pytest.param("hosts: [a.example], resolution: DNS", "TPX0109 error $.spec.resolution: DNS needs the ports at which names are dialled: write spec.ports", id="names without ports"),
+        pytest.param('hosts: ["*.example"], resolution: DNS, ports: [{number: 80, name: http}]', "TPX0109 error $.spec.hosts[0]: '*.example' cannot be looked up: write endpoints, or set spec.resolution to NONE", id="a pattern that is looked up"),
+        pytest.param("hosts: [a.example], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}], endpoints: [{address: b.example}, {address: c.example}]", "TPX0109 error $.spec.endpoints: DNS_ROUND_ROBIN has one endpoint at most: set spec.resolution to DNS", id="several names in turn"),
+        pytest.param("hosts: [a.example], resolution: DYNAMIC_DNS", "TPX0106 error $.spec.resolution: invalid enum value 'DYNAMIC_DNS': not supported by this version, no name that a request brings along is looked up: write NONE, or DNS with the names", id="names of requests"),
+        pytest.param("hosts: [a.example], resolution: DNS, ports: [{number: 80, name: http}], endpoints: [{address: unix:///run/a}]", "TPX0108 error $.spec.endpoints[0].address: 'unix:///run/a' is neither an IP address nor a name that can be looked up", id="a file"),
         pytest.param(f"hosts: [a.example], {STATIC}", "TPX0109 error $.spec.resolution: STATIC needs endpoints: write them, or NONE", id="static without endpoints"),
         pytest.param(f"hosts: [a.example], endpoints: [{{address: {POD}}}]", "TPX0109 error $.spec.endpoints: NONE has no endpoints: set spec.resolution to STATIC, or write addresses", id="endpoints without static"),
         pytest.param("hosts: [a.example], workloadSelector: {labels: {a: b}}", "TPX0103 error $.spec.workloadSelector: 'workloadSelector' is not supported by this version, name the endpoints", id="endpoints by labels"),
-        pytest.param("hosts: [a.example], exportTo: [x]", "TPX0103 error $.spec.exportTo: 'exportTo' is not supported by this version, an entry is for whoever reads it: leave it out", id="for some"),
-        pytest.param(endpoint(f"address: {POD}, weight: 3"), "TPX0103 error $.spec.endpoints[0].weight: 'weight' is not supported by this version, no endpoint is chosen", id="a weight"),
-        pytest.param(endpoint("address: b.example"), "TPX0108 error $.spec.endpoints[0].address: 'b.example' is no IP address, and no name is looked up: write 192.0.2.1 or 2001:db8::1", id="an endpoint by name"),
-        pytest.param(endpoint("address: 192.0.2.0/24"), "TPX0108 error $.spec.endpoints[0].address: '192.0.2.0/24' is no IP address, and no name is looked up: write 192.0.2.1 or 2001:db8::1", id="an endpoint as a network"),
+        pytest.param("hosts: [a.example], exportTo: [x]", "TPX0106 error $.spec.exportTo[0]: invalid enum value 'x', known are *, .", id="for some"),
+        pytest.param('hosts: [a.example], exportTo: [".", "*"]', "TPX0109 error $.spec.exportTo: several words contradict each other: write one", id="for some and for all"),
+        pytest.param('hosts: [a.example], exportTo: ["."]', "TPX0110 info $.spec.exportTo: is for workloads of db, this one is in web: not read", id="for others"),
+        pytest.param(endpoint(f"address: {POD}, weight: -1"), "TPX0106 error $.spec.endpoints[0].weight: expected `int` >= 0", id="a negative weight"),
+        pytest.param(endpoint(f"address: {POD}, weight: 0"), "TPX0222 warning $.spec.endpoints[0].weight: no request goes to an endpoint of weight 0: leave it out when it stays so", id="no weight"),
+        pytest.param(endpoint("address: b.example"), "TPX0108 error $.spec.endpoints[0].address: 'b.example' is no IP address: write 192.0.2.1 or 2001:db8::1, or set spec.resolution to DNS", id="an endpoint by name"),
+        pytest.param(endpoint("address: 192.0.2.0/24"), "TPX0108 error $.spec.endpoints[0].address: '192.0.2.0/24' is no IP address: write 192.0.2.1 or 2001:db8::1, or set spec.resolution to DNS", id="an endpoint as a network"),
         pytest.param(endpoint(f"address: {POD}, ports: {{web: 8080}}"), "TPX0108 error $.spec.endpoints[0].ports.web: 'web' is none of $.spec.ports: write the name of one of them", id="a port of no service"),
         pytest.param(endpoint(f'address: {POD}, labels: {{"security.istio.io/tlsMode": ISTIO}}'), "TPX0108 error $.spec.endpoints[0].labels.security.istio.io/tlsMode: 'ISTIO' is no mode: write istio where there is a sidecar, disabled or nothing elsewhere", id="no mode"),
         pytest.param(endpoint(f"address: {POD}, {SIDECAR}"), "TPX0222 warning $.spec.endpoints[0].labels.security.istio.io/tlsMode: changes nothing outside the mesh: set spec.location to MESH_INTERNAL", id="a sidecar outside the mesh"),
@@ -78,6 +83,14 @@ def test_two_entries_that_expect_others_under_one_name_are_refused() -> None:
     (found,) = told(files(one, other))
     assert found == f"p.yaml:9:28 TPX0109 error $.spec.subjectAltNames: {message}"
     assert told(files(one, one.replace("name: e", "name: f"))) == []
+
+
+def test_two_entries_that_find_one_service_in_other_ways_are_refused() -> None:
+    one = entry("hosts: [a.example], ports: [{number: 80, name: http}]")
+    other = entry("hosts: [a.example], resolution: DNS, ports: [{number: 80, name: http}]", name="f")  # fmt: skip
+    message = "p.yaml:1 says NONE for a.example, and neither is older: say it alike"
+    (found,) = told(files(one, other))
+    assert found == f"p.yaml:9:28 TPX0109 error $.spec.resolution: {message}"
 
 
 def test_an_entry_about_a_port_and_one_about_all_others_are_no_contradiction() -> None:

@@ -14,6 +14,7 @@ from tproxy.policy.schema.destinations import (
     ServiceEntrySpec,
     ServicePort,
     ServiceProtocol,
+    Subset,
     TlsModeName,
     TrafficPolicy,
 )
@@ -24,6 +25,15 @@ from tproxy.policy.schema.kinds import (
     NOT_IMPLEMENTED_VALUES,
     OTHER_KINDS,
     Config,
+)
+from tproxy.policy.schema.limits import (
+    Algorithm,
+    LimitMatch,
+    LimitMode,
+    LimitPer,
+    RateLimit,
+    RateLimitPolicy,
+    RateLimitPolicySpec,
 )
 from tproxy.policy.schema.policy_test import (
     Case,
@@ -96,6 +106,15 @@ from tproxy.policy.schema.security import (
     Source,
     To,
 )
+from tproxy.policy.schema.traffic_policy import (
+    ConnectionPool,
+    ConsistentHash,
+    LoadBalancer,
+    OutlierDetection,
+    RetryBudget,
+    SimpleLoadBalancer,
+    Warmup,
+)
 from tproxy.policy.schema.words import Form, Metadata, Name, Port, Selector, Texts, Values
 
 __all__ = [
@@ -106,6 +125,7 @@ __all__ = [
     "OTHER_KINDS",
     "AccessLogSpec",
     "Action",
+    "Algorithm",
     "AuthorizationPolicy",
     "AuthorizationPolicySpec",
     "Case",
@@ -117,6 +137,8 @@ __all__ = [
     "ClientTls",
     "Condition",
     "Config",
+    "ConnectionPool",
+    "ConsistentHash",
     "DefaultAction",
     "Destination",
     "DestinationRule",
@@ -141,6 +163,10 @@ __all__ = [
     "HttpRetry",
     "HttpRewrite",
     "HttpRoute",
+    "LimitMatch",
+    "LimitMode",
+    "LimitPer",
+    "LoadBalancer",
     "Location",
     "LogFormat",
     "Metadata",
@@ -148,6 +174,7 @@ __all__ = [
     "MutualTlsMode",
     "Name",
     "Operation",
+    "OutlierDetection",
     "PathNormalization",
     "PeerAuthentication",
     "PeerAuthenticationSpec",
@@ -163,8 +190,12 @@ __all__ = [
     "ProbeSpec",
     "ProxyConfig",
     "ProxyConfigSpec",
+    "RateLimit",
+    "RateLimitPolicy",
+    "RateLimitPolicySpec",
     "RegexRewrite",
     "Resolution",
+    "RetryBudget",
     "Rule",
     "Selector",
     "ServiceEndpoint",
@@ -172,8 +203,10 @@ __all__ = [
     "ServiceEntrySpec",
     "ServicePort",
     "ServiceProtocol",
+    "SimpleLoadBalancer",
     "Source",
     "StringMatch",
+    "Subset",
     "TcpMatch",
     "TcpRoute",
     "TelemetrySpec",
@@ -187,6 +220,7 @@ __all__ = [
     "Values",
     "VirtualService",
     "VirtualServiceSpec",
+    "Warmup",
     "WeightedDestination",
     "WeightedRoute",
     "WorkloadSpec",

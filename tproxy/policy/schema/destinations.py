@@ -5,6 +5,12 @@ from typing import Annotated
 
 import msgspec
 
+from tproxy.policy.schema.traffic_policy import (
+    ConnectionPool,
+    LoadBalancer,
+    OutlierDetection,
+    RetryBudget,
+)
 from tproxy.policy.schema.words import Form, Metadata, Name, Port, Selector, Texts
 
 
@@ -53,6 +59,10 @@ class PortTrafficPolicy(Form, frozen=True):
     port: PortSelector
     tls: ClientTls | None = None
     """Without it, automatic mutual TLS, whatever holds for the other ports."""
+    load_balancer: LoadBalancer | None = None
+    connection_pool: ConnectionPool | None = None
+    outlier_detection: OutlierDetection | None = None
+    retry_budget: RetryBudget | None = None
 
 
 class TrafficPolicy(Form, frozen=True):
@@ -60,11 +70,28 @@ class TrafficPolicy(Form, frozen=True):
 
     tls: ClientTls | None = None
     """Without it, automatic mutual TLS."""
+    load_balancer: LoadBalancer | None = None
+    """Without it, LEAST_REQUEST."""
+    connection_pool: ConnectionPool | None = None
+    """Without it, no bounds but those of the proxy."""
+    outlier_detection: OutlierDetection | None = None
+    """Without it, endpoints get requests however they answer."""
+    retry_budget: RetryBudget | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
 
 
+class Subset(Form, frozen=True):
+    """Some of the destination's endpoints, under a name that routes may send to."""
+
+    name: Name
+    labels: dict[str, str] = {}
+    """Which its endpoints have; without any, all belong to it."""
+    traffic_policy: TrafficPolicy = TrafficPolicy()
+    """What it says replaces what the rule says of the same, part by part."""
+
+
 class ExportTo(StrEnum):
-    """Who may use a rule."""
+    """Who may use it."""
 
     EVERYBODY = "*"
     """Workloads of every namespace."""
@@ -73,11 +100,12 @@ class ExportTo(StrEnum):
 
 
 class DestinationRuleSpec(Form, frozen=True):
-    """How the workload's connections to one destination, or several, are secured."""
+    """How the workload's connections to one destination, or several, are secured, spread and bounded."""
 
     host: str
     """A name, `*.suffix` or `*`; one without a dot is a service of the rule's own namespace."""
     traffic_policy: TrafficPolicy = TrafficPolicy()
+    subsets: tuple[Subset, ...] = ()
     workload_selector: Selector | None = None
     """Whose connections; without one, those of every workload that may use the rule."""
     export_to: Annotated[tuple[ExportTo, ...], msgspec.Meta(min_length=1)] = (ExportTo.EVERYBODY,)
@@ -85,7 +113,7 @@ class DestinationRuleSpec(Form, frozen=True):
 
 
 class DestinationRule(Form, frozen=True, tag_field="kind", tag="DestinationRule"):
-    """Istio's `networking.istio.io/v1`, by what it says of TLS."""
+    """Istio's `networking.istio.io/v1`: how destinations are spoken to."""
 
     api_version: str
     spec: DestinationRuleSpec
@@ -127,45 +155,60 @@ class Location(StrEnum):
 
 
 class Resolution(StrEnum):
-    """Where the service's connections end. They go where the application dials: no endpoint is chosen."""
+    """Where the service's connections end."""
 
     NONE = "NONE"
     """At the address that is dialled."""
     STATIC = "STATIC"
     """At one of the endpoints."""
+    DNS = "DNS"
+    """At one of the addresses that the endpoints' names lead to; without endpoints, those of the host."""
+    DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"
+    """At the first address that a name leads to at the time."""
+
+
+MOST_WEIGHT = 1_000_000
+"""An endpoint's: more than that is not told apart, and sums stay small."""
 
 
 class ServiceEndpoint(Form, frozen=True):
     """An instance of the service."""
 
     address: str
-    """An IP address."""
+    """An IP address; with DNS a name too. One that begins with `_` is asked for SRV, which tells ports and weights."""
     ports: dict[str, Port] = {}
     """Its numbers of the service's ports, by their names, where they are others."""
     labels: dict[str, str] = {}
     """`security.istio.io/tlsMode: istio` says that a sidecar stands beside it."""
     service_account: Name | None = None
     """As which it proves itself, in the entry's own namespace."""
+    weight: Annotated[int, msgspec.Meta(ge=0, le=MOST_WEIGHT)] = 1
+    """Its share among the endpoints, as far as the load balancer takes it; with 0 it gets nothing."""
+    locality: str = ""
+    """`region/zone`; it is shown, and decides nothing."""
 
 
 class ServiceEntrySpec(Form, frozen=True):
-    """The names of addresses, and who is expected there."""
+    """The names of services and addresses, where their endpoints are, and who is expected there."""
 
     hosts: Texts
     """Names or `*.suffix`; one without a dot is a service of the entry's own namespace."""
     addresses: tuple[str, ...] = ()
     """The service's own: IP addresses and networks (`192.0.2.0/24`)."""
     ports: tuple[ServicePort, ...] = ()
-    """Without any, every port of these addresses."""
+    """On these, what asks for a host goes to its service, wherever it was going. Without any, every port of the
+    addresses."""
     location: Location = Location.MESH_EXTERNAL
     resolution: Resolution = Resolution.NONE
     endpoints: tuple[ServiceEndpoint, ...] = ()
     subject_alt_names: Texts | None = None
     """Who may answer, one of them, in place of the endpoints' service accounts."""
+    export_to: Annotated[tuple[ExportTo, ...], msgspec.Meta(min_length=1)] = (ExportTo.EVERYBODY,)
+    """For whom it is, one word."""
 
 
 class ServiceEntry(Form, frozen=True, tag_field="kind", tag="ServiceEntry"):
-    """Istio's `networking.istio.io/v1`, by which addresses have names."""
+    """Istio's `networking.istio.io/v1`: which services there are, and where."""
 
     api_version: str
     spec: ServiceEntrySpec

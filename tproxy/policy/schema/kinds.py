@@ -1,6 +1,7 @@
 """Which kinds there are, and what to do in place of those that there are not."""
 
 from tproxy.policy.schema.destinations import DestinationRule, ServiceEntry
+from tproxy.policy.schema.limits import RateLimitPolicy
 from tproxy.policy.schema.policy_test import PolicyTest
 from tproxy.policy.schema.proxy_config import ProxyConfig
 from tproxy.policy.schema.routes import VirtualService
@@ -13,6 +14,7 @@ Config = (
     | DestinationRule
     | ServiceEntry
     | VirtualService
+    | RateLimitPolicy
     | PolicyTest
 )
 """Any object that a policy file can hold: the union of the kinds, told apart by `kind`."""
@@ -26,6 +28,7 @@ _ISTIO_NETWORKING = (
 
 KINDS: dict[tuple[str, str], type[Config]] = {
     ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
+    ("tproxy.io/v1alpha1", "RateLimitPolicy"): RateLimitPolicy,
     ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
     **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
     **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},
@@ -60,27 +63,27 @@ NOT_IMPLEMENTED: dict[str, str] = {
     "appendResponseHeaders": "write headers.response.add",
     "removeRequestHeaders": "write headers.request.remove",
     "removeResponseHeaders": "write headers.response.remove",
-    "subsets": "policies choose no destinations: write a ServiceEntry and a rule for each",
-    "loadBalancer": "connections go where they were going",
-    "connectionPool": "write --limit NAME=VALUE",
-    "outlierDetection": "connections go where they were going",
+    "maglev": "write ringHash",
+    "localityLbSetting": "endpoints are not told apart by where they are",
+    "consecutiveErrors": "write consecutive5xxErrors or consecutiveGatewayErrors",
+    "idleTimeout": "write --limit tcp_idle_seconds=SECONDS",
+    "maxConnectionDuration": "no connection ends for its age",
+    "tcpKeepalive": "write --limit keepalive_seconds=SECONDS",
+    "h2UpgradePolicy": "write upstreamProtocol of spec.ports in ProxyConfig",
+    "useClientProtocol": "an upstream is asked in the client's protocol: leave it out",
+    "maxConcurrentStreams": "the upstream says how many it takes",
+    "minRetryConcurrency": "write minRetryRate in a ResiliencePolicy",
     "tunnel": "connections go where they were going",
     "proxyProtocol": "no header is put before what the application sends",
-    "retryBudget": "nothing is sent twice",
     "credentialName": "there are no Secrets: write clientCertificate, privateKey and caCertificates",
     "workloadSelector": "name the endpoints",
-    "exportTo": "an entry is for whoever reads it: leave it out",
     "network": "endpoints are reached where they are",
-    "locality": "no endpoint is chosen",
-    "weight": "no endpoint is chosen",
 }
 """Fields of Istio's that exist and are not built here: to pass over one would change who may do what."""
 
 NOT_IMPLEMENTED_VALUES: dict[str, str] = {
     "CUSTOM": "no external authorizer is asked: what it decides must be written as ALLOW or DENY rules",
-    "DNS": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
-    "DNS_ROUND_ROBIN": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
-    "DYNAMIC_DNS": "no name is asked for, connections go where they were going: write NONE, or STATIC with endpoints",
+    "DYNAMIC_DNS": "no name that a request brings along is looked up: write NONE, or DNS with the names",
 }
 """Values of Istio's that exist and are not built here."""
 
