@@ -3,6 +3,7 @@
 import msgspec
 
 from tproxy.model.upstream_tls import TlsMode
+from tproxy.policy.account_route import RouteAccount, route_account
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
 from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import (
@@ -103,6 +104,8 @@ class Account(msgspec.Struct, frozen=True):
     policies: tuple[PolicyAccount, ...]
     tls: TlsAccount | None = None
     """None for what comes in."""
+    route: RouteAccount | None = None
+    """None for what comes in."""
 
 
 def account(explanation: Explanation) -> Account:
@@ -121,6 +124,7 @@ def account(explanation: Explanation) -> Account:
         _asked(explanation),
         tuple(map(_policy, explanation.policies)),
         _tls(explanation.tls) if explanation.tls else None,
+        route_account(explanation.directing) if explanation.directing else None,
     )
 
 

@@ -13,7 +13,9 @@ from tproxy.model.decision import Decision, Reason, RuleName, verdict
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
 from tproxy.policy.compiled_policy import CompiledPolicy
-from tproxy.policy.explain_tls import REQUEST, Securing, securing
+from tproxy.policy.destinations import Choice
+from tproxy.policy.explain_route import Directing, directing
+from tproxy.policy.explain_tls import REQUEST, Securing, at_endpoints, securing
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
 from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode
@@ -117,6 +119,8 @@ class Explanation:
     """The path as it was sent, with its query; None for what is no request."""
     tls: Securing | None = None
     """How the connection to the upstream would be secured; None for what comes in."""
+    directing: Directing | None = None
+    """Which way it would go; None for what comes in."""
 
 
 class Examiner:
@@ -139,8 +143,9 @@ class Examiner:
         facts = self._normal(facts)
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
         traces = tuple(_policy(each, facts) for each in every)
-        tls = securing(self.snapshot.destinations, facts)
-        return Explanation(facts, outcome, traces, received, tls)
+        way = directing(self.snapshot.traffic, facts)
+        tls = _secured(securing(self.snapshot.destinations, facts), way)
+        return Explanation(facts, outcome, traces, received, tls, way)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""
@@ -209,6 +214,17 @@ class Examiner:
             () if allowed is not None else _wanting(enforced),
             _shown_path(self._normal(facts)),
         )
+
+
+def _secured(securing: Securing | None, way: Directing | None) -> Securing | None:
+    """Say how the connection is secured on its way."""
+    if securing is None or way is None or way.chosen is None:
+        return securing
+    if way.missing:
+        return Securing(Choice(), way.missing)
+    plan = way.route.plan if way.route else None
+    cluster = plan.destination if plan else None
+    return securing if cluster is None else at_endpoints(securing, cluster)
 
 
 def _wanting(traces: Sequence[PolicyTrace]) -> tuple[str, ...]:

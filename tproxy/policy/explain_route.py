@@ -63,8 +63,10 @@ class Directing:
     """The destination that was drawn."""
     route: Route | None = None
     """None when it depends on what is not known. Where only the draw does, its plan holds for each destination."""
+    identified: bool = False
+    """Whether the request's id is known."""
     fault: Injection | None = None
-    """What would be injected into this very request."""
+    """What would be injected into this very request; None for nothing, or where its id is not known."""
     missing: tuple[str, ...] = ()
     """Facts on which it depends, and that nobody knows."""
 
@@ -111,7 +113,6 @@ def _directed(traffic: Traffic, meant: Meant, facts: Facts) -> Directing:
 def _drawn(traffic: Traffic, told: Directing, chosen: Chosen, facts: Facts) -> Directing:
     """Tell what was drawn, or that nobody knows."""
     share = traffic.share(chosen, facts.flow, facts.head)
-    fault = _fault(told.route, facts)
     undrawn = _undrawn(chosen.entry, facts)
     return Directing(
         told.meant,
@@ -120,7 +121,8 @@ def _drawn(traffic: Traffic, told: Directing, chosen: Chosen, facts: Facts) -> D
         told.chosen,
         None if undrawn else share,
         told.route,
-        fault,
+        _identified(facts),
+        _fault(told.route, facts),
         (undrawn,) if undrawn else (),
     )
 
@@ -131,16 +133,19 @@ def _undrawn(entry: Entry, facts: Facts) -> str | None:
         return None
     if facts.head is None:
         return PEER
-    unknown = facts.missing(DRAWN_FROM) is not None or REQUEST_ID not in facts.head.headers
-    return DRAWN_FROM if unknown else None
+    return None if _identified(facts) else DRAWN_FROM
+
+
+def _identified(facts: Facts) -> bool:
+    head = facts.head
+    return head is not None and not facts.missing(DRAWN_FROM) and REQUEST_ID in head.headers
 
 
 def _fault(route: Route | None, facts: Facts) -> Injection | None:
     plan = route.plan if route else None
-    if plan is None or plan.fault is None or facts.head is None:
+    if plan is None or plan.fault is None or facts.head is None or not _identified(facts):
         return None
-    request_id = facts.head.headers.get(REQUEST_ID)
-    return None if request_id is None else injected(plan.fault, request_id)
+    return injected(plan.fault, facts.head.headers.get(REQUEST_ID) or b"")
 
 
 def _missing(tried: tuple[Tried, ...]) -> Iterator[str]:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-import msgspec
-
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import covers, qualified
 from tproxy.policy.load import Document
@@ -30,6 +28,7 @@ MOST_COMPARED = 100
 Compared = HttpMatch | TcpMatch | TlsMatch
 Entries = Sequence[tuple[Path, Sequence[Compared]]]
 
+_EVERY_PATH = HttpMatch(uri=StringMatch(prefix="/"))
 _NO_CONDITION = ("name", "gateways", "ignore_uri_case")
 
 
@@ -72,7 +71,7 @@ def _taken(entries: Entries) -> Iterator[tuple[Path, Path]]:
             yield path, catch_all
         elif takers and (last := [each for each in takers if each is not None]) == takers:
             yield path, last[-1]
-        if not matches:
+        if not matches or _EVERY_PATH in matches:
             catch_all = path
         before.extend((path, match) for match in matches)
 
@@ -116,14 +115,10 @@ def _field_includes(name: str, wide: object, narrow: object) -> bool:
     if wide is None or wide == narrow:
         return True
     if isinstance(wide, Mapping) and isinstance(narrow, Mapping):
-        return wide.items() <= narrow.items() if _hashable(wide, narrow) else False
+        return wide.items() <= narrow.items()
     if isinstance(wide, tuple) and isinstance(narrow, tuple):
         return set(wide) >= set(narrow)
-    return name == "uri" and isinstance(wide, StringMatch) and narrow is not None
-
-
-def _hashable(*several: Mapping[object, object]) -> bool:
-    return all(isinstance(each, msgspec.Struct | str) for of in several for each in of.values())
+    return name == "uri" and narrow is not None
 
 
 # What entries say

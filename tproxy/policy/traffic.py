@@ -71,7 +71,7 @@ class Traffic:
         self.clusters = clusters
         self.destinations = destinations
         self.routes = routes
-        self._namespace = namespace
+        self.namespace = namespace
         """The workload's own."""
         self._remembered = lru_cache(MOST_REMEMBERED)(self._meant)
         self._ways = lru_cache(MOST_REMEMBERED)(self._split)
@@ -98,7 +98,7 @@ class Traffic:
         return self._remembered(to.host, to.port, name if len(name) <= LONGEST_AUTHORITY else b"")
 
     def _meant(self, host: str, port: int, name: bytes) -> Meant:
-        asked = asked_for(name, self._namespace) if name else ""
+        asked = asked_for(name, self.namespace) if name else ""
         service = self.clusters.service(Address(host, port), asked)
         return Meant(
             asked,
