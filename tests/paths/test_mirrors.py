@@ -1,6 +1,8 @@
 """Copies of requests, of which the original notices nothing."""
 # ruff: noqa: ARG001 - the clock's presence makes waiting quick
 
+from math import inf
+
 import trio
 
 from fakes.path import ask, to_app, to_script
@@ -18,18 +20,18 @@ ID = (b"x-request-id", b"0a1b2c3d-0000-4000-8000-00000000000f")
 async def test_a_copy_is_what_was_asked_and_says_that_it_is_one(
     autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
 ) -> None:
-    app, shadow = Turns([status(200, b"mine")]), Turns([status(500, b"dropped" * 10000)])
+    app, shadow = Turns([status(200, b"mine")]), Turns([status(500, b"dropped" * 1000)])
     async with (
         to_app(app, protocol, upstream=upstream) as path,
         to_app(shadow, upstream) as other,
     ):
         follow(path, Plan(mirrors=(Mirror(cluster(other, name="shadow")),)))
-        heard = await ask(path.talk(), b"/a?b", method=b"POST", body=b"x" * 50000, fields=(ID,))
+        heard = await ask(path.talk(), b"/a?b", method=b"POST", body=b"x" * 5000, fields=(ID,))
         assert (heard.start, heard.body) == (200, b"mine")
         await trio.sleep(1)
         (original,), (copy,) = app.heads, shadow.heads
         assert copy.start == original.start == (b"POST", b"/a?b")
-        assert copy.body == original.body == b"x" * 50000
+        assert copy.body == original.body == b"x" * 5000
         assert copy.get(b"host") == original.get(b"host")
         assert copy.get(b"x-request-id") == [ID[1]]
         assert (copy.get(b"x-tproxy-shadow"), original.get(b"x-tproxy-shadow")) == ([b"1"], [])
@@ -65,7 +67,7 @@ async def test_a_shadow_that_falls_behind_gets_no_copy_and_the_original_passes(
         await call.head()
         await trio.sleep_forever()
 
-    limits = Limits(mirrored_bytes=100000)
+    limits = Limits(mirrored_bytes=100000, mirrored_seconds=inf)
     async with (
         to_app(status(200, b"mine"), protocol, limits) as path,
         to_app(idle, protocol) as other,
@@ -129,3 +131,27 @@ async def test_who_is_copied_is_settled_by_the_requests_id(
         expected = [[name] for name in names if fraction(name, b"mirror shadow") < 0.3]
         assert sorted(shadow.said(b"x-request-id")) == sorted(expected)
         assert 0 < len(expected) < 40
+
+
+@both
+async def test_a_copy_is_whole_once_it_has_what_was_declared(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol
+) -> None:
+    async def early(call: Call) -> None:
+        assert await call.head()
+        assert await call.part() == b"half"
+        await answer(call, b"enough")
+
+    shadow = Turns([status(200)])
+    async with (
+        to_app(early, Protocol.HTTP2, upstream=protocol) as path,
+        to_app(shadow, protocol) as other,
+    ):
+        follow(path, Plan(mirrors=(Mirror(cluster(other, name="shadow")),)))
+        call = await path.talk().call()
+        await call.say((b"POST", b"/"), [(b"content-length", b"4")])
+        await call.send(b"half")
+        assert (await whole(call)).body == b"enough"
+        await trio.sleep(1)
+        assert counted(path, "tproxy_mirrored_total") == {"sent": 1}
+        assert shadow.heads[0].body == b"half"

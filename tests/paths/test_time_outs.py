@@ -11,10 +11,9 @@ from fakes.talk_h1 import head_of
 from tproxy.model.flow import Protocol
 from tproxy.model.route import Plan
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.resilience.retry import RetryOn, RetryPolicy
+from tproxy.resilience.retry import NO_RETRY, RetryOn, RetryPolicy
 
 GRPC = ((b"content-type", b"application/grpc"), (b"te", b"trailers"))
-NO_RETRY = RetryPolicy(attempts=0)
 
 ASKING = b"GET /chat HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"

@@ -5,12 +5,12 @@ The original must not notice: a copy that is too slow, too large or one too many
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Self
 
 import trio
 from msgspec.structs import replace
 
-from tproxy.filters.steering import NO_RETRY
 from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import NO_HEADERS, Body, Content, Headers, Request, Response
@@ -20,6 +20,7 @@ from tproxy.model.route import Mirror, Plan, Route
 from tproxy.net.alongside import alongside
 from tproxy.net.guard import guarded
 from tproxy.resilience.fraction import fraction
+from tproxy.resilience.retry import NO_RETRY
 
 SHADOW = (b"x-tproxy-shadow", b"1")
 
@@ -68,7 +69,7 @@ class Mirroring:
         body: Body = Content()
         original = request
         if not request.body.ended:
-            body = shadow = ShadowBody(self._limits.mirrored_bytes, request.body)
+            body = shadow = ShadowBody(self._limits.mirrored_bytes, request)
             original = replace(
                 request, body=WatchedBody(request.body, part=shadow.feed, ended=shadow.end)
             )
@@ -124,10 +125,16 @@ def _nobody_cares() -> None:
     """Tell nobody."""
 
 
+def _declared(headers: Headers) -> float:
+    length = headers.get(b"content-length")
+    return int(length) if length and length.isdigit() else inf
+
+
 class ShadowBody:
     """A copy of a body: parts wait here for its upstream. What changes: these, and whether more will come."""
 
     __slots__ = (
+        "_due",
         "_held",
         "_most",
         "_news",
@@ -140,9 +147,11 @@ class ShadowBody:
         "size",
     )
 
-    def __init__(self, most: int, original: Body) -> None:
+    def __init__(self, most: int, original: Request) -> None:
         self._most = most
-        self._original = original
+        self._original = original.body
+        self._due = _declared(original.head.headers)
+        """What is to come, where that is known."""
         self.given_up = _nobody_cares
         """Called when it will never be whole, for whoever does not wait for a part."""
         self.overflowed = False
@@ -159,6 +168,10 @@ class ShadowBody:
             return
         self._parts.append(part)
         self._held += len(part)
+        self._due -= len(part)
+        if not self._due:
+            # An upstream that has all of it may answer, and so end the original, before anybody learns of its end.
+            self._whole = True
         if self._held > self._most:
             self.overflowed = True
             self._fail("mirror_too_large")

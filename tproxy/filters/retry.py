@@ -246,7 +246,7 @@ class _Tries:
         if result.response is None:
             assert result.error is not None
             self._life.end(result.error)
-            raise result.error
+            raise result.error.again()
         life.when_over(self._life.end)
         return result.response
 

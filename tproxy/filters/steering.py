@@ -10,7 +10,7 @@ from tproxy.model.flow import Direction
 from tproxy.model.http import Headers, Request, Response
 from tproxy.model.route import Plan
 from tproxy.resilience.deadline import parse_milliseconds
-from tproxy.resilience.retry import RetryOn, RetryPolicy
+from tproxy.resilience.retry import NO_RETRY, RetryOn, RetryPolicy
 
 TIMEOUT = b"x-envoy-upstream-rq-timeout-ms"
 PER_TRY_TIMEOUT = b"x-envoy-upstream-rq-per-try-timeout-ms"
@@ -36,8 +36,6 @@ STEERING = frozenset(
 
 MOST_RETRIES = 100
 """What an application may ask for: more is a mistake, and each waits up to the back-off's cap."""
-
-NO_RETRY = RetryPolicy(attempts=0)
 
 _WORDS = {each.word.encode(): each for each in RetryOn}
 

@@ -14,9 +14,7 @@ from tproxy.policy.authorize import AllOf
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import PathNormalization
 from tproxy.resilience.fault import FaultSpec
-from tproxy.resilience.retry import RetryPolicy
-
-NO_RETRY = RetryPolicy(attempts=0)
+from tproxy.resilience.retry import NO_RETRY
 
 
 @dataclass(frozen=True, slots=True)

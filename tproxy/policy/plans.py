@@ -20,12 +20,10 @@ from tproxy.policy.schema import (
 from tproxy.policy.schema import HeaderEdits as WrittenEdits
 from tproxy.policy.units import duration
 from tproxy.resilience.fault import Abort, Delay, FaultSpec
-from tproxy.resilience.retry import RetryPolicy, conditions
+from tproxy.resilience.retry import NO_RETRY, RetryPolicy, conditions
 
 PREFIX = "%PREFIX()%"
 """Stands in a redirect for what the request was matched by."""
-
-NO_RETRIES = RetryPolicy(attempts=0)
 
 _CAP = 10
 """How many times the base a pause between tries may be, as in Envoy."""
@@ -60,7 +58,7 @@ def planned(route: HttpRoute, identity: str) -> Plan:
         answer=_answer(route),
         fault=None if route.fault is None else _fault(route.fault, identity),
         timeout=0.0 if route.timeout is None or faulty else duration(route.timeout),
-        retry=NO_RETRIES if faulty else _retry(route.retries),
+        retry=NO_RETRY if faulty else _retry(route.retries),
         rewrite=None if route.rewrite is None else _rewrite(route.rewrite),
         request_headers=edited(edits.request),
         response_headers=edited(edits.response),

@@ -149,6 +149,9 @@ class RetryPolicy:
         return status is not None and any(status == each.grpc_status for each in self.retry_on)
 
 
+NO_RETRY = RetryPolicy(attempts=0)
+
+
 def conditions(words: str) -> tuple[frozenset[RetryOn], frozenset[int]]:
     """Read a retryOn: words, and statuses as Istio allows them, separated by commas."""
     known = {each.word: each for each in RetryOn}

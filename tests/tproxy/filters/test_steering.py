@@ -2,7 +2,7 @@
 
 import pytest
 
-from tproxy.filters.steering import MOST_RETRIES, NO_RETRY, STEERING, steer
+from tproxy.filters.steering import MOST_RETRIES, STEERING, steer
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
@@ -17,7 +17,7 @@ from tproxy.model.http import (
 )
 from tproxy.model.route import Plan, Route
 from tproxy.resilience.fault import FaultSpec
-from tproxy.resilience.retry import RetryOn, RetryPolicy
+from tproxy.resilience.retry import NO_RETRY, RetryOn, RetryPolicy
 
 HERE = Address("192.0.2.1", 80)
 POLICY = RetryPolicy(attempts=2, retry_on=frozenset({RetryOn.RESET}), per_try_timeout=1.0)
