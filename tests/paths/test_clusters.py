@@ -36,6 +36,17 @@ async def hosts(path: Path, times: int) -> list[bytes]:
     return [(await path.get()).body for _ in range(times)]
 
 
+def service(path: Path, metric: str) -> set[tuple[str, ...]]:
+    """Which services the series of a metric name."""
+    text = path.metrics.exposition()[0].decode()
+    names = ("destination_service", "destination_service_name", "destination_service_namespace")
+    return {
+        tuple(line.partition(f'{name}="')[2].partition('"')[0] for name in names)
+        for line in text.splitlines()
+        if line.startswith(metric + "{")
+    }
+
+
 @both
 @pytest.mark.parametrize(
     ("algorithm", "expected"),
@@ -57,6 +68,9 @@ async def test_requests_are_spread(
         line = (await path.logged(12))[-1]
         assert line["upstream_host"] in {str(each.address) for each in found}
         assert line["upstream_cluster"] == "outbound|80||shop.example"
+        assert service(path, "istio_requests_total") == {
+            ("shop.example", "shop.example", "unknown")
+        }
 
 
 @pytest.mark.parametrize(
@@ -355,6 +369,8 @@ async def test_connections_are_spread_and_pass_by_endpoints_that_refuse() -> Non
         for _ in range(6):
             assert (await relayed(path)).startswith(b"HTTP/1.1 200")
         assert [each.asked for each in found] == [3, 3]
+        opened = service(path, "istio_tcp_connections_opened_total")
+        assert opened == {("shop.example", "shop.example", "unknown")}
         lines = await path.logged(6)
         assert {each["upstream_host"] for each in lines} == {str(each.address) for each in found}
         live = path.clusters.get("outbound|80||shop.example")

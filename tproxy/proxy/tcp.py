@@ -34,7 +34,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
             upstream = await runtime.reach.connected(exchange, leg)
-            runtime.journal.relaying(flow, upstream.identity)
+            runtime.journal.relaying(exchange, upstream.identity)
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
             )

@@ -152,7 +152,10 @@ class LiveCluster:
             self.update((*kept, endpoint), now)
         if endpoint.address in self.unhealthy(now):
             return None
-        return self._picked(self._members[endpoint.address], None, now)
+        member = self._members[endpoint.address]
+        # How it is secured may depend on what is asked of it.
+        member.endpoint = endpoint
+        return self._picked(member, None, now)
 
     def _keeps(self, member: Member) -> bool:
         """Whether to remember an original destination when there is another one."""

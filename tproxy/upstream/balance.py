@@ -73,7 +73,8 @@ def pick(cluster: LiveCluster, exchange: Exchange, key: int | None = None) -> Pi
     """Choose an endpoint, or refuse; `done` is owed for it."""
     now, spec = trio.current_time(), cluster.spec
     if spec.origin is None:
-        picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=spec.tls), now)
+        tls = exchange.route.tls or spec.tls
+        picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=tls), now)
     else:
         picked = cluster.pick(now, tried=exchange.tried, key=key)
     if picked is None:
