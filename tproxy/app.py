@@ -24,7 +24,8 @@ from tproxy.discovery.dns import DnsSource
 from tproxy.discovery.resolver import Resolver
 from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away as turn_away_requests
-from tproxy.filters.pipelines import by_traffic_policies, pipelines
+from tproxy.filters.pipelines import by_traffic_policies, pipelines, towards_upstream
+from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
@@ -47,6 +48,7 @@ from tproxy.siblings import SharedDesk, Siblings
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import Ledger, OwnLedger, described
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
 from tproxy.telemetry.cluster_status import as_facts, status_lines
@@ -101,6 +103,8 @@ class Place:
     tell_policies: Callable[[], None] = _nobody
     """Tell whoever starts workers that new policies are in force."""
     restarts: int = 0
+    ledger: Ledger | None = None
+    """Where rate limits count; None for a worker that is alone."""
     log_turn: int | None = None
     """A descriptor whose lock is held while lines are written, where several processes write them."""
 
@@ -136,16 +140,13 @@ class App:
         self._clusters = Clusters(random.random)
         self._pool = Pool(connector.connect, codec, limits, self._clusters.rooms)
         self._departures = Departures()
-        forward = Balance(self._clusters, Forward(self._pool, connector), limits)
-        counts = self._metrics.own.features
-        mirroring = self._mirroring = Mirroring(limits, counts.mirrored)
-        planned = by_traffic_policies(
-            mirroring, self._clusters, limits=limits, counts=counts, random=random.random
-        )
+        ledger = self._ledger = place.ledger or OwnLedger(policies.store)
+        self._mirroring = Mirroring(limits, self._metrics.own.features.mirrored)
+        upstream = self._upstream(connector)
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, forward, policies.store, limits, planned=planned),
-            overflow=pipelines(journal, turn_away_requests, policies.store, limits),
+            pipelines=pipelines(journal, upstream, policies.store, limits, ledger),
+            overflow=pipelines(journal, turn_away_requests, policies.store, limits, ledger),
             reach=Reach(connector, self._clusters, limits),
             journal=journal,
             register=self._register,
@@ -154,12 +155,25 @@ class App:
             pipes=Pipes(),
             handshakes=Handshakes(limits.handshakes),
             limits=limits,
+            ledger=ledger,
             parser=settings.parser,
             engine=settings.engine,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
             identities=shown,
         )
+
+    def _upstream(self, connector: Connector) -> Handler:
+        """Build what carries requests once they are let through."""
+        planned = by_traffic_policies(
+            self._mirroring,
+            self._clusters,
+            limits=self._limits,
+            counts=self._metrics.own.features,
+            random=random.random,
+        )
+        forward = Balance(self._clusters, Forward(self._pool, connector), self._limits)
+        return towards_upstream(forward, planned)
 
     async def run(self) -> None:
         """Carry until told to stop and drained."""
@@ -358,7 +372,7 @@ class App:
             ready=lambda: self._accepting,
             policies=self._policies.named,
             server_info=self._server_info,
-            config=self._policies.describe,
+            config=self._config,
             clusters=self._shown_clusters,
             cluster_facts=lambda: as_facts(self._upkeep.statuses()),
             certificates=self._certificates,
@@ -385,6 +399,10 @@ class App:
             "identity": self._identities.describe() if self._identities else None,
             "limits": self._limits,
         }
+
+    def _config(self) -> dict[str, object]:
+        limits = described(self._policies.store, self._ledger)
+        return {**self._policies.describe(), "rate_limits": limits}
 
     def _shown_clusters(self) -> str:
         elsewhere = (

@@ -1,6 +1,6 @@
 """Send a request again where that is safe and may help."""
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
@@ -12,7 +12,6 @@ from tproxy.filters.deadline import told
 from tproxy.filters.replay import Replay
 from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.address import Address
-from tproxy.model.cluster import UNBOUNDED
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
 from tproxy.model.http import Beside, Body, Headers, Life, Request, RequestHead, Response, Work
@@ -24,6 +23,7 @@ from tproxy.model.outcome import (
     upstream_late,
 )
 from tproxy.model.route import Plan
+from tproxy.resilience.concurrency import Concurrency
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (
     Attempt,
@@ -55,7 +55,7 @@ FAILURES = {
 
 
 class Retry:
-    """Makes attempts until one is good enough (repeating). What changes: budgets, and how many retries are under way."""
+    """Makes attempts until one is good enough (repeating). What changes: the budgets of routes without a cluster."""
 
     def __init__(
         self, clusters: Clusters, replay_bytes: int, random: Random, *, count: Callable[[str], None]
@@ -65,7 +65,6 @@ class Retry:
         self._random = random
         self._count = count
         self._budgets: OrderedDict[str, RetryBudget] = OrderedDict()
-        self._active = Counter[str]()
 
     async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
         """Answer with the last attempt's response."""
@@ -90,12 +89,10 @@ class Retry:
             await tries.discard(result)
 
     def _allowance(self, exchange: Exchange, plan: Plan, now: float) -> "_Allowance":
-        cluster = plan.destination
-        if cluster is None:
-            name = exchange.route.cluster
-            return _Allowance(self._budget(name), self._active, name, UNBOUNDED)
-        budget = self._clusters.of(cluster, now, exchange.generation).budget
-        return _Allowance(budget, self._active, cluster.name, cluster.bounds.retries)
+        if plan.destination is None:
+            return _Allowance(self._budget(exchange.route.cluster))
+        cluster = self._clusters.of(plan.destination, now, exchange.generation)
+        return _Allowance(cluster.budget, cluster.retries)
 
     def _budget(self, name: str) -> RetryBudget:
         budget = self._budgets.pop(name, None) or RetryBudget(RetryBudgetSpec())
@@ -108,13 +105,12 @@ class Retry:
 class _Allowance:
     """What one request's retries are bounded by. What changes: whether one is under way."""
 
-    __slots__ = ("_active", "_budget", "_held", "_most", "_name")
+    __slots__ = ("_budget", "_held", "_under_way")
 
-    def __init__(self, budget: RetryBudget, active: Counter[str], name: str, most: int) -> None:
+    def __init__(self, budget: RetryBudget, under_way: Concurrency | None = None) -> None:
         self._budget = budget
-        self._active = active
-        self._name = name
-        self._most = most
+        self._under_way = under_way
+        """Of the whole cluster; None: without a bound."""
         self._held = False
 
     def requested(self, now: float) -> None:
@@ -123,19 +119,19 @@ class _Allowance:
 
     def take(self, now: float) -> bool:
         """Begin a retry, if there may be one more; `release` ends it."""
-        if self._active[self._name] >= self._most or not self._budget.take(now):
+        under_way = self._under_way
+        if under_way is None:
+            return self._budget.take(now)
+        if not (under_way.look().allowed and self._budget.take(now)):
             return False
-        self._active[self._name] += 1
-        self._held = True
+        self._held = under_way.take().allowed
         return True
 
     def release(self) -> None:
         """End the retry that is under way, if one is."""
-        if self._held:
+        if self._held and self._under_way is not None:
             self._held = False
-            self._active[self._name] -= 1
-            if not self._active[self._name]:
-                del self._active[self._name]
+            self._under_way.release()
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -262,7 +258,7 @@ class _Tries:
             def begin() -> None:
                 scope.deadline = trio.current_time() + seconds
 
-            if body.ended:
+            if body.ended or self._request.head.asks_tunnel:
                 begin()
             else:
                 body = WatchedBody(body, ended=begin)

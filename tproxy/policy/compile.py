@@ -22,6 +22,7 @@ from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
+from tproxy.policy.egress import Egress
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.limit_policies import limit_book
@@ -31,12 +32,14 @@ from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.objects import DRY_RUN
 from tproxy.policy.objects import mistakes as object_mistakes
+from tproxy.policy.resilience_policies import ResilienceBook, resilience
 from tproxy.policy.rules import RuleCompiler
 from tproxy.policy.schema import (
     Action,
     AuthorizationPolicy,
     DefaultAction,
     DestinationRule,
+    OutboundMode,
     PeerAuthentication,
     PolicyTest,
     PortProtocol,
@@ -45,11 +48,12 @@ from tproxy.policy.schema import (
     ProxyConfig,
     ProxyConfigSpec,
     RateLimitPolicy,
+    ResiliencePolicy,
     ServiceEntry,
     WorkloadSpec,
 )
 from tproxy.policy.scope import Scope
-from tproxy.policy.service_entries import entries
+from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import Traffic
 from tproxy.policy.units import duration, size
@@ -95,6 +99,7 @@ def assembled(
     findings.extend(authentication_mistakes(kinds.authentication, scope))
     findings.extend(object_mistakes(documents, scope))
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
+    traffic = _traffic(config, scope, destinations, resilience(kinds.resilience, scope, findings))
     rules = _rules(kinds.authorization, scope, findings)
     rate_limits = limit_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
@@ -120,9 +125,7 @@ def assembled(
         policies=tuple(rules.read),
         destinations=destinations,
         rate_limits=rate_limits,
-        traffic=Traffic(ClusterBook(destinations), destinations, scope.workload.namespace)
-        if destinations
-        else None,
+        traffic=traffic,
         findings=told,
     )
 
@@ -140,10 +143,11 @@ class _Kinds:
     authentication: list[Document]
     destinations: list[Document]
     entries: list[Document]
+    resilience: list[Document]
 
 
-def _by_kind(documents: Sequence[Document]) -> _Kinds:
-    kinds = _Kinds([], [], [], [], [])
+def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case for each kind
+    kinds = _Kinds([], [], [], [], [], [])
     for document in documents:
         match document.config:
             case ProxyConfig():
@@ -156,6 +160,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:
                 kinds.destinations.append(document)
             case ServiceEntry():
                 kinds.entries.append(document)
+            case ResiliencePolicy():
+                kinds.resilience.append(document)
             case PolicyTest() | RateLimitPolicy():
                 pass  # of tests the data path asks no more than their form; limits are compiled by themselves
             case _:
@@ -172,6 +178,22 @@ def _destinations(
     rules = destination_rules(sound(kinds.destinations, scope, findings), scope)
     book = entries(kinds.entries, scope, trust_domain, findings)
     return Destinations(book, rules, scope.workload.namespace)
+
+
+def _traffic(
+    config: ProxyConfigSpec,
+    scope: Scope,
+    destinations: Destinations | None,
+    endurance: ResilienceBook,
+) -> Traffic | None:
+    """Make ready to choose ways; None when nothing is said of any."""
+    known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
+    if destinations is None and not known:
+        return None
+    entries = destinations.entries if destinations else EntryBook()
+    egress = Egress(entries, registry_only=known)
+    clusters = ClusterBook(destinations, endurance)
+    return Traffic(clusters, destinations, scope.workload.namespace, egress)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from tproxy.model.decision import Decision, Reason, RuleName, verdict
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
 from tproxy.policy.compiled_policy import CompiledPolicy
+from tproxy.policy.explain_limits import LimitTrace, limits
 from tproxy.policy.explain_tls import REQUEST, Securing, securing
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
@@ -129,6 +130,8 @@ class Explanation:
     """The path as it was sent, with its query; None for what is no request."""
     tls: Securing | None = None
     """How the connection to the upstream would be secured; None for what comes in."""
+    limits: tuple[LimitTrace, ...] = ()
+    """The rate limits by which it would be counted, or may be."""
 
 
 class Examiner:
@@ -152,7 +155,8 @@ class Examiner:
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
         traces = tuple(_policy(each, facts) for each in every)
         tls = securing(self.snapshot.destinations, facts)
-        return Explanation(facts, outcome, traces, received, tls)
+        counted = limits(self.snapshot.rate_limits, facts, refused=outcome.allowed is False)
+        return Explanation(facts, outcome, traces, received, tls, counted)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""

@@ -1,6 +1,6 @@
 """Choose the way of what leaves the application."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol as Interface
 
@@ -11,6 +11,7 @@ from tproxy.model.route import Plan, Route
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.destinations import Destinations
+from tproxy.policy.egress import Egress, black_hole
 from tproxy.policy.hosts import asked_for
 
 PASSTHROUGH = "PassthroughCluster"
@@ -31,6 +32,7 @@ class Traffic:
     destinations: Destinations | None
     namespace: str
     """The workload's own."""
+    egress: Egress = field(default_factory=Egress)
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
         """Send to the cluster of the service that is meant; else where it was going."""
@@ -38,6 +40,8 @@ class Traffic:
         asked = asked_for(name, self.namespace) if name else ""
         service = self.clusters.service(flow.original_dst, asked)
         if service is None:
+            if self.egress.refuses(flow.original_dst, asked):
+                return black_hole(protocol)
             return passthrough(protocol, self.secured(flow, head))
         cluster = self.clusters.cluster(service.host, service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import trio
 
 from tproxy.model.address import Address
-from tproxy.model.cluster import Cluster, Dns, Endpoint, Static
+from tproxy.model.cluster import UNBOUNDED, Cluster, Dns, Endpoint, Static
 from tproxy.resilience.balance import Balancer
 from tproxy.resilience.breaker import Breaker
+from tproxy.resilience.concurrency import Concurrency, ConcurrencySpec
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.outlier import OutlierDetection
 from tproxy.resilience.retry_budget import RetryBudget
@@ -42,6 +43,8 @@ class LiveCluster:
         """Why the last look failed, if it did."""
         self.used = 0.0
         self.budget = RetryBudget(spec.retry_budget)
+        self.retries = _retries(spec)
+        """How many are under way."""
         self._random = random
         self._load = Load()
         self._found: tuple[Endpoint, ...] = ()
@@ -91,6 +94,8 @@ class LiveCluster:
                 member.breaker = self._breaker()
         if spec.retry_budget != before.retry_budget:
             self.budget = RetryBudget(spec.retry_budget)
+        if spec.bounds.retries != before.bounds.retries:
+            self.retries = _retries(spec)
 
     def update(self, endpoints: Iterable[Endpoint], now: float) -> None:
         """Take the present endpoints of the host; those that stay keep what is known of them."""
@@ -202,6 +207,11 @@ class LiveCluster:
 
     def _detection(self) -> OutlierDetection[Address] | None:
         return OutlierDetection(self.spec.outlier, self._members) if self.spec.outlier else None
+
+
+def _retries(spec: Cluster) -> Concurrency:
+    """Bound the retries at once; Istio takes 0 for no bound."""
+    return Concurrency(ConcurrencySpec(spec.bounds.retries or UNBOUNDED))
 
 
 class Clusters:

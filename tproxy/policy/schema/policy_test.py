@@ -99,6 +99,8 @@ class Expectation(Form, frozen=True):
     """Whether an AUDIT policy marks it."""
     tls: ExpectedTls | None = None
     """For outbound cases."""
+    limits: tuple[str, ...] | None = None
+    """The rate limits that count it, in any order: `foo/httpbin/per-client`."""
 
 
 class Case(Form, frozen=True):
