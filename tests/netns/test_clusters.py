@@ -125,6 +125,8 @@ async def test_a_name_is_answered_by_its_instances_and_one_that_dies_is_left_out
         assert await shop.ask(10) == {"200": 10}
         page = await shop.page("15000/clusters")
         assert f"outbound|80||shop.example::{one}:8080::health_flags::/failed_outlier_check" in page
+        (spec,) = json.loads(await shop.page("15000/config_dump"))["clusters"]
+        assert (spec["host"], spec["balancer"]["algorithm"]) == ("shop.example", "ROUND_ROBIN")
         metrics = await shop.page("15020/metrics")
         labels = 'cluster="outbound|80||shop.example"'
         ejected = "1.0" if resolution == "STATIC" else "2.0"  # in both families

@@ -223,6 +223,8 @@ class Clusters:
         self._random = random
         self._live: dict[str, LiveCluster] = {}
         self._answers: dict[Dns, tuple[Endpoint, ...]] = {}
+        self._failures: dict[Dns, str] = {}
+        """Why the last looks that failed did."""
         self._changed = trio.Event()
 
     def __iter__(self) -> Iterator[LiveCluster]:
@@ -261,9 +263,11 @@ class Clusters:
         elif origin is None:
             live.update((), now)
         else:
-            found = self._answers.get(origin)
+            found, failure = self._answers.get(origin), self._failures.get(origin)
             if found is not None:
                 live.update(found, now)
+            if failure is not None:
+                live.fail(failure, now)
         self._tell_change()
 
     def get(self, name: str) -> LiveCluster | None:
@@ -287,12 +291,14 @@ class Clusters:
     def found(self, origin: Dns, endpoints: tuple[Endpoint, ...], now: float) -> None:
         """Take what was found under names."""
         self._answers[origin] = endpoints
+        self._failures.pop(origin, None)
         for live in self:
             if live.spec.origin == origin:
                 live.update(endpoints, now)
 
     def fail(self, origin: Dns, why: str, now: float) -> None:
         """Take it that nothing could be found out about names; what was found last holds."""
+        self._failures[origin] = why
         for live in self:
             if live.spec.origin == origin:
                 live.fail(why, now)
@@ -310,7 +316,9 @@ class Clusters:
             del self._live[name]
         if dropped:
             origins = self.origins
-            self._answers = {each: self._answers[each] for each in self._answers if each in origins}
+            for remembered in (self._answers, self._failures):
+                for origin in remembered.keys() - origins:
+                    del remembered[origin]
             self._tell_change()
 
     def _tell_change(self) -> None:
