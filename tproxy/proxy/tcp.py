@@ -51,6 +51,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         _reset(downstream, upstream)
         raise
     finally:
+        leg.end()
         runtime.journal.relayed(
             Relayed(
                 exchange,
@@ -64,7 +65,6 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
                 leg.secured if upstream else None,
             )
         )
-        leg.end()
         if upstream is not None:
             upstream.close()
 
