@@ -54,6 +54,7 @@ from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
+from tproxy.upstream.reach import Reach
 
 REQUEST = (
     b"GET /catalogue/shoes?size=9 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: client/1.0\r\n"
@@ -259,16 +260,14 @@ class Bench:
         async def dial(_: Target) -> TcpStream:
             return cast("TcpStream", self._upstream)
 
-        connector = Connector(LIMITS)
+        connector, clusters = Connector(LIMITS), Clusters(random.random)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
-        lines = pipelines(
-            journal, Balance(Clusters(random.random), Forward(pool, connector)), store, LIMITS
-        )
+        lines = pipelines(journal, Balance(clusters, Forward(pool, connector)), store, LIMITS)
         self._runtime = Runtime(
             policies=store,
             pipelines=lines,
             overflow=lines,
-            connector=connector,
+            reach=Reach(connector, clusters, LIMITS),
             journal=journal,
             register=register,
             sweeper=Sweeper(LIMITS, register),

@@ -19,8 +19,9 @@ from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
+from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away as turn_away_requests
-from tproxy.filters.pipelines import pipelines
+from tproxy.filters.pipelines import by_traffic_policies, pipelines
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
@@ -50,6 +51,7 @@ from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
+from tproxy.upstream.reach import Reach
 
 if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
     from tproxy.stores.identity_loader import IdentityLoader
@@ -126,14 +128,20 @@ class App:
         codec = partial(_client_codec, settings, limits)
         shown = identities.store if identities else None
         connector = Connector(limits, shown, partial(journal.handshake, Direction.OUTBOUND))
-        self._pool = Pool(connector.connect, codec, limits)
+        self._clusters = Clusters(random.random)
+        self._pool = Pool(connector.connect, codec, limits, self._clusters.rooms)
         self._departures = Departures()
-        forward = Balance(Clusters(random.random), Forward(self._pool, connector))
+        forward = Balance(self._clusters, Forward(self._pool, connector), limits)
+        counts = self._metrics.own.features
+        mirroring = self._mirroring = Mirroring(limits, counts.mirrored)
+        planned = by_traffic_policies(
+            mirroring, self._clusters, limits=limits, counts=counts, random=random.random
+        )
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, forward, policies.store, limits),
+            pipelines=pipelines(journal, forward, policies.store, limits, planned=planned),
             overflow=pipelines(journal, turn_away_requests, policies.store, limits),
-            connector=connector,
+            reach=Reach(connector, self._clusters, limits),
             journal=journal,
             register=self._register,
             sweeper=self._sweeper,
@@ -157,6 +165,7 @@ class App:
                 self._pool.sweep,
                 self._departures.run,
                 self._sweeper.run,
+                self._mirroring.run,
                 partial(rejudge, policies=self._policies.store, register=self._register),
                 self._obey_signals,
                 partial(self._policies.watch, self._reload),
@@ -335,7 +344,7 @@ class App:
             policies=self._policies.named,
             server_info=self._server_info,
             config=self._policies.describe,
-            clusters=self._clusters,
+            clusters=self._shown_clusters,
             certificates=self._certificates,
             metrics=self._metrics,
             refresh=self._refresh,
@@ -361,7 +370,7 @@ class App:
             "limits": self._limits,
         }
 
-    def _clusters(self) -> str:
+    def _shown_clusters(self) -> str:
         lines = (
             f"{address} connections {count}" for address, count in self._pool.by_address().items()
         )

@@ -23,8 +23,10 @@ from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_client import Http2Client
+from tproxy.filters.filter import Filter
+from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away
-from tproxy.filters.pipelines import pipelines
+from tproxy.filters.pipelines import by_traffic_policies, pipelines
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
@@ -51,6 +53,7 @@ from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
+from tproxy.upstream.reach import Reach
 
 Script = Callable[[trio.SocketStream], Awaitable[None]]
 """What an origin does with one connection."""
@@ -94,20 +97,31 @@ class Path:
         self.metrics = Metrics(Workload("shop", "web"), "0")
         journal = Journal(self.metrics, self._write, policies)
         connector = Connector(limits)
-        self.pool = Pool(partial(_dial, connector), partial(_codec, limits, parser), limits)
         self.clusters = Clusters(random.Random(1).random)
+        self.pool = Pool(
+            partial(_dial, connector),
+            partial(_codec, limits, parser),
+            limits,
+            self.clusters.rooms,
+        )
+        mirroring = Mirroring(limits, self.metrics.own.features.mirrored)
+        planned = self._planned(mirroring, limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
         judging = partial(rejudge, policies, self.servers)
-        for work in (departures.run, sweeper.run, self.pool.sweep, judging):
+        for work in (departures.run, sweeper.run, self.pool.sweep, mirroring.run, judging):
             nursery.start_soon(work)
         self.runtime = Runtime(
             policies=policies,
             pipelines=pipelines(
-                journal, Balance(self.clusters, Forward(self.pool, connector)), policies, limits
+                journal,
+                Balance(self.clusters, Forward(self.pool, connector), limits),
+                policies,
+                limits,
+                planned=planned,
             ),
             overflow=pipelines(journal, turn_away, policies, limits),
-            connector=connector,
+            reach=Reach(connector, self.clusters, limits),
             journal=journal,
             register=self.servers,
             sweeper=sweeper,
@@ -127,6 +141,15 @@ class Path:
         """Who opens them, as if a handshake had shown it."""
         self.full = False
         """Whether new connections are one too many."""
+
+    def _planned(self, mirroring: Mirroring, limits: Limits) -> tuple[Filter, ...]:
+        return by_traffic_policies(
+            mirroring,
+            self.clusters,
+            limits=limits,
+            counts=self.metrics.own.features,
+            random=random.Random(2).random,
+        )
 
     async def logged(self, lines: int = 1) -> list[dict[str, Any]]:
         """Wait for so many lines of the access log, and make sure that no more come."""

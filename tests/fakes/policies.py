@@ -22,3 +22,13 @@ def snapshot(*documents: str, generation: int = 2) -> Snapshot:
     result = compiled([SourceFile("policies.yaml", content)], generation, WORKLOAD)
     assert isinstance(result, Snapshot), "\n".join(map(str, result))
     return result
+
+
+def rate_limit(limits: str, *, more: str = "", name: str = "p", namespace: str = "web") -> str:
+    """One RateLimitPolicy on what comes in, its limits in YAML's flow style; `more` stands beside them in its spec."""
+    direction = "" if "direction" in more else "direction: INBOUND, "
+    return (
+        "apiVersion: tproxy.io/v1alpha1\nkind: RateLimitPolicy\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}\n"
+        f"spec: {{{direction}{more}limits: [{limits}]}}\n"
+    )

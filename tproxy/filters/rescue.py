@@ -27,6 +27,7 @@ MESSAGES = {
     ResponseFlag.UPSTREAM_PROTOCOL: CONNECT_ERROR + "protocol error",
     ResponseFlag.UPSTREAM_TIMEOUT: "upstream request timeout",
     ResponseFlag.IDLE_TIMEOUT: "stream timeout",
+    ResponseFlag.FAULT_INJECTED: "fault filter abort",
 }
 """Envoy's words, which people search for; for other flags the details say it."""
 
@@ -48,7 +49,14 @@ def local_reply(error: ProxyError, request: RequestHead) -> Response:
         head = replace(head, headers=head.headers.plus((b"x-envoy-overloaded", b"true")))
     if request.method == b"HEAD":
         content = Content()
-    return Response(head, content, flag=error.flag, details=error.details, cause=error.cause)
+    return Response(
+        head,
+        content,
+        flag=error.flag,
+        details=error.details,
+        cause=error.cause,
+        upstream=error.upstream,
+    )
 
 
 def _plain(error: ProxyError) -> tuple[ResponseHead, Content]:
@@ -61,7 +69,7 @@ def _grpc(error: ProxyError) -> tuple[ResponseHead, Content]:
     """Trailers-only, status 200: gRPC over HTTP/2, Responses."""
     fields = (
         (b"content-type", b"application/grpc"),
-        (b"grpc-status", b"%d" % error.flag.grpc_status),
+        (b"grpc-status", b"%d" % error.grpc_status),
         (b"grpc-message", quote(message(error), safe=" ,.:;()/'").encode()),
     )
     return ResponseHead(200, Headers(fields), HttpVersion.HTTP2), Content()

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
+from math import inf
 from typing import Protocol, Self
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.upstream_tls import UpstreamTls
 
 
 class HttpVersion(StrEnum):
@@ -205,12 +207,18 @@ async def _unheard(_: ResponseHead) -> None:
 
 
 class Life:
-    """How long one exchange lasts. What changes: who is told of its end."""
+    """How long one exchange lasts, and what is noted of it meanwhile. What changes: that, and who is told of its end."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_told", "attempts", "ends", "marks")
 
     def __init__(self) -> None:
         self._told: list[Callable[[ProxyError | None], None]] = []
+        self.ends = inf
+        """When it has to be over."""
+        self.attempts = 0
+        """How often an upstream was asked, where that is counted."""
+        self.marks: tuple[ResponseFlag, ...] = ()
+        """What holds of it beside how it ended."""
 
     def when_over(self, tell: Callable[[ProxyError | None], None]) -> None:
         """Have `tell` called at the end, with what ended the exchange early, if something did; the last one first."""
@@ -270,6 +278,8 @@ class Response(msgspec.Struct, frozen=True):
     """Our end of that connection."""
     upstream_identity: Peer | None = None
     """Who that endpoint has proven to be; None on plaintext."""
+    upstream_tls: UpstreamTls | None = None
+    """How the connection to it is secured; None: what is carried goes as it is."""
     upstream_seconds: float | None = None
     """How long that endpoint took, from the request's last byte sent to the response's first byte."""
     until: Beside | None = None

@@ -34,6 +34,14 @@ class Limits:
     """HTTP/2 frames without a message (PING, SETTINGS, empty DATA …) in one read: each can ask for an answer. Envoy's default."""
     resets: int = 500
     """HTTP/2 requests given up unanswered, less those completed: a rapid reset costs its sender nothing. Envoy's default."""
+    replay_bytes: int = 65536
+    """How much of a request's body is kept to be sent again: of more there is no retry. Linkerd's bound."""
+    mirrored: int = 256
+    """Copies of requests under way at once: each is one more exchange, for which nobody waits."""
+    mirrored_bytes: int = 262144
+    """What waits of a body for one copy's upstream: one that falls behind by more gets none."""
+    mirrored_seconds: float = 60.0
+    """How long a copy may take, answer included: nobody would notice one that hangs."""
     part_bytes: int = 65536
     """One read from a socket: larger ones gained nothing."""
     unsent_bytes: int = 262144

@@ -1,8 +1,10 @@
 """How an exchange or a connection ended, in the words of Envoy's access log."""
 
+from collections.abc import Collection
 from enum import Enum
 from typing import Self
 
+from tproxy.model.address import Address
 from tproxy.model.decision import Decision, Reason
 
 
@@ -17,9 +19,12 @@ class ResponseFlag(Enum):
     UPSTREAM_CLOSED = ("UC", 503, 14)
     UPSTREAM_RESET = ("UR", 503, 14)
     UPSTREAM_PROTOCOL = ("UPE", 502, 13)
-    UPSTREAM_TIMEOUT = ("UT", 504, 14)
+    UPSTREAM_TIMEOUT = ("UT", 504, 4)
     OVERFLOW = ("UO", 503, 14)
     NO_ROUTE = ("NR", 404, 12)
+    DELAYED = ("DI", 200, 0)
+    """A delay was injected; what became of the exchange then has its own flag."""
+    FAULT_INJECTED = ("FI", 503, 14)
     DOWNSTREAM_GONE = ("DC", 499, 1)
     DOWNSTREAM_RESET = ("DR", 499, 1)
     DOWNSTREAM_PROTOCOL = ("DPE", 400, 13)
@@ -27,11 +32,19 @@ class ResponseFlag(Enum):
     """A request's head that took too long: Envoy has no flag for it, the details say it."""
     IDLE_TIMEOUT = ("SI", 408, 4)
     RATE_LIMITED = ("RL", 429, 8)
+    RETRIES_EXHAUSTED = ("URX", 503, 14)
+    """Beside another flag: all attempts were made."""
 
     def __init__(self, code: str, http_status: int, grpc_status: int) -> None:
         self.code = code
         self.http_status = http_status
         self.grpc_status = grpc_status
+
+
+def codes(flags: Collection[ResponseFlag]) -> str:
+    """Write what holds of one exchange as logs and metrics do: in a fixed order, joined by commas."""
+    said = (each.code for each in ResponseFlag if each in flags and each.code != "-")
+    return ",".join(said) or "-"
 
 
 class ProxyError(Exception):
@@ -49,10 +62,15 @@ class ProxyError(Exception):
         self.status = status or flag.http_status
         self.cause = cause
         """The transport's own words (`Connection refused`), for the log; never sent to a peer."""
+        self.grpc_status = flag.grpc_status
+        self.upstream: Address | None = None
+        """The endpoint that was chosen, where one was."""
 
     def again(self) -> Self:
         """Build the same error anew: one that was raised holds the frames that it passed through, and what they hold."""
-        return type(self)(self.flag, self.details, status=self.status, cause=self.cause)
+        error = type(self)(self.flag, self.details, status=self.status, cause=self.cause)
+        error.grpc_status, error.upstream = self.grpc_status, self.upstream
+        return error
 
 
 class DownstreamError(ProxyError):
@@ -115,6 +133,11 @@ def stream_idle(*, request_whole: bool) -> ProxyError:
     """Build the error for an exchange in which nothing moves any more; who owed the next byte decides the status."""
     status = 504 if request_whole else ResponseFlag.IDLE_TIMEOUT.http_status
     return ProxyError(ResponseFlag.IDLE_TIMEOUT, "stream_idle_timeout", status=status)
+
+
+def upstream_late(details: str = "upstream_response_timeout") -> UpstreamError:
+    """Build the error for a response that was not whole in time."""
+    return UpstreamError(ResponseFlag.UPSTREAM_TIMEOUT, details)
 
 
 def overloaded() -> ProxyError:

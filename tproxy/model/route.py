@@ -30,7 +30,7 @@ class Rewrite(msgspec.Struct, frozen=True, cache_hash=True):
     prefix: bytes | None = None
     """What the request was matched by; None: the whole path."""
     pattern: str = ""
-    """An RE2 expression of which the first match is replaced by `substitution`; empty: none is."""
+    """An RE2 expression: each match in the path, without its query, is replaced by `substitution`; empty: none is."""
     substitution: str = ""
     """With `\\1` for a group."""
     authority: bytes | None = None

@@ -1,6 +1,5 @@
 """From policy files to the snapshot that the data path asks; nothing of them is taken unless all of it holds."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
-from tproxy.policy.durations import duration
 from tproxy.policy.egress import Egress
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
+from tproxy.policy.limit_policies import limit_book
 from tproxy.policy.lint import lint
 from tproxy.policy.lint_values import unaskable
 from tproxy.policy.load import Document, load
@@ -48,6 +47,7 @@ from tproxy.policy.schema import (
     ProbeSpec,
     ProxyConfig,
     ProxyConfigSpec,
+    RateLimitPolicy,
     ResiliencePolicy,
     ServiceEntry,
     WorkloadSpec,
@@ -56,6 +56,7 @@ from tproxy.policy.scope import Scope
 from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import Traffic
+from tproxy.policy.units import duration, size
 
 NOBODY = Workload()
 
@@ -67,9 +68,6 @@ LEAST_DETECTION = 24
 """Bytes: HTTP/2's preface, the longest opening that must be seen whole (RFC 9113, 3.4)."""
 
 HTTP = (Protocol.HTTP1, Protocol.HTTP2)
-
-_SIZE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>B|KiB|MiB|)")
-_BYTES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
 def compiled(
@@ -103,6 +101,7 @@ def assembled(
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
     traffic = _traffic(config, scope, destinations, resilience(kinds.resilience, scope, findings))
     rules = _rules(kinds.authorization, scope, findings)
+    rate_limits = limit_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
@@ -125,6 +124,7 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
+        rate_limits=rate_limits,
         traffic=traffic,
         findings=told,
     )
@@ -162,8 +162,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case 
                 kinds.entries.append(document)
             case ResiliencePolicy():
                 kinds.resilience.append(document)
-            case PolicyTest():
-                pass  # its form was checked, and the data path asks no more of it
+            case PolicyTest() | RateLimitPolicy():
+                pass  # of tests the data path asks no more than their form; limits are compiled by themselves
             case _:
                 assert_never(document.config)
     return kinds
@@ -258,14 +258,6 @@ def _authorizer(config: ProxyConfigSpec, rules: _Rules) -> Authorizer:
         path_ports=path_ports(every),
         silent=not rules.policies and config.default_action is DefaultAction.ALLOW,
     )
-
-
-def size(value: int | str) -> int:
-    """Read `8192`, `8KiB` or `1MiB` as bytes; ValueError says what it should be."""
-    found = _SIZE.fullmatch(str(value))
-    if found is None:
-        raise ValueError(f"{value!r} is no size, write `8192`, `8KiB` or `1MiB`")
-    return int(found["number"]) * _BYTES[found["unit"]]
 
 
 def _surplus(documents: Sequence[Document]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authentication import Authentication, authentication
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.lint_destinations import destination_findings
+from tproxy.policy.lint_limits import limit_findings
 from tproxy.policy.lint_values import value_findings
 from tproxy.policy.load import Document
 from tproxy.policy.objects import DRY_RUN
@@ -41,6 +42,7 @@ def lint(documents: Sequence[Document], scope: Scope, config: ProxyConfigSpec) -
         yield from linter.policy(document)
     yield from _only_deny(selected, config)
     yield from destination_findings(documents, scope)
+    yield from limit_findings(documents, scope, config)
 
 
 def _only_deny(documents: Sequence[Document], config: ProxyConfigSpec) -> Iterator[Finding]:

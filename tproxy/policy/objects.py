@@ -11,6 +11,7 @@ from tproxy.policy.schema import (
     PeerAuthentication,
     PolicyTest,
     ProxyConfig,
+    RateLimitPolicy,
     Selector,
 )
 from tproxy.policy.scope import Scope
@@ -99,7 +100,7 @@ def _selector(document: Document) -> Iterator[Finding]:
 
 def _selector_of(document: Document) -> tuple[Selector | None, Path]:
     match document.config:
-        case AuthorizationPolicy() | PeerAuthentication():
+        case AuthorizationPolicy() | PeerAuthentication() | RateLimitPolicy():
             return document.config.spec.selector, ("spec", "selector")
         case DestinationRule():
             return document.config.spec.workload_selector, ("spec", "workloadSelector")

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tproxy.policy.destination_rule_mistakes import nameless
-from tproxy.policy.durations import duration
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import HostTable, is_host, qualified
 from tproxy.policy.load import Document
@@ -16,6 +15,7 @@ from tproxy.policy.schema import (
     ResiliencePolicySpec,
 )
 from tproxy.policy.scope import Scope
+from tproxy.policy.units import duration
 from tproxy.resilience.breaker import BreakerSpec, ConsecutiveFailures, FailureRate, Penalty
 from tproxy.resilience.retry_budget import RetryBudgetSpec
 

@@ -278,6 +278,14 @@ CONDITIONS = {
 }
 
 
+def compiled_field(
+    kind: Kind, values: tuple[str, ...], *, negative: bool = False, line: int = 0
+) -> Field:
+    """Compile what a field says; BadValue when it has no meaning."""
+    read, matcher = _hosts(values) if kind.read is _host else (kind.read, kind.matcher(values))
+    return Field(kind.name, read, matcher, negative, kind.http, values, line)
+
+
 class RuleCompiler:
     """Compiles the rules of one document. What changes: the mistakes that were found in it."""
 
@@ -354,8 +362,7 @@ class RuleCompiler:
     ) -> Field:
         if kind.read is _service_account:
             values = tuple(self._qualified(value) for value in values)
-        read, matcher = _hosts(values) if kind.read is _host else (kind.read, kind.matcher(values))
-        return Field(kind.name, read, matcher, negative, kind.http, values, line)
+        return compiled_field(kind, values, negative=negative, line=line)
 
     def _find_bad(self, path: Path, kind: Kind, values: tuple[str, ...]) -> None:
         for index, value in enumerate(values):
@@ -370,14 +377,14 @@ class RuleCompiler:
 
     def _condition(self, path: Path, condition: Condition) -> Iterator[Field]:
         key = condition.key
-        kind = CONDITIONS.get(key) or _header_kind(key)
+        kind = CONDITIONS.get(key) or header_kind(key)
         if kind is None:
             hint = did_you_mean(key, CONDITIONS) or (
                 f", known are request.headers[NAME], {', '.join(CONDITIONS)}"
             )
             self._find((*path, "key"), f"unknown key {key!r}{hint}")
             return
-        if (why := _never_there(key)) is not None:
+        if (why := never_there(key)) is not None:
             self._find((*path, "key"), why)
         if condition.values is None and condition.not_values is None:
             self._find(path, "needs `values` or `notValues`")
@@ -395,7 +402,7 @@ class RuleCompiler:
         self.findings.append(self._document.finding(code, path, message))
 
 
-def _never_there(key: str) -> str | None:
+def never_there(key: str) -> str | None:
     """Say why a header is not to be asked for, if so."""
     found = HEADER_KEY.fullmatch(key)
     name = found[1].lower() if found else ""
@@ -404,7 +411,8 @@ def _never_there(key: str) -> str | None:
     return f"{key!r}: never seen, it is about one connection" if name in ONE_HOP else None
 
 
-def _header_kind(key: str) -> Kind | None:
+def header_kind(key: str) -> Kind | None:
+    """Return how a header is read, if the key asks for one."""
     found = HEADER_KEY.fullmatch(key)
     if found is None:
         return None

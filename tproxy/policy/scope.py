@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.load import Document
-from tproxy.policy.schema import AuthorizationPolicy, Config, PeerAuthentication, Selector
+from tproxy.policy.schema import (
+    AuthorizationPolicy,
+    Config,
+    PeerAuthentication,
+    RateLimitPolicy,
+    Selector,
+)
+
+Selecting = AuthorizationPolicy | PeerAuthentication | RateLimitPolicy
+"""Kinds that select workloads by labels, of their namespace or as the root's of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +29,12 @@ class Scope:
         """Return a policy's namespace; one that names none is in the workload's."""
         return config.metadata.namespace or self.workload.namespace
 
-    def selects(self, config: AuthorizationPolicy | PeerAuthentication) -> bool:
+    def selects(self, config: Selecting) -> bool:
         """Whether a policy is about the workload."""
         here = self.namespace_of(config) in (self.workload.namespace, self.root)
         return here and self.has(wanted_labels(config.spec.selector))
 
-    def why_not(self, config: AuthorizationPolicy | PeerAuthentication) -> str:
+    def why_not(self, config: Selecting) -> str:
         """Say why a policy is not about the workload; nothing when it is."""
         if self.selects(config):
             return ""
@@ -44,7 +53,7 @@ class Scope:
         """Tell of policies that are about others, and of those that cannot be told apart."""
         for document in documents:
             config = document.config
-            if not isinstance(config, AuthorizationPolicy | PeerAuthentication):
+            if not isinstance(config, Selecting):
                 continue
             namespace = config.metadata.namespace
             if namespace and self.workload.namespace == UNKNOWN:

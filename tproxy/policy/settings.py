@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from tproxy.model.cluster import UNBOUNDED, Bounds, HashKey, HashOn
-from tproxy.policy.durations import duration
 from tproxy.policy.schema import (
     ClientTls,
     ConnectionPool,
@@ -16,6 +15,7 @@ from tproxy.policy.schema import (
     TrafficPolicy,
     Warmup,
 )
+from tproxy.policy.units import duration
 from tproxy.resilience.balance import Algorithm, BalancerSpec, SlowStart
 from tproxy.resilience.outlier import OutlierSpec
 from tproxy.resilience.retry_budget import RetryBudgetSpec

@@ -17,6 +17,7 @@ from tproxy.policy.authorize import Authorizer
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.findings import Finding
+from tproxy.policy.limits import LimitBook
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
 from tproxy.policy.traffic import Routing, passthrough
@@ -62,6 +63,8 @@ class Snapshot:
     """Every policy that was read, for whoever explains what the authorizer decides by their rules."""
     destinations: Destinations | None = None
     """How connections from the application are secured; None when nothing is said of any."""
+    rate_limits: LimitBook | None = None
+    """How much is let through; None when nothing is limited."""
     traffic: Routing | None = None
     """Which way they go; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()

@@ -20,7 +20,7 @@ from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
-from tproxy.upstream.connector import Connector
+from tproxy.upstream.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Runtime:
     pipelines: Mapping[Direction, Handler]
     overflow: Mapping[Direction, Handler]
     """What answers on connections that are one too many."""
-    connector: Connector
+    reach: Reach
     journal: Journal
     register: Register
     sweeper: Sweeper

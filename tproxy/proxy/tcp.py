@@ -9,6 +9,7 @@ from tproxy.net.pump import relay as pumped
 from tproxy.net.stream import SocketStream
 from tproxy.proxy.runtime import Runtime
 from tproxy.stores.journal import Relayed
+from tproxy.upstream.reach import Leg
 
 FAILURES = {
     RelayEnd.COMPLETE: None,
@@ -19,8 +20,6 @@ FAILURES = {
 }
 CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 """The proxy's time was over before the connection's."""
-BLOCKED = "block_all"
-"""No policy names where the connection was going, and nothing else may be reached."""
 
 
 async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Runtime) -> None:
@@ -30,13 +29,11 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
     began = trio.current_time()
     failure: ProxyError | None = None
     upstream: SocketStream | None = None
+    leg = Leg()
     try:
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
-            _reachable(exchange)
-            upstream = await runtime.connector.connect(
-                runtime.connector.target(flow, exchange.route)
-            )
+            upstream = await runtime.reach.connected(exchange, leg)
             runtime.journal.relaying(flow, upstream.identity)
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
@@ -60,20 +57,15 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
                 traffic.sent.bytes,
                 trio.current_time() - began,
                 failure,
-                flow.original_dst if upstream else None,
+                leg.asked,
                 upstream.local if upstream else None,
                 upstream.identity if upstream else None,
+                leg.secured if upstream else None,
             )
         )
+        leg.end()
         if upstream is not None:
             upstream.close()
-
-
-def _reachable(exchange: Exchange) -> None:
-    """Refuse what would be answered in place of the upstream if it were a request."""
-    plan = exchange.route.plan
-    if plan is not None and plan.answer is not None:
-        raise UpstreamError(ResponseFlag.NO_ROUTE, BLOCKED)
 
 
 def _reset(*streams: SocketStream | None) -> None:

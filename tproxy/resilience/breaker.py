@@ -141,6 +141,15 @@ class Breaker:
         if term == self._term and self.state is State.HALF_OPEN:
             self._enter(State.OPEN)
 
+    @property
+    def closed(self) -> bool:
+        """Whether everything passes."""
+        return self.state is State.CLOSED
+
+    def refuses(self, now: float) -> bool:
+        """Whether `admit` would let nothing through."""
+        return self.state is State.HALF_OPEN or (self.state is State.OPEN and now < self._until)
+
     def after(self, now: float) -> float:
         """Say in how many seconds a request may be let through; 0 while that depends on a probe."""
         return max(self._until - now, 0.0) if self.state is State.OPEN else 0.0

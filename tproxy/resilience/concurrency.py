@@ -70,6 +70,11 @@ class KeyedConcurrency:
         self._active[key] = active + 1
         return self._spec.grant(active + 1, allowed=True)
 
+    def look(self, key: Hashable) -> Grant:
+        """Say whether there is room for one of the key's."""
+        active = self._active.get(key, 0)
+        return self._spec.grant(active, allowed=active < self._spec.limit)
+
     def release(self, key: Hashable) -> None:
         """End one of the key's; a key without any is forgotten."""
         active = self._active.pop(key) - 1

@@ -15,9 +15,9 @@ KEYS = 10_000
 class Overflow(StrEnum):
     """What becomes of a stranger when every caller that is remembered is limited."""
 
-    SHARE = "share"
+    SHARE = "SHARE"
     """It shares one machine with all other such strangers, so that nobody gets free by sending many keys."""
-    FORGET = "forget"
+    FORGET = "FORGET"
     """The caller whose limit ends first is forgotten for it."""
 
 
@@ -70,6 +70,17 @@ class KeyedLimits:
                 return self._share(now)
             limit = self._spec.rate.machine(now)
         return self._put(key, limit, now)
+
+    def look(self, key: Hashable, now: float) -> Grant:
+        """Say what `take` would, without using anything up or remembering anybody."""
+        self._free_those_whose_limit_ended(now)
+        limit = self._limited.get(key) or self._free.get(key)
+        if limit is not None:
+            return limit.look(now)
+        shares = len(self._limited) >= self._spec.keys and self._spec.overflow is Overflow.SHARE
+        if shares and self._shared is not None:
+            return self._shared.look(now)
+        return self._spec.rate.machine(now).look(now)
 
     def _put(self, key: Hashable, limit: Limit, now: float) -> Grant:
         grant = limit.take(now)

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Protocol
 
 import msgspec
 
 from tproxy.resilience.fraction import Random
-from tproxy.resilience.retry_budget import RetryBudget
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that do once what they do twice: a proxy must not repeat others by itself (RFC 9110, 9.2.2)."""
@@ -92,6 +92,13 @@ class Attempt(msgspec.Struct, frozen=True):
     """Whether all of its body is at hand."""
 
 
+class Budget(Protocol):
+    """What bounds retries."""
+
+    def take(self, now: float) -> bool:
+        """Count a retry, if there may be one more."""
+
+
 class Verdict(StrEnum):
     """Whether to send again, and why not: the `result` of retries in metrics."""
 
@@ -160,7 +167,7 @@ def conditions(words: str) -> tuple[frozenset[RetryOn], frozenset[int]]:
 
 
 def may_retry(
-    policy: RetryPolicy, outcome: Outcome, attempt: Attempt, *, budget: RetryBudget, now: float
+    policy: RetryPolicy, outcome: Outcome, attempt: Attempt, *, budget: Budget, now: float
 ) -> Verdict:
     """Decide whether to send again; only a RETRY takes from the budget."""
     if not policy.covers(outcome):

@@ -15,6 +15,7 @@ from tproxy.model.flow import Detection, Direction, Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
+from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.decisions import Decisions
 from tproxy.stores.policy_store import PolicyStore
@@ -54,9 +55,12 @@ class Relayed:
     seconds: float
     failure: ProxyError | None = None
     upstream: Address | None = None
+    """Who was asked, or was to be."""
     upstream_local: Address | None = None
+    """None when it was not reached."""
     upstream_identity: Peer | None = None
     """Who the upstream has proven to be; None on plaintext."""
+    upstream_tls: UpstreamTls | None = None
 
 
 class Journal:
@@ -102,10 +106,11 @@ class Journal:
         received, sent = request.body.size, response.body.size if response else 0
         grpc_status = None if told.messages is None else _grpc_status(response)
         upstream_identity = response.upstream_identity if response else None
+        life = request.life
         series = self._metrics.request_series(
             exchange.flow,
             request.head.authority,
-            Ending(status, flag, grpc_status),
+            Ending(status, flag, grpc_status, life.marks),
             upstream=upstream_identity,
         )
         series.observe(told.seconds, received, sent)
@@ -119,14 +124,17 @@ class Journal:
                 head=request.head,
                 status=status,
                 flag=flag,
+                marks=life.marks,
+                attempts=life.attempts,
                 details=details,
                 cause=cause,
                 bytes_received=received,
                 bytes_sent=sent,
                 upstream_seconds=response.upstream_seconds if response else None,
-                upstream=response.upstream if response else None,
+                upstream=response.upstream if response else _asked(told.failure),
                 upstream_local=response.upstream_local if response else None,
                 upstream_identity=upstream_identity,
+                upstream_tls=response.upstream_tls if response else None,
                 route=exchange.route,
                 trace=told.trace,
                 decision=exchange.decision,
@@ -183,6 +191,7 @@ class Journal:
                 upstream=told.upstream,
                 upstream_local=told.upstream_local,
                 upstream_identity=told.upstream_identity,
+                upstream_tls=told.upstream_tls,
                 route=told.exchange.route,
                 decision=told.exchange.decision,
                 policy_generation=told.exchange.generation,
@@ -192,7 +201,7 @@ class Journal:
     def _count(self, told: Relayed, flag: ResponseFlag) -> None:
         series, upstream = self._metrics.connection_series, told.upstream_identity
         carried = series(told.exchange.flow, upstream=upstream)
-        if told.upstream is None:  # never reached, so nobody has told of it yet
+        if told.upstream_local is None:  # never reached, so nobody has told of it yet
             carried.opened += 1
         carried.received += told.received
         carried.sent += told.sent
@@ -220,6 +229,10 @@ def _ending(
         return status, failure.flag, failure.details, failure.cause
     assert response is not None, "what ended without a failure was answered"
     return response.head.status, response.flag, response.details, response.cause
+
+
+def _asked(failure: ProxyError | None) -> Address | None:
+    return failure.upstream if failure else None
 
 
 def _grpc_status(response: Response | None) -> bytes:

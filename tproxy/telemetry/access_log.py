@@ -14,7 +14,7 @@ from tproxy.model.decision import ALLOWED, Decision, Reason, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.http import NO_HEADERS, HttpVersion, RequestHead
 from tproxy.model.identity import Peer
-from tproxy.model.outcome import ResponseFlag
+from tproxy.model.outcome import ResponseFlag, codes
 from tproxy.model.route import Route
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.telemetry.trace import Trace
@@ -70,6 +70,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """None for a connection carried as bytes, or a request that could not be read."""
     status: int = 0
     flag: ResponseFlag = ResponseFlag.NONE
+    marks: tuple[ResponseFlag, ...] = ()
+    """What holds of it beside that."""
+    attempts: int = 0
+    """How often an upstream was asked, where that is counted."""
     details: str = ""
     termination: str = ""
     """Why the connection ended, when the proxy ended it."""
@@ -83,6 +87,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     upstream_local: Address | None = None
     upstream_identity: Peer | None = None
     """Who the upstream has proven to be; None on plaintext."""
+    upstream_tls: UpstreamTls | None = None
+    """How the connection to it was secured, if it came about."""
     route: Route | None = None
     trace: Trace | None = None
     decision: Decision = ALLOWED
@@ -114,6 +120,8 @@ class _Own(msgspec.Struct, frozen=True):
     trace_id: str | None
     normalized_path: str | None
     authz: _Authz | None
+    attempts: int | None
+    """Null where nothing was sent to anybody, or nobody counts."""
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -184,7 +192,7 @@ def _line(record: Record) -> _Line:
         _text(head.path, MAX_PATH) if head else None,
         head.version if head else None,
         record.status,
-        record.flag.code,
+        codes((record.flag, *record.marks)) if record.marks else record.flag.code,
         record.details or None,
         _text(record.termination.encode("utf-8", "replace")),
         record.bytes_received,
@@ -208,7 +216,7 @@ def _line(record: Record) -> _Line:
 
 def _own(flow: FlowFields, record: Record) -> _Own:
     upstream = record.upstream_identity
-    tls = record.route.tls if record.route and record.upstream else None
+    tls = record.upstream_tls
     return _Own(
         flow.direction,
         flow.protocol,
@@ -222,6 +230,7 @@ def _own(flow: FlowFields, record: Record) -> _Own:
         (record.trace.trace_id or None) if record.trace else None,
         _text(record.normalized_path, MAX_PATH),
         None if record.decision is ALLOWED else _authz(record.decision),
+        record.attempts or None,
     )
 
 

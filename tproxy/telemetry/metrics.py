@@ -16,7 +16,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONT
 from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.identity import Peer, Workload
-from tproxy.model.outcome import ResponseFlag
+from tproxy.model.outcome import ResponseFlag, codes
+from tproxy.telemetry.features import FeatureMetrics
 from tproxy.telemetry.identity import IdentityMetrics
 from tproxy.telemetry.labels import (
     NOBODY,
@@ -55,6 +56,8 @@ class Ending(msgspec.Struct, frozen=True):
     flag: ResponseFlag = ResponseFlag.NONE
     grpc_status: bytes | None = None
     """None unless the request was gRPC, empty if none came."""
+    marks: tuple[ResponseFlag, ...] = ()
+    """What holds of it beside the flag."""
 
 
 class Metrics:
@@ -92,7 +95,8 @@ class Metrics:
         if grpc_status is not None and not (grpc_status.isdigit() and len(grpc_status) <= 2):
             grpc_status = b""
         inbound = flow.direction is Direction.INBOUND
-        flag = ending.flag.code
+        marks = ending.marks
+        flag = codes((ending.flag, *marks)) if marks else ending.flag.code
         key = (inbound, flow.identity, upstream, destination, ending.status, flag, grpc_status)
         series = self._requests.get(key)
         if series is not None:
@@ -295,6 +299,7 @@ class OwnMetrics:
             registry=registry,
         )
         self._refused = cache(refused.labels)
+        self.features = FeatureMetrics(registry)
         self._identity = IdentityMetrics(registry)
 
     def decided(self, decision: Decision) -> None:

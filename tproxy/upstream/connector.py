@@ -5,10 +5,11 @@ from functools import lru_cache
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.alpn import OFFERS
-from tproxy.model.cluster import Endpoint
+from tproxy.model.cluster import Bounds, Endpoint
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError
@@ -25,6 +26,9 @@ from tproxy.tls.steps import Steps
 
 INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
 """What inbound connections to the application come from: the capture rules let these, and only these, pass."""
+
+
+NO_BOUNDS = Bounds()
 
 
 def source_of(address: Address, direction: Direction) -> Address | None:
@@ -44,6 +48,10 @@ class Target(msgspec.Struct, frozen=True, cache_hash=True):
     """None: what is carried goes as it is."""
     issue: int = 0
     """Of the identity that is shown; 0 where none is."""
+    cluster: str = ""
+    """Whose endpoint it is; empty for where a connection was going."""
+    bounds: Bounds = NO_BOUNDS
+    """Of that cluster."""
 
 
 @lru_cache(maxsize=1024)
@@ -51,6 +59,11 @@ def _target(
     address: Address, protocol: Protocol, direction: Direction, tls: UpstreamTls | None, issue: int
 ) -> Target:
     return Target(address, protocol, source_of(address, direction), tls, issue)
+
+
+@lru_cache(maxsize=1024)
+def _of_cluster(target: Target, cluster: str, bounds: Bounds) -> Target:
+    return replace(target, cluster=cluster, bounds=bounds)
 
 
 def _uncounted(_: str) -> None:
@@ -73,7 +86,7 @@ class Connector:
 
     def target(self, flow: Flow, route: Route, endpoint: Endpoint | None = None) -> Target:
         """Say which connections may carry what goes by `route`, to an endpoint or where it was going."""
-        address, tls = flow.original_dst, route.tls
+        address, tls, plan = flow.original_dst, route.tls, route.plan
         if endpoint is not None:
             address, tls = endpoint.address, endpoint.tls
         issue = 0
@@ -84,7 +97,10 @@ class Connector:
                 tls = None
         http = flow.protocol in (Protocol.HTTP1, Protocol.HTTP2)
         protocol = (route.protocol if http else None) or flow.protocol
-        return _target(address, protocol, flow.direction, tls, issue)
+        target = _target(address, protocol, flow.direction, tls, issue)
+        if plan is None or plan.destination is None:
+            return target
+        return _of_cluster(target, plan.destination.name, plan.destination.bounds)
 
     async def connect(self, target: Target) -> SocketStream:
         """Dial within the connect time-out, and secure the connection within the handshake's."""
@@ -100,12 +116,12 @@ class Connector:
     async def _dialled(self, target: Target) -> TcpStream:
         dialling = Dialling(target.address, target.source)
         if not dialling.done:
-            with trio.move_on_after(self._limits.connect_seconds) as patience:
+            seconds = target.bounds.connect_seconds or self._limits.connect_seconds
+            with trio.move_on_after(seconds) as patience:
                 await dialling.wait()
             if patience.cancelled_caught:
                 raise _unreachable(
-                    "connection_timeout",
-                    f"no answer from {target.address} within {self._limits.connect_seconds:g} s",
+                    "connection_timeout", f"no answer from {target.address} within {seconds:g} s"
                 )
         stream = dialling.stream()
         stream.keep_alive(self._limits.keepalive_seconds)

@@ -46,12 +46,16 @@ class Forward:
         if not request.head.authority:
             request = replace(request, head=_addressed(request.head, target.address))
         try:
-            return await self._ask(target, request)
-        except (_Stale, Unprocessed) as error:
-            repeatable = isinstance(error, Unprocessed) or request.head.method in IDEMPOTENT
-            if not (request.body.ended and repeatable):
-                raise
-        return await self._ask(target, request, distrusting=True)
+            try:
+                return await self._ask(target, request)
+            except (_Stale, Unprocessed) as error:
+                repeatable = isinstance(error, Unprocessed) or request.head.method in IDEMPOTENT
+                if not (request.body.ended and repeatable):
+                    raise
+            return await self._ask(target, request, distrusting=True)
+        except ProxyError as error:
+            error.upstream = target.address
+            raise
 
     async def _ask(
         self, target: Target, request: Request, *, distrusting: bool = False
@@ -108,6 +112,7 @@ async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Respo
         upstream=pooled.stream.peer,
         upstream_local=pooled.stream.local,
         upstream_identity=pooled.stream.identity,
+        upstream_tls=pooled.target.tls,
         upstream_seconds=took,
     )
 

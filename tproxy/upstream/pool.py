@@ -15,6 +15,7 @@ from tproxy.net.http_connection import HttpConnection
 from tproxy.net.http_stream import HttpStream
 from tproxy.net.standstill import LOOK_SECONDS, Standstill
 from tproxy.net.stream import SocketStream
+from tproxy.stores.rooms import Room, Rooms, overflow
 from tproxy.upstream.connector import Target
 
 Dial = Callable[[Target], Awaitable[SocketStream]]
@@ -34,6 +35,14 @@ class Pooled:
     """It has not carried an exchange: a failure is no sign that the upstream merely closed an idle connection."""
     shareable: bool = True
     """Whether the upstream takes it for nobody's own."""
+    room: Room | None = None
+    """Where it is counted, if its cluster may have only so many."""
+    entered: Room | None = None
+    """Where whoever uses it has entered, and has to leave."""
+    taken: int = 0
+    """How often, in all."""
+    worn: bool = False
+    """Whether it has carried as much as its cluster lets it."""
 
 
 @dataclass(slots=True)
@@ -56,7 +65,14 @@ class Pool:
     A connection is closed only by whoever has just made it unavailable, without a turn between the two.
     """
 
-    def __init__(self, dial: Dial, codec: Callable[[Protocol], Codec], limits: Limits) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        codec: Callable[[Protocol], Codec],
+        limits: Limits,
+        rooms: Rooms | None = None,
+    ) -> None:
+        self._rooms = rooms or Rooms()
         self._dial = dial
         self._codec = codec
         self._limits = limits
@@ -77,11 +93,23 @@ class Pool:
         `distrusting` passes over connections that have only been idle: the upstream may have closed them all.
         `careful` looks whether it has this very moment, for what cannot be sent twice.
         """
-        pooled = None if distrusting else self._available(target, careful=careful)
-        pooled = pooled or await self._connect(target)
+        room = self._rooms.of(target.cluster, target.bounds) if target.cluster else None
+        entered = None if target.protocol is Protocol.HTTP2 else room
+        if entered is not None:
+            await entered.enter()
+        try:
+            pooled = None if distrusting else self._available(target, careful=careful)
+            pooled = pooled or await self._connect(target, room)
+        except BaseException:
+            if entered is not None:
+                entered.leave()
+            raise
+        pooled.entered = entered
         pooled.users += 1
+        pooled.taken += 1
+        pooled.worn = 0 < target.bounds.requests_per_connection <= pooled.taken
         self._idle.pop(pooled, None)
-        if not pooled.connection.codec.multiplexed:
+        if pooled.worn or not pooled.connection.codec.multiplexed:
             del pooled.shelf.free[pooled]
         return pooled
 
@@ -94,10 +122,13 @@ class Pool:
         pooled.idle_since = trio.current_time()
         self._idle[pooled] = None
         pooled.shelf.free[pooled] = None
-        if not (pooled.shareable and pooled.connection.reusable):
+        if pooled.worn or not (pooled.shareable and pooled.connection.reusable):
             self._close(pooled)
         elif len(self._idle) > self._limits.pool_connections:
             self._close(next(iter(self._idle)))
+        if pooled.entered is not None:
+            entered, pooled.entered = pooled.entered, None
+            entered.leave()
 
     async def sweep(self) -> None:
         """Close connections that nobody has used for too long, or whose upstream has left; when cancelled, all.
@@ -121,6 +152,13 @@ class Pool:
             if pooled in self._idle:
                 self._close(pooled)
 
+    def drain(self, serves: Callable[[str, Address], bool]) -> None:
+        """Close connections that nobody uses to endpoints that their clusters have no more."""
+        for pooled in list(self._idle):
+            cluster = pooled.target.cluster
+            if cluster and not serves(cluster, pooled.target.address):
+                self._close(pooled)
+
     def _retired(self, target: Target) -> bool:
         return 0 < target.issue < self._issue
 
@@ -132,6 +170,10 @@ class Pool:
         """Count the connections to each address."""
         return Counter(pooled.target.address for pooled in self._all)
 
+    def by_endpoint(self) -> dict[tuple[str, Address], int]:
+        """Count the connections to each endpoint of each cluster."""
+        return Counter((each.target.cluster, each.target.address) for each in self._all)
+
     def _available(self, target: Target, *, careful: bool = False) -> Pooled | None:
         """Find a connection that is free; the most recently used first, so that the others can grow old."""
         shelf = self._shelves.get(target)
@@ -140,25 +182,28 @@ class Pool:
                 return pooled
         return None
 
-    async def _connect(self, target: Target) -> Pooled:
+    async def _connect(self, target: Target, room: Room | None) -> Pooled:
         if target.protocol is not Protocol.HTTP2:
-            return await self._open(target)
+            return await self._open(target, room)
         shelf = self._shelf(target)
         waits = shelf.dialling.locked()
         try:
             async with shelf.dialling:
-                return self._available(target) or await self._dialled(target, shelf, waits=waits)
+                pooled = self._available(target)
+                return pooled or await self._dialled(target, shelf, room, waits=waits)
         finally:
             self._clear(target)
 
-    async def _dialled(self, target: Target, shelf: _Shelf, *, waits: bool) -> Pooled:
+    async def _dialled(
+        self, target: Target, shelf: _Shelf, room: Room | None, *, waits: bool
+    ) -> Pooled:
         """Dial, unless somebody did meanwhile in vain: one after the other would each wait out the time-out."""
         failure = shelf.failure
         if waits and failure is not None:
             raise UpstreamError(failure.flag, failure.details, cause=failure.cause)
         shelf.failure = None
         try:
-            return await self._open(target)
+            return await self._open(target, room)
         except UpstreamError as error:
             shelf.failure = error
             raise
@@ -175,11 +220,33 @@ class Pool:
         if shelf and not (shelf.connections or shelf.dialling.locked()):
             del self._shelves[target]
 
-    async def _open(self, target: Target) -> Pooled:
+    async def _open(self, target: Target, room: Room | None) -> Pooled:
+        if room is None:
+            return await self._opened(target)
+        self._make_room(room)
+        room.connections += 1
+        try:
+            pooled = await self._opened(target)
+        except BaseException:
+            room.connections -= 1
+            raise
+        pooled.room = room
+        return pooled
+
+    def _make_room(self, room: Room) -> None:
+        """Close what nobody uses, to whichever endpoint of the cluster, rather than refuse a connection."""
+        for pooled in [each for each in self._idle if each.room is room]:
+            if not room.full:
+                return
+            self._close(pooled)
+        if room.full:
+            raise overflow()
+
+    async def _opened(self, target: Target) -> Pooled:
         stream = await self._dial(target)
         connection = HttpConnection(stream, self._codec(target.protocol), self._limits)
         try:
-            await self._greet(connection, stream)
+            await self._greet(connection, stream, target)
         except BaseException:
             stream.close()
             raise
@@ -190,8 +257,10 @@ class Pool:
         shelf.free[pooled] = None
         return pooled
 
-    async def _greet(self, connection: HttpConnection, stream: SocketStream) -> None:
-        seconds = self._limits.connect_seconds
+    async def _greet(
+        self, connection: HttpConnection, stream: SocketStream, target: Target
+    ) -> None:
+        seconds = target.bounds.connect_seconds or self._limits.connect_seconds
         with trio.move_on_after(seconds):
             try:
                 await connection.greeted()
@@ -210,6 +279,8 @@ class Pool:
         self._all.remove(pooled)
         del pooled.shelf.free[pooled]
         pooled.shelf.connections -= 1
+        if pooled.room is not None:
+            pooled.room.connections -= 1
         self._clear(pooled.target)
         pooled.connection.close()
 
@@ -230,4 +301,5 @@ class Pool:
 
     def _expired(self, pooled: Pooled) -> bool:
         idle = trio.current_time() - pooled.idle_since
-        return idle > self._limits.pool_idle_seconds or not pooled.connection.alive()
+        patience = pooled.target.bounds.idle_seconds or self._limits.pool_idle_seconds
+        return idle > patience or not pooled.connection.alive()

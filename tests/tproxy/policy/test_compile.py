@@ -9,12 +9,12 @@ import pytest
 from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.identity import Workload
-from tproxy.policy.compile import compiled, size
-from tproxy.policy.durations import duration
+from tproxy.policy.compile import compiled
 from tproxy.policy.findings import Code, Finding, Severity
 from tproxy.policy.nodes import SourceFile, read
 from tproxy.policy.schema import LogFormat, MutualTlsMode, ProxyConfigSpec
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
+from tproxy.policy.units import duration, size
 
 POLICIES = Path(__file__).parents[3] / "policies"
 HEAD = "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\n"
@@ -320,7 +320,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod",
-            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, ResiliencePolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry",
+            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, ResiliencePolicy, RateLimitPolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry",
             id="no policy",
         ),
         pytest.param(

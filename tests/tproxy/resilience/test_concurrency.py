@@ -47,3 +47,10 @@ def test_each_key_is_told_what_it_has_left() -> None:
     assert [limits.take("a").remaining, limits.take("a").remaining] == [1, 0]
     assert limits.take("a") == Grant(allowed=False, remaining=0, after=1.0)
     assert limits.take("b").remaining == 1
+
+
+def test_a_look_at_a_key_begins_nothing() -> None:
+    limit = KeyedConcurrency(ConcurrencySpec(1))
+    assert limit.look("a").allowed
+    limit.take("a")
+    assert (limit.look("a").allowed, limit.look("b").allowed, len(limit)) == (False, True, 1)

@@ -108,3 +108,17 @@ def test_or_the_one_whose_limit_ends_first_makes_room() -> None:
 def test_keys_need_no_order() -> None:
     limits = KeyedLimits(KeyedSpec(FixedWindowSpec(1, 60.0), keys=2, overflow=Overflow.FORGET))
     assert all(limits.take(key, 0.0).allowed for key in (None, ("a", 1), 2, "b"))
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+@given(calls, st.integers(1, 4))
+def test_a_look_says_what_would_be_taken_and_remembers_nobody(
+    overflow: Overflow, calls: list[tuple[str, int]], keys: int
+) -> None:
+    limits, now = KeyedLimits(KeyedSpec(TWO_A_MINUTE, keys, overflow)), 0.0
+    for key, gap in calls:
+        now += gap
+        before = len(limits)
+        seen = limits.look(key, now)
+        assert len(limits) == before
+        assert seen.allowed is limits.take(key, now).allowed

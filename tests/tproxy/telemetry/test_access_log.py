@@ -115,6 +115,7 @@ def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object()
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             "normalized_path": None,
             "authz": None,
+            "attempts": None,
         },
     ]
 
@@ -153,7 +154,7 @@ def test_a_line_says_who_the_upstream_is_and_how_that_is_known(
         EXCHANGE,
         upstream=FLOW.original_dst if reached else None,
         upstream_identity=identity,
-        route=Route("default", "outbound|443||example.com", tls=secured),
+        upstream_tls=secured if reached else None,
     )
     own = json.loads(json_line(record))["tproxy"]
 

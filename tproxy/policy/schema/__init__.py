@@ -26,6 +26,15 @@ from tproxy.policy.schema.kinds import (
     OTHER_KINDS,
     Config,
 )
+from tproxy.policy.schema.limits import (
+    Algorithm,
+    LimitMatch,
+    LimitMode,
+    LimitPer,
+    RateLimit,
+    RateLimitPolicy,
+    RateLimitPolicySpec,
+)
 from tproxy.policy.schema.policy_test import (
     Case,
     CaseProtocol,
@@ -96,6 +105,7 @@ __all__ = [
     "OTHER_KINDS",
     "AccessLogSpec",
     "Action",
+    "Algorithm",
     "AuthorizationPolicy",
     "AuthorizationPolicySpec",
     "BoundedRetries",
@@ -120,6 +130,9 @@ __all__ = [
     "ExportTo",
     "Form",
     "From",
+    "LimitMatch",
+    "LimitMode",
+    "LimitPer",
     "LoadBalancer",
     "Location",
     "LogFormat",
@@ -145,6 +158,9 @@ __all__ = [
     "ProbeSpec",
     "ProxyConfig",
     "ProxyConfigSpec",
+    "RateLimit",
+    "RateLimitPolicy",
+    "RateLimitPolicySpec",
     "ResiliencePolicy",
     "ResiliencePolicySpec",
     "Resolution",

@@ -1,0 +1,140 @@
+"""Bound how long an exchange may take.
+
+A route's time-out begins with the request's end, as Envoy's does: an upload at its sender's pace is no upstream's
+fault. A caller's grpc-timeout begins with the request's head, since the caller leaves by then.
+"""
+
+from math import inf
+from typing import Self
+
+import trio
+from msgspec.structs import replace
+
+from tproxy.filters.watched_body import WatchedBody
+from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.http import Body, Headers, Life, Request, RequestHead, Response
+from tproxy.model.outcome import ProxyError, upstream_late
+from tproxy.resilience.deadline import grpc_timeout, milliseconds, parse_grpc_timeout
+
+EXPECTED = b"x-envoy-expected-rq-timeout-ms"
+GRPC_TIMEOUT = b"grpc-timeout"
+
+
+async def deadline(forward: Handler, exchange: Exchange, request: Request) -> Response:
+    """Answer in time, or not at all; a tunnel, once it is open, may stay (holding)."""
+    plan = exchange.route.plan
+    assert plan is not None
+    life, now = request.life, trio.current_time()
+    life.ends = now + _asked(request.head)
+    if not plan.timeout and life.ends == inf:
+        return await forward(exchange, request)
+    countdown = Countdown(life, plan.timeout or inf)
+    if request.body.ended:
+        countdown.begin()
+    else:
+        request = replace(request, body=WatchedBody(request.body, ended=countdown.begin))
+    with countdown.within():
+        response = await forward(exchange, request)
+        if is_tunnel(request.head, response):
+            return response
+        return replace(response, body=TimedBody(response.body, countdown))
+    raise upstream_late()
+
+
+def told(head: RequestHead, seconds: float) -> RequestHead:
+    """Tell an upstream how long it has."""
+    if seconds == inf:
+        return head
+    headers = head.headers.with_value(EXPECTED, milliseconds(seconds))
+    if head.is_grpc:
+        headers = headers.with_value(GRPC_TIMEOUT, grpc_timeout(seconds))
+    return replace(head, headers=headers)
+
+
+def is_tunnel(head: RequestHead, response: Response) -> bool:
+    """Whether a response opens a tunnel."""
+    status = response.head.status
+    return status == 101 or (status < 300 and head.asks_tunnel)
+
+
+def _asked(head: RequestHead) -> float:
+    """Read how long the caller of a gRPC method waits."""
+    value = head.headers.get(GRPC_TIMEOUT) if head.is_grpc else None
+    seconds = parse_grpc_timeout(value) if value is not None else None
+    return inf if seconds is None else seconds
+
+
+class Countdown:
+    """The time that an exchange has. What changes: when it ends, and who is waiting within it."""
+
+    __slots__ = ("_life", "_scope", "_seconds")
+
+    def __init__(self, life: Life, seconds: float) -> None:
+        self._life = life
+        self._seconds = seconds
+        self._scope = trio.CancelScope()
+
+    @property
+    def over(self) -> bool:
+        """Whether no time is left."""
+        return trio.current_time() >= self._life.ends
+
+    def begin(self) -> None:
+        """Let it run: the request is whole."""
+        life = self._life
+        life.ends = min(life.ends, trio.current_time() + self._seconds)
+        self._scope.deadline = life.ends
+
+    def within(self) -> trio.CancelScope:
+        """Make what cancels a block when the time is over, even if it only begins to run meanwhile."""
+        self._scope = trio.CancelScope(deadline=self._life.ends)
+        return self._scope
+
+
+class TimedBody:
+    """A response's body that has to be pulled in time."""
+
+    __slots__ = ("_body", "_countdown")
+
+    def __init__(self, body: Body, countdown: Countdown) -> None:
+        self._body = body
+        self._countdown = countdown
+
+    @property
+    def size(self) -> int:
+        """Bytes pulled so far."""
+        return self._body.size
+
+    @property
+    def trailers(self) -> Headers:
+        """Complete when the body has ended."""
+        return self._body.trailers
+
+    @property
+    def failure(self) -> ProxyError | None:
+        """Why it will never be whole, once that is so."""
+        return self._body.failure
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next part, or the end, is at hand without waiting."""
+        return self._body.ready
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more, and nothing waits to be pulled."""
+        return self._body.ended
+
+    def __aiter__(self) -> Self:
+        """Give the parts."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Pull the next part; too late, there is none, however much has come."""
+        if self._countdown.over:
+            raise upstream_late()
+        if self._body.ready:
+            return await self._body.__anext__()
+        with self._countdown.within():
+            return await self._body.__anext__()
+        raise upstream_late()

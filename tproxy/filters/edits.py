@@ -1,0 +1,119 @@
+"""Edit heads as routes say: header fields, the path, and whom a request is for."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.http import Headers, Request, RequestHead, Response
+from tproxy.model.route import HeaderEdits, Rewrite
+
+if TYPE_CHECKING:
+    import re2
+
+ORIGINAL_PATH = b"x-envoy-original-path"
+
+FIXED = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"host",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""What frames a message or belongs to one connection; policies that would edit it do not load."""
+
+
+async def edit(forward: Handler, exchange: Exchange, request: Request) -> Response:
+    """Edit the request on its way in, and the response's head on its way out (deciding)."""
+    plan = exchange.route.plan
+    assert plan is not None
+    head = request.head
+    if plan.request_headers is not None:
+        head = replace(head, headers=edited(head.headers, plan.request_headers))
+    if plan.rewrite is not None:
+        head = rewritten(head, plan.rewrite)
+    if head is not request.head:
+        request = replace(request, head=head)
+    return with_edits(await forward(exchange, request), plan.response_headers)
+
+
+def with_edits(response: Response, edits: HeaderEdits | None) -> Response:
+    """Edit a response's head."""
+    if edits is None:
+        return response
+    headers = edited(response.head.headers, edits)
+    return replace(response, head=replace(response.head, headers=headers))
+
+
+def edited(headers: Headers, edits: HeaderEdits) -> Headers:
+    """Remove, then set, then add."""
+    named = edits.remove | {name for name, _ in edits.set}
+    assert all(_may_edit(name) for name in named), "policies that edit such fields do not load"
+    assert all(_may_edit(name) for name, _ in edits.add), "and none that add them"
+    if not named.isdisjoint(headers.by_name()):
+        headers = headers.without(named)
+    return headers.plus(*edits.set, *edits.add)
+
+
+def rewritten(head: RequestHead, rewrite: Rewrite) -> RequestHead:
+    """Replace path and authority; the application learns of the path that was asked for, as from Envoy."""
+    if rewrite.authority is not None and head.authority != rewrite.authority:
+        head = replace(head, authority=rewrite.authority)
+    path = _path(head.path, rewrite) if head.path.startswith(b"/") else head.path
+    if path == head.path:
+        return head
+    headers = head.headers
+    if ORIGINAL_PATH not in headers:
+        headers = headers.with_value(ORIGINAL_PATH, head.path)
+    return replace(head, path=path, headers=headers)
+
+
+def with_path(path: bytes, replaced_by: bytes, prefix: bytes | None) -> bytes:
+    """Put something in place of a path, or of how it begins; the query stays.
+
+    A slash too many or too few between the two is nobody's wish: `/foo` by `/` makes `/x` of `/foo/x`.
+    """
+    if prefix is None:
+        _, mark, query = path.partition(b"?")
+        return _rooted(replaced_by) + mark + query
+    if path[: len(prefix)].lower() != prefix.lower():
+        return path
+    rest = path[len(prefix) :]
+    if replaced_by.endswith(b"/") and rest.startswith(b"/"):
+        rest = rest[1:]
+    elif prefix.endswith(b"/") and not replaced_by.endswith(b"/") and rest[:1] not in (b"", b"?"):
+        rest = b"/" + rest
+    return _rooted(replaced_by + rest)
+
+
+def _rooted(path: bytes) -> bytes:
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def _path(path: bytes, rewrite: Rewrite) -> bytes:
+    if rewrite.pattern:
+        before, mark, query = path.partition(b"?")
+        substituted = _compiled(rewrite.pattern).sub(rewrite.substitution.encode(), before)
+        return _rooted(bytes(substituted)) + mark + query
+    if rewrite.path is None:
+        return path
+    return with_path(path, rewrite.path, rewrite.prefix)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> "re2._Regexp":
+    import re2  # noqa: PLC0415  (only whoever rewrites by expressions is to pay for it)
+
+    return re2.compile(pattern.encode())
+
+
+def _may_edit(name: bytes) -> bool:
+    return name not in FIXED and not name.startswith(b":")

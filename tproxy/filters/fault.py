@@ -1,0 +1,68 @@
+"""Make requests late or fail on purpose."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import trio
+
+from tproxy.filters.answer import grpc_status
+from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.http import Request, Response
+from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.resilience.fault import Abort, Faults, FaultSpec, Injection
+
+MOST_SPECS = 1024
+"""Policies whose faults are counted: more than files are likely to name, and a bound."""
+
+
+class Fault:
+    """Injects what plans say (deciding). What changes: each policy's faults that are under way, which reloads keep."""
+
+    def __init__(self, count: Callable[[str], None]) -> None:
+        self._count = count
+        self._faults: OrderedDict[FaultSpec, Faults] = OrderedDict()
+
+    async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
+        """Wait, fail, do both, or neither."""
+        plan = exchange.route.plan
+        assert plan is not None
+        if plan.fault is not None:
+            await self._inject(plan.fault, request)
+        return await forward(exchange, request)
+
+    async def _inject(self, spec: FaultSpec, request: Request) -> None:
+        faults = self._of(spec)
+        overflowed = faults.overflowed
+        injection = faults.begin(request.head.headers.get(b"x-request-id") or b"")
+        if injection is None:
+            if faults.overflowed > overflowed:
+                self._count("overflow")
+            return
+        try:
+            await self._suffer(injection, request)
+        finally:
+            faults.ended()
+
+    async def _suffer(self, injection: Injection, request: Request) -> None:
+        if injection.delay:
+            self._count("delay")
+            request.life.marks += (ResponseFlag.DELAYED,)
+            await trio.sleep(injection.delay)
+        if injection.abort is not None:
+            self._count("abort")
+            raise aborted(injection.abort)
+
+    def _of(self, spec: FaultSpec) -> Faults:
+        faults = self._faults.pop(spec, None) or Faults(spec)
+        self._faults[spec] = faults
+        if len(self._faults) > MOST_SPECS:
+            self._faults.popitem(last=False)
+        return faults
+
+
+def aborted(abort: Abort) -> ProxyError:
+    """Build the error that answers a request; who asks for a gRPC status and meets HTTP gets 200, as from Envoy."""
+    status = 200 if abort.grpc_status is not None else abort.status
+    error = ProxyError(ResponseFlag.FAULT_INJECTED, "fault_filter_abort", status=status)
+    error.grpc_status = grpc_status(status) if abort.grpc_status is None else abort.grpc_status
+    return error

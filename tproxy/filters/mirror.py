@@ -1,0 +1,190 @@
+"""Send copies of requests to whom nobody waits for.
+
+The original must not notice: a copy that is too slow, too large or one too many is given up.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Self
+
+import trio
+from msgspec.structs import replace
+
+from tproxy.filters.steering import NO_RETRY
+from tproxy.filters.watched_body import WatchedBody
+from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.http import NO_HEADERS, Body, Content, Headers, Request, Response
+from tproxy.model.limits import Limits
+from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.route import Mirror, Plan, Route
+from tproxy.net.alongside import alongside
+from tproxy.resilience.fraction import fraction
+
+SHADOW = (b"x-tproxy-shadow", b"1")
+
+SENT, FAILED, OVERFLOW, TOO_LARGE = "sent", "failed", "overflow", "too_large"
+
+
+class Mirroring:
+    """Copies requests (holding). What changes: which copies are under way; somebody must `run` it."""
+
+    def __init__(self, limits: Limits, count: Callable[[str], None]) -> None:
+        self._limits = limits
+        self._count = count
+        self._nursery: trio.Nursery | None = None
+        self._active = 0
+
+    async def run(self) -> None:
+        """Carry copies until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def __call__(
+        self, forward: Handler, exchange: Exchange, request: Request
+    ) -> Awaitable[Response]:
+        """Carry the request, and begin to carry its copies beside it."""
+        plan = exchange.route.plan
+        assert plan is not None
+        if plan.mirrors and not request.head.asks_tunnel:
+            chosen = [each for each in plan.mirrors if _chosen(each, request)]
+            for mirror in chosen:
+                request = self._copied(mirror, forward, exchange, request)
+        return forward(exchange, request)
+
+    def _copied(
+        self, mirror: Mirror, forward: Handler, exchange: Exchange, request: Request
+    ) -> Request:
+        """Begin a copy, and return the request that feeds it."""
+        if self._nursery is None or self._active >= self._limits.mirrored:
+            self._count(OVERFLOW)
+            return request
+        self._active += 1
+        headers = request.head.headers.plus(SHADOW)
+        body: Body = Content()
+        original = request
+        if not request.body.ended:
+            body = shadow = ShadowBody(self._limits.mirrored_bytes, request.body)
+            original = replace(
+                request, body=WatchedBody(request.body, part=shadow.feed, ended=shadow.end)
+            )
+            request.life.when_over(shadow.abandon)
+        copy = Request(replace(request.head, headers=headers), body)
+        send = partial(self._send, forward, replace(exchange, route=_way(mirror, exchange.route)))
+        self._nursery.start_soon(send, copy)
+        return original
+
+    async def _send(self, forward: Handler, exchange: Exchange, copy: Request) -> None:
+        life, result = copy.life, FAILED
+        failure: ProxyError | None = None
+        try:
+            with trio.move_on_after(self._limits.mirrored_seconds):
+                await _exchanged(forward, exchange, copy)
+                result = SENT
+        except ProxyError as error:
+            failure = error
+            result = TOO_LARGE if error.flag is ResponseFlag.OVERFLOW else FAILED
+        finally:
+            self._active -= 1
+            life.end(failure)
+            failure = None  # it holds this frame, which must not hold it
+            self._count(result)
+
+
+async def _exchanged(forward: Handler, exchange: Exchange, copy: Request) -> None:
+    """Have the copy answered, and drop the answer."""
+    async with alongside() as beside:
+        response = await forward(exchange, replace(copy, beside=beside))
+        async for _ in response.body:
+            pass
+
+
+def _chosen(mirror: Mirror, request: Request) -> bool:
+    drawn = fraction(
+        request.head.headers.get(b"x-request-id") or b"", b"mirror " + mirror.cluster.name.encode()
+    )
+    return drawn * 100 < mirror.percent
+
+
+def _way(mirror: Mirror, route: Route) -> Route:
+    cluster = mirror.cluster
+    plan = Plan(destination=cluster, retry=NO_RETRY)
+    return Route(route.name, cluster.name, route.protocol, cluster.tls, plan=plan)
+
+
+class ShadowBody:
+    """A copy of a body: parts wait here for its upstream. What changes: these, and whether more will come."""
+
+    __slots__ = ("_held", "_most", "_news", "_original", "_parts", "_whole", "failure", "size")
+
+    def __init__(self, most: int, original: Body) -> None:
+        self._most = most
+        self._original = original
+        self._parts: deque[bytes] = deque()
+        self._held = 0
+        self._whole = False
+        self._news = trio.Event()
+        self.failure: ProxyError | None = None
+        self.size = 0
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the original, if there is room."""
+        if self.failure is not None:
+            return
+        self._parts.append(part)
+        self._held += len(part)
+        if self._held > self._most:
+            self._fail(ResponseFlag.OVERFLOW, "mirror_too_large")
+        self._news.set()
+
+    def end(self) -> None:
+        """Know that the original is whole."""
+        self._whole = True
+        self._news.set()
+
+    def abandon(self, _: ProxyError | None) -> None:
+        """Know that the original is over: what has not come of it never will."""
+        if not self._whole and self.failure is None:
+            self._fail(ResponseFlag.DOWNSTREAM_GONE, "mirror_abandoned")
+            self._news.set()
+
+    def _fail(self, flag: ResponseFlag, details: str) -> None:
+        self._parts.clear()
+        self.failure = ProxyError(flag, details)
+
+    @property
+    def trailers(self) -> Headers:
+        """The original's."""
+        return self._original.trailers if self._whole else NO_HEADERS
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next part, or the end, is at hand without waiting."""
+        return bool(self._parts) or self._whole or self.failure is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more, and nothing waits to be pulled."""
+        return self._whole and not self._parts and self.failure is None
+
+    def __aiter__(self) -> Self:
+        """Give the parts."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Give the next part once it has come."""
+        while not self.ready:
+            self._news = trio.Event()
+            await self._news.wait()
+        if self.failure is not None:
+            raise self.failure.again()
+        if not self._parts:
+            raise StopAsyncIteration
+        part = self._parts.popleft()
+        self._held -= len(part)
+        self.size += len(part)
+        return part
