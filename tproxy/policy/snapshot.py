@@ -20,7 +20,7 @@ from tproxy.policy.findings import Finding
 from tproxy.policy.limits import LimitBook
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
-from tproxy.policy.traffic import Routing, passthrough
+from tproxy.policy.traffic import Traffic, passthrough
 
 UNREADABLE = Decision(allowed=False, reason=Reason.AMBIGUOUS_PATH)
 
@@ -65,7 +65,7 @@ class Snapshot:
     """How connections from the application are secured; None when nothing is said of any."""
     rate_limits: LimitBook | None = None
     """How much is let through; None when nothing is limited."""
-    traffic: Routing | None = None
+    traffic: Traffic | None = None
     """Which way they go; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()
     """What is worth a look, and no mistake."""

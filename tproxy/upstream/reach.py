@@ -22,8 +22,9 @@ from tproxy.upstream.connector import Connector
 MOST_ENDPOINTS = 3
 """How many are tried for one connection: each may take the whole connect time-out."""
 
+
 BLOCKED = "block_all"
-"""The details of what is refused because no policy names where it was going: Istio's name for such a route."""
+"""No policy names where the connection was going, and nothing else may be reached."""
 
 
 class Leg:
@@ -58,6 +59,7 @@ class Reach:
         """Connect; an endpoint that cannot be reached gives way to another one. The caller closes, and ends the leg."""
         plan = exchange.route.plan
         if plan is not None and plan.answer is not None:
+            # There is no request that it could be the answer to.
             raise UpstreamError(ResponseFlag.NO_ROUTE, BLOCKED)
         if plan is not None and plan.destination is not None:
             return await self._balanced(plan.destination, exchange, leg)
