@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -28,7 +29,7 @@ UNNAMED = "192.0.2.1"
 
 
 def service(*addresses: str) -> str:
-    """A service with two endpoints, asked in turn."""
+    """A service with endpoints that are asked in turn, and left out once they fail twice."""
     endpoints = ", ".join(f"{{address: {each}}}" for each in addresses)
     return (
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
@@ -37,7 +38,8 @@ def service(*addresses: str) -> str:
         f" ports: [{{number: 80, name: http, targetPort: 8080}}], endpoints: [{endpoints}]}}\n"
         "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
         "metadata: {name: store, namespace: default}\n"
-        "spec: {host: store, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n"
+        "spec: {host: store, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN},"
+        " outlierDetection: {consecutive5xxErrors: 2, maxEjectionPercent: 50}}}\n"
     )
 
 
@@ -58,7 +60,7 @@ class Shop:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    async def logged(self, count: int) -> list[dict[str, object]]:
+    async def logged(self, count: int) -> list[dict[str, Any]]:
         """Wait until the client's sidecar has logged so much, and return it."""
         with trio.fail_after(10):
             while len(lines := self.client.access_log_path.read_text().splitlines()) < count:  # noqa: ASYNC110
@@ -119,7 +121,14 @@ async def test_an_endpoint_that_is_gone_costs_nobody_a_request(place: Path) -> N
         assert set(await at.ask(UNNAMED, STORE, times=4)) == {"one 200", "two 200"}
         await at.serving[1].stop()
         told = await at.ask(UNNAMED, STORE, times=20)
-        assert told == ["one 200"] * 20, await at.logged(24)
+        assert told == ["one 200"] * 20
+        lines = await at.logged(24)
+        assert Counter(attempts(line) for line in lines) == {1: 22, 2: 2}
+
+
+def attempts(line: dict[str, Any]) -> int:
+    """How often a request was sent."""
+    return int(line["tproxy"]["attempts"])
 
 
 DIAL = f"""
