@@ -85,8 +85,7 @@ def pick(cluster: LiveCluster, exchange: Exchange, key: int | None = None) -> Pi
     """Choose an endpoint, or refuse; `done` is owed for it."""
     now, spec = trio.current_time(), cluster.spec
     if spec.origin is None:
-        tls = exchange.route.tls or spec.tls
-        picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=tls), now)
+        picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=exchange.route.tls), now)
     else:
         picked = cluster.pick(now, tried=exchange.tried, key=key)
     if picked is None:
