@@ -124,8 +124,13 @@ def account(explanation: Explanation) -> Account:
         _asked(explanation),
         tuple(map(_policy, explanation.policies)),
         _tls(explanation.tls) if explanation.tls else None,
-        route_account(explanation.directing) if explanation.directing else None,
+        _way(explanation),
     )
+
+
+def _way(explanation: Explanation) -> RouteAccount | None:
+    way = explanation.directing
+    return None if way is None else route_account(way, http=explanation.facts.head is not None)
 
 
 def _tls(securing: Securing) -> TlsAccount:
