@@ -26,7 +26,7 @@ from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_llhttp import LLHTTP
 from tproxy.codec.h1_parser import HeadParser
-from tproxy.filters.pipelines import pipelines
+from tproxy.filters.pipelines import pipelines, towards_upstream
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.identity import Peer, Proof, Workload
@@ -47,6 +47,7 @@ from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import OwnLedger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
 from tproxy.tls.steps import Wait
@@ -262,7 +263,9 @@ class Bench:
 
         connector, clusters = Connector(LIMITS), Clusters(random.random)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
-        lines = pipelines(journal, Balance(clusters, Forward(pool, connector)), store, LIMITS)
+        ledger = OwnLedger(store)
+        forward = towards_upstream(Balance(clusters, Forward(pool, connector)))
+        lines = pipelines(journal, forward, store, LIMITS, ledger)
         self._runtime = Runtime(
             policies=store,
             pipelines=lines,
@@ -275,6 +278,7 @@ class Bench:
             pipes=Pipes(),
             handshakes=Handshakes(LIMITS.handshakes),
             limits=LIMITS,
+            ledger=ledger,
             own_ports=frozenset(),
             parser=case.parser,
         )

@@ -23,7 +23,8 @@ Floors; imports go down only
     admin | settings        health, metrics, configuration dump | options and environment
     proxy                   the path of a connection
     filters | upstream      one feature, one file | pooled connections and the innermost handler
-    net | stores            trio meets sockets | every cell that changes while we run
+    net | stores | discovery
+                            trio meets sockets | every cell that changes while we run | endpoints that names lead to
     sniff | codec | tls | policy | telemetry
                             first bytes to a protocol | HTTP bytes to events | certificates to identities |
                             files to decisions | facts to text

@@ -56,6 +56,8 @@ class View:
     """Say whether a policy file would be taken, and what is to be said about it."""
     decisions: Callable[[Mapping[str, list[str]]], object | None]
     """Explain a decision that a query asks for; None when it asks for none."""
+    cluster_facts: Callable[[], object] = dict
+    """What `clusters` says, for programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ def _config_dump(view: View, _asked: Asked) -> Reply:
     return as_json(view.config())
 
 
-def _clusters(view: View, _asked: Asked) -> Reply:
+def _clusters(view: View, asked: Asked) -> Reply:
+    """Tell how clusters are; `?format=json` for programs."""
+    if asked.query.get("format") == ["json"]:
+        return as_json(view.cluster_facts())
     return Reply(200, view.clusters().encode())
 
 

@@ -19,9 +19,13 @@ from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
+from tproxy.discovery.discovery import Discovery
+from tproxy.discovery.dns import DnsSource
+from tproxy.discovery.resolver import Resolver
 from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away as turn_away_requests
-from tproxy.filters.pipelines import by_traffic_policies, pipelines
+from tproxy.filters.pipelines import by_traffic_policies, pipelines, towards_upstream
+from tproxy.model.exchange import Handler
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
@@ -44,14 +48,17 @@ from tproxy.siblings import SharedDesk, Siblings
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import Ledger, OwnLedger, described
 from tproxy.stores.line_writer import LineWriter
 from tproxy.stores.policy_loader import PolicyLoader
+from tproxy.telemetry.cluster_status import as_facts, status_lines
 from tproxy.telemetry.metrics import Metrics
 from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector
 from tproxy.upstream.forward import Forward
 from tproxy.upstream.pool import Pool
 from tproxy.upstream.reach import Reach
+from tproxy.upstream.upkeep import Upkeep
 
 if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
     from tproxy.stores.identity_loader import IdentityLoader
@@ -96,6 +103,8 @@ class Place:
     tell_policies: Callable[[], None] = _nobody
     """Tell whoever starts workers that new policies are in force."""
     restarts: int = 0
+    ledger: Ledger | None = None
+    """Where rate limits count; None for a worker that is alone."""
     log_turn: int | None = None
     """A descriptor whose lock is held while lines are written, where several processes write them."""
 
@@ -131,16 +140,13 @@ class App:
         self._clusters = Clusters(random.random)
         self._pool = Pool(connector.connect, codec, limits, self._clusters.rooms)
         self._departures = Departures()
-        forward = Balance(self._clusters, Forward(self._pool, connector), limits)
-        counts = self._metrics.own.features
-        mirroring = self._mirroring = Mirroring(limits, counts.mirrored)
-        planned = by_traffic_policies(
-            mirroring, self._clusters, limits=limits, counts=counts, random=random.random
-        )
+        ledger = self._ledger = place.ledger or OwnLedger(policies.store)
+        self._mirroring = Mirroring(limits, self._metrics.own.features.mirrored)
+        upstream = self._upstream(connector)
         self._runtime = Runtime(
             policies=policies.store,
-            pipelines=pipelines(journal, forward, policies.store, limits, planned=planned),
-            overflow=pipelines(journal, turn_away_requests, policies.store, limits),
+            pipelines=pipelines(journal, upstream, policies.store, limits, ledger),
+            overflow=pipelines(journal, turn_away_requests, policies.store, limits, ledger),
             reach=Reach(connector, self._clusters, limits),
             journal=journal,
             register=self._register,
@@ -149,12 +155,25 @@ class App:
             pipes=Pipes(),
             handshakes=Handshakes(limits.handshakes),
             limits=limits,
+            ledger=ledger,
             parser=settings.parser,
             engine=settings.engine,
             own_ports=settings.ports.all(),
             tproxy_inbound=settings.tproxy_inbound,
             identities=shown,
         )
+
+    def _upstream(self, connector: Connector) -> Handler:
+        """Build what carries requests once they are let through."""
+        planned = by_traffic_policies(
+            self._mirroring,
+            self._clusters,
+            limits=self._limits,
+            counts=self._metrics.own.features,
+            random=random.random,
+        )
+        forward = Balance(self._clusters, Forward(self._pool, connector), self._limits)
+        return towards_upstream(forward, planned)
 
     async def run(self) -> None:
         """Carry until told to stop and drained."""
@@ -163,6 +182,8 @@ class App:
             works: tuple[Callable[[], Awaitable[object]], ...] = (
                 self._lines.run,
                 self._pool.sweep,
+                self._upkeep.run,
+                self._discovery().run,
                 self._departures.run,
                 self._sweeper.run,
                 self._mirroring.run,
@@ -188,6 +209,14 @@ class App:
             nursery.cancel_scope.cancel()
         with trio.move_on_after(LAST_LINES_SECONDS):
             await self._lines.finish()
+
+    @property
+    def _upkeep(self) -> Upkeep:
+        return Upkeep(self._clusters, self._pool)
+
+    def _discovery(self) -> Discovery:
+        source = partial(DnsSource, asks=Resolver(), random=random.random)
+        return Discovery(self._clusters, source, self._metrics.own.clusters.looked_up)
 
     def _identity_work(self) -> Iterator[Callable[[], Awaitable[object]]]:
         if self._identities is not None:
@@ -343,8 +372,9 @@ class App:
             ready=lambda: self._accepting,
             policies=self._policies.named,
             server_info=self._server_info,
-            config=self._policies.describe,
+            config=self._config,
             clusters=self._shown_clusters,
+            cluster_facts=lambda: as_facts(self._upkeep.statuses()),
             certificates=self._certificates,
             metrics=self._metrics,
             refresh=self._refresh,
@@ -370,11 +400,17 @@ class App:
             "limits": self._limits,
         }
 
+    def _config(self) -> dict[str, object]:
+        limits = described(self._policies.store, self._ledger)
+        return {**self._policies.describe(), "rate_limits": limits}
+
     def _shown_clusters(self) -> str:
-        lines = (
-            f"{address} connections {count}" for address, count in self._pool.by_address().items()
+        elsewhere = (
+            f"{address} connections {count}"
+            for (cluster, address), count in self._pool.by_endpoint().items()
+            if not cluster
         )
-        return "".join(f"{line}\n" for line in lines)
+        return "".join(f"{line}\n" for line in (*status_lines(self._upkeep.statuses()), *elsewhere))
 
     def _certificates(self) -> Mapping[str, object]:
         if self._identities is None:
@@ -385,6 +421,7 @@ class App:
         busy, idle = self._pool.counts()
         self._metrics.own.pool("busy", busy)
         self._metrics.own.pool("idle", idle)
+        self._metrics.own.clusters.show(self._upkeep.statuses())
 
 
 def _client_codec(settings: Settings, limits: Limits, protocol: Protocol) -> Codec:

@@ -14,6 +14,7 @@ from tproxy.net.descriptors import take_all_descriptors
 from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_desks
 from tproxy.settings import Settings, User
 from tproxy.siblings import Siblings
+from tproxy.stores.shared_limits import SharedCounts, SharedLedger
 from tproxy.supervisor import FOLLOW, Slot, Supervisor
 
 LOG = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def _supervise(
     places = dict(enumerate(carriers, 1))
     ports = {number: own.private[0].getsockname()[1] for number, own in places.items()}
     log_turn = os.memfd_create("tproxy-log-turn")
+    counts = SharedCounts(len(places))
     supervisor = os.getpid()
 
     def work(slot: Slot) -> int:
@@ -60,6 +62,7 @@ def _supervise(
             stop_all=partial(os.kill, supervisor, signal.SIGTERM),
             tell_policies=partial(os.kill, supervisor, FOLLOW),
             restarts=slot.restarts,
+            ledger=SharedLedger(counts, sources.policies.store, slot.number - 1),
             log_turn=log_turn,
         )
         trio.run(App(settings, sources, place).run)

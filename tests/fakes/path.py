@@ -26,9 +26,8 @@ from tproxy.codec.h2_client import Http2Client
 from tproxy.filters.filter import Filter
 from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import turn_away
-from tproxy.filters.pipelines import by_traffic_policies, pipelines
+from tproxy.filters.pipelines import by_traffic_policies, pipelines, towards_upstream
 from tproxy.model.address import Address
-from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field
 from tproxy.model.identity import Peer, Proof, Workload
@@ -39,14 +38,14 @@ from tproxy.net.pump import Pipes
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.policy.snapshot import Snapshot
-from tproxy.proxy.connection import serve_http
+from tproxy.proxy.connection import carry_bytes, carry_http, serve_http
 from tproxy.proxy.register import Register
 from tproxy.proxy.rejudge import rejudge
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
-from tproxy.proxy.tcp import relay_opaque
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import OwnLedger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
 from tproxy.upstream.balance import Balance
@@ -108,6 +107,7 @@ class Path:
         planned = self._planned(mirroring, limits)
         departures, sweeper = Departures(), Sweeper(limits, self.servers)
         self._closing = closing
+        ledger = self.ledger = OwnLedger(policies)
         judging = partial(rejudge, policies, self.servers)
         for work in (departures.run, sweeper.run, self.pool.sweep, mirroring.run, judging):
             nursery.start_soon(work)
@@ -115,12 +115,14 @@ class Path:
             policies=policies,
             pipelines=pipelines(
                 journal,
-                Balance(self.clusters, Forward(self.pool, connector), limits),
+                towards_upstream(
+                    Balance(self.clusters, Forward(self.pool, connector), limits), planned
+                ),
                 policies,
                 limits,
-                planned=planned,
+                ledger,
             ),
-            overflow=pipelines(journal, turn_away, policies, limits),
+            overflow=pipelines(journal, turn_away, policies, limits, ledger),
             reach=Reach(connector, self.clusters, limits),
             journal=journal,
             register=self.servers,
@@ -129,6 +131,7 @@ class Path:
             pipes=Pipes(),
             handshakes=Handshakes(limits.handshakes),
             limits=limits,
+            ledger=ledger,
             own_ports=frozenset(),
             parser=parser,
         )
@@ -221,10 +224,9 @@ class Path:
         return flow.authenticated(*self.proven) if self.proven else flow
 
     async def _relay(self, far: TcpStream, flow: Flow) -> None:
-        exchange = Exchange(flow, self.runtime.policies.current.route(flow), generation=1)
         try:
             with self._cancellable(), self.runtime.journal.connection(flow):
-                await relay_opaque(far, exchange, self.runtime)
+                await carry_bytes(far, flow, self.runtime)
         finally:
             far.close()
 
@@ -235,8 +237,10 @@ class Path:
                 self.runtime.journal.connection(flow),
                 self.servers.connection(flow.direction),
             ):
-                runtime = self.runtime.turning_away() if self.full else self.runtime
-                await serve_http(far, flow, runtime, leaving=self.full)
+                if self.full:
+                    await serve_http(far, flow, self.runtime.turning_away(), leaving=True)
+                else:
+                    await carry_http(far, flow, self.runtime)
         finally:
             far.close()
 

@@ -233,3 +233,56 @@ async def test_a_connection_beyond_the_bound_is_told_so(place: Path, said: str, 
         lines = map(json.loads, at.app.access_log_path.read_text().splitlines())
         (line,) = [each for each in lines if each["response_flags"] == "UO"]
         assert line["response_code_details"] == "overload"
+
+
+LIMIT = """
+apiVersion: tproxy.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {{name: p}}
+spec: {{direction: INBOUND, limits: [{{name: a, {}}}]}}
+"""
+
+
+async def remembered(at: Scene) -> set[int]:
+    """How many keys a limit remembers, as each worker says."""
+    dumps = json.loads(await at.page("15000/config_dump"))["workers"].values()
+    return {limit["keys_remembered"] for dump in dumps for limit in dump["rate_limits"]}
+
+
+async def test_all_workers_together_let_through_exactly_what_a_limit_says(place: Path) -> None:
+    policies = place / "policies"
+    policies.mkdir()
+    limit = "key: source.ip, algorithm: FIXED_WINDOW, requests: 500, window: 60m"
+    (policies / "limits.yaml").write_text(LIMIT.format(limit))
+    async with scene(place, "--workers", "3", policies=policies) as at:
+        account = await at.load(connections=12, requests=800)
+        assert account["answered"] == 500
+        assert account["lost"] == ["HTTP/1.1 429 Too Many Requests"] * 300
+        metrics = await at.page("15020/stats/prometheus")
+        counts = re.findall(
+            r'^tproxy_ratelimit_total\{.*result="(\w+)".*worker="(\d)".*\} (\d+)|'
+            r'^tproxy_ratelimit_total\{.*worker="(\d)".*result="(\w+)".*\} (\d+)',
+            metrics,
+            re.MULTILINE,
+        )
+        said = [(first or last, int(one or other)) for first, _, one, _, last, other in counts]
+        assert sum(times for result, times in said if result == "ok") == 500
+        assert sum(times for result, times in said if result == "limited") == 300
+        assert await remembered(at) == {1}
+        os.kill(at.workers()[0], signal.SIGKILL)
+        await at.said("ready:", times=4)
+        assert (await at.load(connections=3, requests=20))["answered"] == 0
+
+
+async def test_nothing_of_a_killed_worker_counts_as_under_way_for_ever(place: Path) -> None:
+    policies = place / "policies"
+    policies.mkdir()
+    (policies / "limits.yaml").write_text(LIMIT.format("algorithm: CONCURRENCY, requests: 40"))
+    async with scene(place, "--workers", "2", policies=policies) as at:
+        async with loaded(at, connections=16, requests=3000) as account:
+            await at.carried(500)
+            os.kill(at.workers()[0], signal.SIGKILL)
+            await at.said("ready:", times=3)
+        assert account["refused"] == 0
+        assert await remembered(at) == {0}
+        assert (await at.load(connections=4, requests=100))["answered"] == 100

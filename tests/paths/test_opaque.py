@@ -4,6 +4,11 @@ import pytest
 import trio
 
 from fakes.path import reset, to_script
+from tproxy.model.flow import Direction
+from tproxy.policy.clusters import ClusterBook
+from tproxy.policy.egress import Egress
+from tproxy.policy.snapshot import Snapshot
+from tproxy.policy.traffic import Traffic
 
 
 async def shout(stream: trio.SocketStream) -> None:
@@ -73,6 +78,20 @@ async def test_a_refused_connection_is_reset_downstream() -> None:
         (line,) = await path.logged()
         assert line["response_flags"] == "UF"
         assert line["upstream_transport_failure_reason"] == "Connection refused"
+
+
+async def test_a_connection_to_where_nothing_may_be_reached_is_reset_and_told() -> None:
+    async with to_script(shout) as path:
+        path.direction = Direction.OUTBOUND
+        egress = Traffic(ClusterBook(), None, "web", egress=Egress(registry_only=True))
+        path.policies.swap(Snapshot(2, traffic=egress))
+        with pytest.raises(trio.BrokenResourceError):
+            await path.relay().receive_some(1)
+        (line,) = await path.logged()
+        assert (line["response_flags"], line["response_code_details"]) == ("NR", "block_all")
+        assert line["upstream_cluster"] == "BlackHoleCluster"
+        assert line["upstream_host"] is None
+        assert path.origin.accepted == []
 
 
 async def test_a_connection_that_outlasts_the_proxy_is_cut_and_not_ended() -> None:

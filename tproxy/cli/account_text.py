@@ -10,6 +10,7 @@ from tproxy.cli.route_text import route_text
 from tproxy.policy.account import (
     Account,
     Asked,
+    LimitAccount,
     MissedField,
     PolicyAccount,
     RuleAccount,
@@ -39,6 +40,7 @@ def account_text(account: Account) -> str:
         *_facts(account),
         *(route_text(account.route) if account.route else ()),
         *(_tls(account.tls) if account.tls else ()),
+        *map(_limit, account.limits),
         *(line for policy in account.policies for line in ("", *_policy(policy))),
     ]
     return "\n".join(lines)
@@ -90,6 +92,15 @@ def _facts(account: Account) -> Iterator[str]:
         yield f"  marked by {account.audited_by}"
     if account.verdict_if_enforced:
         yield f"  with all dry-run policies in force: {styled(account.verdict_if_enforced)}"
+
+
+def _limit(limit: LimitAccount) -> str:
+    tried = ", only tried" if limit.shadow else ""
+    text = f"  limit {limit.limit} ({limit.place}{tried})"
+    if limit.missing:
+        return f"{text} may count it, depending on what is not known: {', '.join(limit.missing)}"
+    whose = ", ".join(f"{name} {value or '(none)'}" for name, value in limit.key)
+    return f"{text} counts this {limit.per.lower()} for {whose or 'all'}"
 
 
 def _tls(tls: TlsAccount) -> Iterator[str]:

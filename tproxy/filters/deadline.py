@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.flow import Direction
 from tproxy.model.http import Body, Headers, Life, Request, RequestHead, Response
 from tproxy.model.outcome import ProxyError, upstream_late
 from tproxy.resilience.deadline import grpc_timeout, milliseconds, parse_grpc_timeout
@@ -21,15 +22,19 @@ GRPC_TIMEOUT = b"grpc-timeout"
 
 
 async def deadline(forward: Handler, exchange: Exchange, request: Request) -> Response:
-    """Answer in time, or not at all; a tunnel, once it is open, may stay (holding)."""
+    """Answer the application in time, or not at all; a tunnel, once it is open, may stay (holding)."""
     plan = exchange.route.plan
     assert plan is not None
+    if exchange.flow.direction is Direction.INBOUND:
+        return await forward(exchange, request)
     life, now = request.life, trio.current_time()
     life.ends = now + _asked(request.head)
     if not plan.timeout and life.ends == inf:
         return await forward(exchange, request)
     countdown = Countdown(life, plan.timeout or inf)
-    if request.body.ended:
+    if (
+        request.body.ended or request.head.asks_tunnel
+    ):  # what follows the head is no part of a request
         countdown.begin()
     else:
         request = replace(request, body=WatchedBody(request.body, ended=countdown.begin))
@@ -54,7 +59,7 @@ def told(head: RequestHead, seconds: float) -> RequestHead:
 def is_tunnel(head: RequestHead, response: Response) -> bool:
     """Whether a response opens a tunnel."""
     status = response.head.status
-    return status == 101 or (status < 300 and head.asks_tunnel)
+    return status == 101 or (status < 300 and head.method == b"CONNECT")
 
 
 def _asked(head: RequestHead) -> float:

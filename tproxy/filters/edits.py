@@ -12,6 +12,7 @@ from tproxy.model.route import HeaderEdits, Rewrite
 if TYPE_CHECKING:
     import re2
 
+HOST = frozenset((b"host",))
 ORIGINAL_PATH = b"x-envoy-original-path"
 
 FIXED = frozenset(
@@ -66,7 +67,9 @@ def edited(headers: Headers, edits: HeaderEdits) -> Headers:
 def rewritten(head: RequestHead, rewrite: Rewrite) -> RequestHead:
     """Replace path and authority; the application learns of the path that was asked for, as from Envoy."""
     if rewrite.authority is not None and head.authority != rewrite.authority:
-        head = replace(head, authority=rewrite.authority)
+        # The Host that came with it would be sent on; without one, codecs write the authority.
+        headers = head.headers.without(HOST) if b"host" in head.headers else head.headers
+        head = replace(head, authority=rewrite.authority, headers=headers)
     path = _path(head.path, rewrite) if head.path.startswith(b"/") else head.path
     if path == head.path:
         return head

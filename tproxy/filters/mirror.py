@@ -82,13 +82,16 @@ class Mirroring:
         life, result = copy.life, FAILED
         failure: ProxyError | None = None
         try:
-            with trio.move_on_after(self._limits.mirrored_seconds):
+            with trio.move_on_after(self._limits.mirrored_seconds) as scope:
+                if isinstance(copy.body, ShadowBody):
+                    copy.body.given_up = scope.cancel
                 await _exchanged(forward, exchange, copy)
                 result = SENT
         except ProxyError as error:
             failure = error
-            result = TOO_LARGE if error.flag is ResponseFlag.OVERFLOW else FAILED
         finally:
+            if isinstance(copy.body, ShadowBody) and copy.body.overflowed:
+                result = TOO_LARGE
             self._active -= 1
             life.end(failure)
             failure = None  # it holds this frame, which must not hold it
@@ -116,14 +119,32 @@ def _way(mirror: Mirror, route: Route) -> Route:
     return Route(route.name, cluster.name, route.protocol, cluster.tls, plan=plan)
 
 
+def _nobody_cares() -> None:
+    """Tell nobody."""
+
+
 class ShadowBody:
     """A copy of a body: parts wait here for its upstream. What changes: these, and whether more will come."""
 
-    __slots__ = ("_held", "_most", "_news", "_original", "_parts", "_whole", "failure", "size")
+    __slots__ = (
+        "_held",
+        "_most",
+        "_news",
+        "_original",
+        "_parts",
+        "_whole",
+        "failure",
+        "given_up",
+        "overflowed",
+        "size",
+    )
 
     def __init__(self, most: int, original: Body) -> None:
         self._most = most
         self._original = original
+        self.given_up = _nobody_cares
+        """Called when it will never be whole, for whoever does not wait for a part."""
+        self.overflowed = False
         self._parts: deque[bytes] = deque()
         self._held = 0
         self._whole = False
@@ -138,7 +159,8 @@ class ShadowBody:
         self._parts.append(part)
         self._held += len(part)
         if self._held > self._most:
-            self._fail(ResponseFlag.OVERFLOW, "mirror_too_large")
+            self.overflowed = True
+            self._fail("mirror_too_large")
         self._news.set()
 
     def end(self) -> None:
@@ -149,12 +171,13 @@ class ShadowBody:
     def abandon(self, _: ProxyError | None) -> None:
         """Know that the original is over: what has not come of it never will."""
         if not self._whole and self.failure is None:
-            self._fail(ResponseFlag.DOWNSTREAM_GONE, "mirror_abandoned")
+            self._fail("mirror_abandoned")
             self._news.set()
 
-    def _fail(self, flag: ResponseFlag, details: str) -> None:
+    def _fail(self, details: str) -> None:
         self._parts.clear()
-        self.failure = ProxyError(flag, details)
+        self.failure = ProxyError(ResponseFlag.DOWNSTREAM_GONE, details)
+        self.given_up()
 
     @property
     def trailers(self) -> Headers:

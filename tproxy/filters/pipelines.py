@@ -14,6 +14,7 @@ from tproxy.filters.filter import Filter, chained
 from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import OverloadFilter
 from tproxy.filters.peer_metadata import strip_peer_metadata
+from tproxy.filters.rate_limit import RateLimits
 from tproxy.filters.rescue import rescue
 from tproxy.filters.retry import Retry
 from tproxy.filters.steering import steer
@@ -23,6 +24,7 @@ from tproxy.model.limits import Limits
 from tproxy.resilience.fraction import Random
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import Ledger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.features import FeatureMetrics
 
@@ -47,25 +49,24 @@ def by_traffic_policies(
     )
 
 
-def pipelines(
-    journal: Journal,
-    forward: Handler,
-    policies: PolicyStore,
-    limits: Limits,
-    *,
-    planned: Sequence[Filter] = (),
-) -> Mapping[Direction, Handler]:
-    """Build what every exchange passes, outermost first."""
+def towards_upstream(forward: Handler, planned: Sequence[Filter] = ()) -> Handler:
+    """Put what traffic policies may ask for around the upstream: one question where they ask for nothing."""
     # Next to the upstream: what it says to proxies is for nobody here.
     upstream = chained((strip_peer_metadata,), forward)
+    return partial(by_plan, chained(planned, upstream), upstream)
+
+
+def pipelines(
+    journal: Journal, forward: Handler, policies: PolicyStore, limits: Limits, ledger: Ledger
+) -> Mapping[Direction, Handler]:
+    """Build what every exchange passes, outermost first."""
     features: tuple[Filter, ...] = (
         AccessLog(journal),  # sees everything, the proxy's own replies included
         rescue,  # whatever the features below raise becomes a reply that the log has seen
         OverloadFilter(limits.exchanges),  # before anything that costs more than to say no
         Authorize(policies),  # before anything that another could make us do
-        partial(
-            by_plan, chained(planned, upstream)
-        ),  # one question where traffic policies want nothing
+        # After it, so that whoever is denied uses nothing up; before all that takes effort.
+        RateLimits(ledger),
     )
-    handler = chained(features, upstream)
+    handler = chained(features, forward)
     return {Direction.INBOUND: handler, Direction.OUTBOUND: handler}

@@ -1,6 +1,6 @@
 """Send a request again where that is safe and may help."""
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
@@ -12,7 +12,6 @@ from tproxy.filters.deadline import told
 from tproxy.filters.replay import Replay
 from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.address import Address
-from tproxy.model.cluster import UNBOUNDED
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
 from tproxy.model.http import Beside, Body, Headers, Life, Request, RequestHead, Response, Work
@@ -23,7 +22,8 @@ from tproxy.model.outcome import (
     UpstreamError,
     upstream_late,
 )
-from tproxy.model.route import Plan, Route
+from tproxy.model.route import Plan
+from tproxy.resilience.concurrency import Concurrency
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (
     Attempt,
@@ -55,7 +55,7 @@ FAILURES = {
 
 
 class Retry:
-    """Makes attempts until one is good enough (repeating). What changes: budgets, and how many retries are under way."""
+    """Makes attempts until one is good enough (repeating). What changes: the budgets of routes without a cluster."""
 
     def __init__(
         self, clusters: Clusters, replay_bytes: int, random: Random, *, count: Callable[[str], None]
@@ -65,7 +65,6 @@ class Retry:
         self._random = random
         self._count = count
         self._budgets: OrderedDict[str, RetryBudget] = OrderedDict()
-        self._active = Counter[str]()
 
     async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
         """Answer with the last attempt's response."""
@@ -74,7 +73,7 @@ class Retry:
         if exchange.flow.direction is Direction.INBOUND:
             return await forward(exchange, request)
         now = trio.current_time()
-        allowance = self._allowance(exchange.route, plan, now)
+        allowance = self._allowance(exchange, plan, now)
         allowance.requested(now)
         tries = _Tries(forward, exchange, request, replay_bytes=self._replay_bytes)
         while True:
@@ -89,12 +88,11 @@ class Retry:
                 return await tries.settled(result, verdict)
             await tries.discard(result)
 
-    def _allowance(self, route: Route, plan: Plan, now: float) -> "_Allowance":
-        cluster = plan.destination
-        if cluster is None:
-            return _Allowance(self._budget(route.cluster), self._active, route.cluster, UNBOUNDED)
-        budget = self._clusters.of(cluster, now).budget
-        return _Allowance(budget, self._active, cluster.name, cluster.bounds.retries)
+    def _allowance(self, exchange: Exchange, plan: Plan, now: float) -> "_Allowance":
+        if plan.destination is None:
+            return _Allowance(self._budget(exchange.route.cluster))
+        cluster = self._clusters.of(plan.destination, now, exchange.generation)
+        return _Allowance(cluster.budget, cluster.retries)
 
     def _budget(self, name: str) -> RetryBudget:
         budget = self._budgets.pop(name, None) or RetryBudget(RetryBudgetSpec())
@@ -107,13 +105,12 @@ class Retry:
 class _Allowance:
     """What one request's retries are bounded by. What changes: whether one is under way."""
 
-    __slots__ = ("_active", "_budget", "_held", "_most", "_name")
+    __slots__ = ("_budget", "_held", "_under_way")
 
-    def __init__(self, budget: RetryBudget, active: Counter[str], name: str, most: int) -> None:
+    def __init__(self, budget: RetryBudget, under_way: Concurrency | None = None) -> None:
         self._budget = budget
-        self._active = active
-        self._name = name
-        self._most = most
+        self._under_way = under_way
+        """Of the whole cluster; None: without a bound."""
         self._held = False
 
     def requested(self, now: float) -> None:
@@ -122,19 +119,19 @@ class _Allowance:
 
     def take(self, now: float) -> bool:
         """Begin a retry, if there may be one more; `release` ends it."""
-        if self._active[self._name] >= self._most or not self._budget.take(now):
+        under_way = self._under_way
+        if under_way is None:
+            return self._budget.take(now)
+        if not (under_way.look().allowed and self._budget.take(now)):
             return False
-        self._active[self._name] += 1
-        self._held = True
+        self._held = under_way.take().allowed
         return True
 
     def release(self) -> None:
         """End the retry that is under way, if one is."""
-        if self._held:
+        if self._held and self._under_way is not None:
             self._held = False
-            self._active[self._name] -= 1
-            if not self._active[self._name]:
-                del self._active[self._name]
+            self._under_way.release()
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -261,7 +258,7 @@ class _Tries:
             def begin() -> None:
                 scope.deadline = trio.current_time() + seconds
 
-            if body.ended:
+            if body.ended or self._request.head.asks_tunnel:
                 begin()
             else:
                 body = WatchedBody(body, ended=begin)

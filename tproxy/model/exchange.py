@@ -9,6 +9,7 @@ from tproxy.model.cluster import Endpoint
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.flow import Flow
 from tproxy.model.http import Request, Response
+from tproxy.model.rate_limit import Applied
 from tproxy.model.route import Route
 
 
@@ -23,6 +24,8 @@ class Exchange(msgspec.Struct, frozen=True):
     """The path that they read, and that is sent on, where it is not the one that was received."""
     generation: int = 0
     """Of those policies."""
+    limits: tuple[Applied, ...] = ()
+    """The rate limits that are about it, and what came of them."""
     attempt: int = 1
     """2 for the first retry."""
     tried: tuple[Address, ...] = ()

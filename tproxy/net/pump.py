@@ -9,7 +9,7 @@ for its source holds none.
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ from tproxy.model.limits import Limits
 from tproxy.net.bell import Bell
 from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tcp_stream import TcpStream
+from tproxy.resilience.bandwidth import Bandwidth
 
 COPY_BYTES = 65536
 PIPE_BYTES = 1 << 20
@@ -30,11 +31,34 @@ EAGER_ROUNDS = 8
 """Reads in a row without waiting before other tasks get a turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one direction may go: as fast as the slowest of its limits."""
+
+    limits: Sequence[Bandwidth]
+
+    async def room(self) -> int:
+        """Wait until a piece worth moving may pass, and say how much may."""
+        while True:
+            now = trio.current_time()
+            wait = max(each.until_room(now) for each in self.limits)
+            if not wait:
+                return min(each.room(now) for each in self.limits)
+            await trio.sleep(wait)
+
+    def used(self, size: int) -> None:
+        """Count bytes that have passed."""
+        for each in self.limits:
+            each.used(size)
+
+
 @dataclass(slots=True)
 class Meter:
     """Counts the bytes that one direction has delivered; whoever carries them adds, anybody may read."""
 
     bytes: int = 0
+    pace: Pace | None = None
+    """None where nothing limits it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +69,11 @@ class Traffic:
     """From the downstream, delivered to the upstream."""
     sent: Meter = field(default_factory=Meter)
     """From the upstream, delivered to the downstream."""
+
+    @property
+    def paced(self) -> bool:
+        """Whether something limits how fast it goes."""
+        return self.received.pace is not None or self.sent.pace is not None
 
 
 class Ending(StrEnum):
@@ -157,8 +186,14 @@ async def pump(
             await _send(sink, rest)
             meter.bytes += len(rest)
             del rest
-        while not (await _copy(source, sink, meter) or await _splice(source, sink, meter, pipes)):
-            pass
+        if meter.pace is not None:
+            # Copied throughout: what a pipe takes in at once would be more than the pace allows.
+            await _copy_paced(source, sink, meter, meter.pace)
+        else:
+            while not (
+                await _copy(source, sink, meter) or await _splice(source, sink, meter, pipes)
+            ):
+                pass
         await _end(sink)
     except _SourceBroke:
         return Ending.SOURCE_BROKE
@@ -217,7 +252,9 @@ async def relay(
         Lane(downstream, upstream, traffic.received, ours, theirs),
         Lane(upstream, downstream, traffic.sent, theirs, ours),
     )
-    if isinstance(downstream, SocketStream) and isinstance(upstream, SocketStream):
+    if traffic.paced:
+        pass  # a task for each direction, as each may have to wait
+    elif isinstance(downstream, SocketStream) and isinstance(upstream, SocketStream):
         await _converse(lanes, downstream, upstream)
     if lanes[0].ended and lanes[1].ended:
         return RelayEnd.COMPLETE
@@ -318,10 +355,22 @@ async def _copy(source: EagerStream, sink: EagerStream, meter: Meter) -> bool:
     return False
 
 
-async def _receive(source: EagerStream) -> bytes:
+async def _copy_paced(source: EagerStream, sink: EagerStream, meter: Meter, pace: Pace) -> None:
+    """Copy until the source ends, no faster than its pace."""
+    while True:
+        data = await _receive(source, min(await pace.room(), COPY_BYTES))
+        if not data:
+            return
+        pace.used(len(data))
+        await _send(sink, data)
+        meter.bytes += len(data)
+        await trio.lowlevel.checkpoint()
+
+
+async def _receive(source: EagerStream, most: int = COPY_BYTES) -> bytes:
     try:
-        data = source.try_receive(COPY_BYTES)
-        return bytes(await source.receive_some(COPY_BYTES)) if data is None else data
+        data = source.try_receive(most)
+        return bytes(await source.receive_some(most)) if data is None else data
     except trio.BrokenResourceError as error:
         raise _SourceBroke from error
 

@@ -5,6 +5,7 @@ import msgspec
 from tproxy.model.upstream_tls import TlsMode
 from tproxy.policy.account_route import RouteAccount, route_account
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
+from tproxy.policy.explain_limits import LimitTrace
 from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import (
     DESTINATION_IP,
@@ -89,6 +90,19 @@ class TlsAccount(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
+class LimitAccount(msgspec.Struct, frozen=True):
+    """A rate limit by which the request would be counted, or may be."""
+
+    limit: str
+    place: str
+    per: str
+    shadow: bool
+    key: tuple[tuple[str, str | None], ...]
+    """What tells callers apart, and what this one has."""
+    missing: tuple[str, ...] = ()
+    """What is not known, and decides whether it is counted."""
+
+
 class Account(msgspec.Struct, frozen=True):
     """All of it."""
 
@@ -104,6 +118,7 @@ class Account(msgspec.Struct, frozen=True):
     policies: tuple[PolicyAccount, ...]
     tls: TlsAccount | None = None
     """None for what comes in."""
+    limits: tuple[LimitAccount, ...] = ()
     route: RouteAccount | None = None
     """None for what comes in."""
 
@@ -124,8 +139,13 @@ def account(explanation: Explanation) -> Account:
         _asked(explanation),
         tuple(map(_policy, explanation.policies)),
         _tls(explanation.tls) if explanation.tls else None,
+        tuple(map(_limit, explanation.limits)),
         _way(explanation),
     )
+
+
+def _limit(trace: LimitTrace) -> LimitAccount:
+    return LimitAccount(trace.name, trace.place, trace.per, trace.shadow, trace.key, trace.missing)
 
 
 def _way(explanation: Explanation) -> RouteAccount | None:

@@ -9,6 +9,7 @@ from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.policy.case_routes import ROUTE_FIELDS, compared
 from tproxy.policy.compile import NOBODY, assembled
 from tproxy.policy.explain import Examiner, Explanation, Outcome
+from tproxy.policy.explain_limits import LimitTrace
 from tproxy.policy.explain_route import Directing
 from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import BadRequest, Facts, facts_of, filled
@@ -164,6 +165,7 @@ def _result(examiner: Examiner, document: Document, at: int, case: Case) -> Resu
         (
             *_mismatches(case.expect, explanation.outcome),
             *_tls_mismatches(case.expect.tls, explanation.tls),
+            *_limit_mismatches(case.expect.limits, explanation.limits),
             *_route_mismatches(case.expect, explanation.directing, namespace),
         ),
     )
@@ -196,6 +198,16 @@ def _tls_mismatches(expect: ExpectedTls | None, came: Securing | None) -> Iterat
     ):
         if expected is not None and expected != found:
             yield Mismatch(f"tls.{name}", expected or "none", found or "none")
+
+
+def _limit_mismatches(
+    expect: Sequence[str] | None, came: Sequence[LimitTrace]
+) -> Iterator[Mismatch]:
+    if expect is None:
+        return
+    found = [f"{each.name} (perhaps)" if each.missing else each.name for each in came]
+    if sorted(expect) != sorted(found):
+        yield Mismatch("limits", _sorted(expect) or "none", _sorted(found) or "none")
 
 
 def _route_mismatches(

@@ -28,9 +28,10 @@ from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.destination_rules import DestinationPolicy, RuleBook
 from tproxy.policy.destinations import MOST_REMEMBERED, Destinations, secured, secured_at
 from tproxy.policy.hosts import LONGEST, namespace_of
-from tproxy.policy.schema import Resolution, ServicePort
+from tproxy.policy.resilience_policies import Endurance, ResilienceBook
+from tproxy.policy.schema import Resolution, ServiceEndpoint, ServicePort
 from tproxy.policy.service_endpoints import is_numeric, number_at
-from tproxy.policy.service_entries import Entry, EntryBook, Known, Member, known_at
+from tproxy.policy.service_entries import Entry, EntryBook, Known, Member, known_at, service_at
 from tproxy.policy.settings import NOTHING, Balancing, Settings
 from tproxy.resilience.retry_budget import RetryBudgetSpec
 
@@ -55,15 +56,17 @@ class _Meant:
     host: str
     port: int
     entries: tuple[Entry, ...]
-    rule: DestinationPolicy | None
     settings: Settings
 
 
 class ClusterBook:
     """All services that policies name, and how each is reached. What changes: which answers are remembered."""
 
-    def __init__(self, destinations: Destinations | None = None) -> None:
+    def __init__(
+        self, destinations: Destinations | None = None, endurance: ResilienceBook | None = None
+    ) -> None:
         known = destinations or Destinations(EntryBook(), RuleBook(), UNKNOWN)
+        self._endurance = endurance or ResilienceBook()
         self._entries, self._rules = known.entries, known.rules
         self._services = lru_cache(MOST_REMEMBERED)(self._service)
         self._clusters = lru_cache(MOST_REMEMBERED)(self._cluster)
@@ -112,9 +115,7 @@ class ClusterBook:
         return self._clusters(host, port, subset)
 
     def _rule(self, host: str, entries: Sequence[Entry]) -> DestinationPolicy | None:
-        hosts = dict.fromkeys((host, *(each for entry in entries for each in entry.hosts)))
-        namespace = entries[0].namespace if entries else namespace_of(host)
-        return self._rules.find(tuple(hosts), namespace)
+        return self._rules.find(*_names_of(host, entries))
 
     def _cluster(self, host: str, port: int, subset: str) -> Cluster:
         entries = self._entries.of(host)
@@ -124,21 +125,32 @@ class ClusterBook:
         if subset and (rule is None or subset not in rule.subsets):
             return cluster
         said = rule.of(port, subset).settings if rule else NOTHING
-        origin = _origin(_Meant(host, port, entries, rule, said))
+        meant = _Meant(host, port, entries, said)
+        origin = _origin(meant)
         wanted = rule.subsets[subset].labels if rule and subset else ()
-        return _managed(structs.replace(cluster, origin=origin, wanted=wanted), said)
+        tls = _at_address(meant) if origin is None else None
+        cluster = structs.replace(cluster, origin=origin, wanted=wanted, tls=tls)
+        return _managed(cluster, said, self._endurance.find(*_names_of(host, entries)))
 
 
-def _managed(cluster: Cluster, said: Settings) -> Cluster:
+def _names_of(host: str, entries: Sequence[Entry]) -> tuple[Sequence[str], str]:
+    """Return the names of a service, and its namespace."""
+    hosts = dict.fromkeys((host, *(each for entry in entries for each in entry.hosts)))
+    return tuple(hosts), entries[0].namespace if entries else namespace_of(host)
+
+
+def _managed(cluster: Cluster, said: Settings, endurance: Endurance | None) -> Cluster:
     balancing, outlier = said.balancing or Balancing(), said.outlier
     panic = outlier.min_health_percent if outlier else 0.0
+    budget = (endurance.retry_budget if endurance else None) or said.retry_budget
     return structs.replace(
         cluster,
         balancer=replace(balancing.balancer, panic_percent=panic),
         hash_key=balancing.hash_key,
         bounds=said.bounds or Bounds(),
         outlier=outlier,
-        retry_budget=said.retry_budget or RetryBudgetSpec(),
+        breaker=endurance.breaker if endurance else None,
+        retry_budget=budget or RetryBudgetSpec(),
     )
 
 
@@ -147,19 +159,31 @@ def _origin(meant: _Meant) -> Origin | None:
     if meant.settings.balancing is not None and meant.settings.balancing.passthrough:
         return None
     if not meant.entries:
-        tls = meant.settings.tls
-        how = None if tls is None else secured(tls, meant.host, ())
-        return Dns((DnsName(meant.host, meant.port, tls=how),))
-    resolution = meant.entries[0].resolution
+        return Dns((DnsName(meant.host, meant.port, tls=_at_address(meant)),))
+    resolution, members = meant.entries[0].resolution, _members(meant)
     match resolution:
         case Resolution.NONE:
             return None
         case Resolution.STATIC:
             return Static(tuple(_static(meant)))
         case Resolution.DNS | Resolution.DNS_ROUND_ROBIN:
+            if members and all(map(is_numeric, members)):
+                return Static(tuple(_static(meant)))
             return Dns(tuple(_names(meant)), first_only=resolution is Resolution.DNS_ROUND_ROBIN)
         case _:
             assert_never(resolution)
+
+
+def _at_address(meant: _Meant) -> UpstreamTls | None:
+    """Say how an address is secured of which nothing but the name is known."""
+    tls = meant.settings.tls
+    if meant.entries:
+        return _tls(meant, service_at(meant.entries[0], meant.port))
+    return None if tls is None else secured(tls, meant.host, ())
+
+
+def _members(meant: _Meant) -> list[ServiceEndpoint]:
+    return [member.spec for entry in meant.entries for member in entry.members]
 
 
 def _places(meant: _Meant) -> Iterator[tuple[Entry, Member, int]]:

@@ -22,6 +22,7 @@ from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
+from tproxy.policy.egress import Egress
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.limit_policies import limit_book
@@ -31,6 +32,7 @@ from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.objects import DRY_RUN
 from tproxy.policy.objects import mistakes as object_mistakes
+from tproxy.policy.resilience_policies import resilience
 from tproxy.policy.routes import routes
 from tproxy.policy.rules import RuleCompiler
 from tproxy.policy.schema import (
@@ -38,6 +40,7 @@ from tproxy.policy.schema import (
     AuthorizationPolicy,
     DefaultAction,
     DestinationRule,
+    OutboundMode,
     PeerAuthentication,
     PolicyTest,
     PortProtocol,
@@ -46,12 +49,13 @@ from tproxy.policy.schema import (
     ProxyConfig,
     ProxyConfigSpec,
     RateLimitPolicy,
+    ResiliencePolicy,
     ServiceEntry,
     VirtualService,
     WorkloadSpec,
 )
 from tproxy.policy.scope import Scope
-from tproxy.policy.service_entries import entries
+from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import NO_ROUTES, Traffic
 from tproxy.policy.units import duration, size
@@ -99,7 +103,7 @@ def assembled(
     findings.extend(authentication_mistakes(kinds.authentication, scope))
     findings.extend(object_mistakes(documents, scope))
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
-    traffic = _traffic(kinds, scope, destinations, findings)
+    traffic = _traffic(kinds, config, scope, destinations, findings)
     rules = _rules(kinds.authorization, scope, findings)
     rate_limits = limit_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
@@ -143,11 +147,12 @@ class _Kinds:
     authentication: list[Document]
     destinations: list[Document]
     entries: list[Document]
+    resilience: list[Document]
     routes: list[Document]
 
 
 def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case for each kind
-    kinds = _Kinds([], [], [], [], [], [])
+    kinds = _Kinds([], [], [], [], [], [], [])
     for document in documents:
         match document.config:
             case ProxyConfig():
@@ -160,6 +165,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case 
                 kinds.destinations.append(document)
             case ServiceEntry():
                 kinds.entries.append(document)
+            case ResiliencePolicy():
+                kinds.resilience.append(document)
             case VirtualService():
                 kinds.routes.append(document)
             case PolicyTest() | RateLimitPolicy():
@@ -181,18 +188,26 @@ def _destinations(
 
 
 def _traffic(
-    kinds: _Kinds, scope: Scope, destinations: Destinations | None, findings: list[Finding]
+    kinds: _Kinds,
+    config: ProxyConfigSpec,
+    scope: Scope,
+    destinations: Destinations | None,
+    findings: list[Finding],
 ) -> Traffic | None:
     """Make ready to choose ways; None when nothing is said of any."""
-    if destinations is None and not kinds.routes:
+    known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
+    endurance = resilience(kinds.resilience, scope, findings)
+    if destinations is None and not (known or kinds.routes):
         return None
-    clusters = ClusterBook(destinations)
+    entries = destinations.entries if destinations else EntryBook()
+    clusters = ClusterBook(destinations, endurance)
     found = list(route_mistakes(kinds.routes, scope))
     if not _refused(found):
         found.extend(unknown_subsets(kinds.routes, scope, clusters))
     findings.extend(found)
     book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope)
-    return Traffic(clusters, destinations, scope.workload.namespace, book)
+    egress = Egress(entries, registry_only=known)
+    return Traffic(clusters, destinations, scope.workload.namespace, routes=book, egress=egress)
 
 
 @dataclass(slots=True)

@@ -100,10 +100,8 @@ def _about(document: Document, scope: Scope) -> tuple[object, ...]:
 def _scope_mistakes(document: Document, scope: Scope) -> Iterator[Finding]:
     metadata, spec = document.config.metadata, _spec(document)
     labels = labels_of(document)
-    if scope.workload.namespace == UNKNOWN and metadata.namespace:
-        yield document.finding(Code.CONFLICT, ("metadata", "namespace"), NAMELESS)
-    elif "." not in spec.host and is_name(spec.host) and scope.workload.namespace == UNKNOWN:
-        yield document.finding(Code.CONFLICT, ("spec", "host"), NAMELESS)
+    if found := list(nameless(document, spec.host, scope)):
+        yield from found
     elif scope.namespace_of(document.config) != scope.workload.namespace:
         if labels or spec.export_to == (ExportTo.NAMESPACE,):
             message = f"is for workloads of {metadata.namespace}, this one is in {scope.workload.namespace}: not read"
@@ -115,6 +113,16 @@ def _scope_mistakes(document: Document, scope: Scope) -> Iterator[Finding]:
         message = f"this workload has the labels {dict(scope.workload.labels)}: not applied"
         path = ("spec", "workloadSelector")
         yield document.finding(Code.SELECTS_NOTHING, path, message, severity=Severity.WARNING)
+
+
+def nameless(document: Document, host: str, scope: Scope) -> Iterator[Finding]:
+    """Find what is of a namespace where nobody knows the workload's."""
+    if scope.workload.namespace != UNKNOWN:
+        return
+    if document.config.metadata.namespace:
+        yield document.finding(Code.CONFLICT, ("metadata", "namespace"), NAMELESS)
+    elif "." not in host and is_name(host):
+        yield document.finding(Code.CONFLICT, ("spec", "host"), NAMELESS)
 
 
 def _rule_mistakes(document: Document) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destinations import Choice
+from tproxy.policy.explain_limits import LimitTrace, limits
 from tproxy.policy.explain_route import Directing, directing
 from tproxy.policy.explain_tls import REQUEST, Securing, at_endpoints, securing
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
@@ -119,6 +120,8 @@ class Explanation:
     """The path as it was sent, with its query; None for what is no request."""
     tls: Securing | None = None
     """How the connection to the upstream would be secured; None for what comes in."""
+    limits: tuple[LimitTrace, ...] = ()
+    """The rate limits by which it would be counted, or may be."""
     directing: Directing | None = None
     """Which way it would go; None for what comes in."""
 
@@ -145,7 +148,8 @@ class Examiner:
         traces = tuple(_policy(each, facts) for each in every)
         way = directing(self.snapshot.traffic, facts)
         tls = _secured(securing(self.snapshot.destinations, facts), way)
-        return Explanation(facts, outcome, traces, received, tls, way)
+        counted = limits(self.snapshot.rate_limits, facts, refused=outcome.allowed is False)
+        return Explanation(facts, outcome, traces, received, tls, counted, way)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""

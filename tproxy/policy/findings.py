@@ -78,6 +78,10 @@ class Code(StrEnum):
     """A rule about all that leaves, which adds TLS to what nobody has thought of."""
     TLS_TWICE = "TPX0225"
     """A rule that puts TLS around what is TLS already."""
+    EMPTY_SUBSET = "TPX0226"
+    """A subset to which no endpoint belongs."""
+    NOBODY_EJECTED = "TPX0227"
+    """An outlier detection that can eject nobody, for there are too few endpoints."""
 
 
 class Severity(StrEnum):

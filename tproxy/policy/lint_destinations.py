@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from tproxy.policy.destination_rule_mistakes import every_tls
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import EVERYTHING, covers, qualified
+from tproxy.policy.lint_endpoints import endpoint_findings
 from tproxy.policy.load import Document
 from tproxy.policy.schema import (
     DestinationRule,
     DestinationRuleSpec,
     ServiceEntry,
+    ServiceEntrySpec,
     ServiceProtocol,
     TlsModeName,
 )
@@ -24,6 +26,7 @@ def destination_findings(documents: Sequence[Document], scope: Scope) -> Iterato
     entries = [each for each in documents if isinstance(each.config, ServiceEntry)]
     for document in documents:
         if isinstance(document.config, DestinationRule):
+            yield from endpoint_findings(document, _about(document, entries, scope))
             yield from _trust(document)
             yield from _everything(document)
             yield from _unnamed(document, entries, scope)
@@ -84,6 +87,16 @@ def _twice(document: Document, entries: Sequence[Document], scope: Scope) -> Ite
                 )
                 path: Path = ("spec", "trafficPolicy")
                 yield document.finding(Code.TLS_TWICE, path, message, severity=Severity.WARNING)
+
+
+def _about(document: Document, entries: Sequence[Document], scope: Scope) -> list[ServiceEntrySpec]:
+    """Return the entries that name what a rule is about."""
+    host, found = _host(document, scope), []
+    for entry in entries:
+        assert isinstance(entry.config, ServiceEntry), "the caller told kinds apart"
+        if any(covers(host, each) for each in _names(entry, scope)):
+            found.append(entry.config.spec)
+    return found
 
 
 def _names(entry: Document, scope: Scope) -> Iterator[str]:

@@ -144,7 +144,7 @@ class _Gatherer:
         for index, address in enumerate(spec.addresses):
             for port in [each.number for each in spec.ports] or [ANY_PORT]:
                 if (key := _key(address, port)) not in at_endpoints:
-                    known = _service(entry, port)
+                    known = service_at(entry, port)
                     self._put(key, known, document, ("spec", "addresses", index))
 
     def _name(self, entry: Entry, document: Document) -> None:
@@ -211,7 +211,7 @@ def _at(entry: Entry, member: Member) -> Iterator[tuple[Key, Known]]:
             yield _key(member.spec.address, number), known_at(entry, member, port)
 
 
-def _service(entry: Entry, port: int) -> Known:
+def service_at(entry: Entry, port: int) -> Known:
     """Say of the service's own address what holds at every endpoint that may be behind it."""
     identities = [each.identities for each in entry.members]
     everybody = dict.fromkeys(each for of_one in identities for each in of_one)

@@ -16,6 +16,7 @@ from tproxy.model.route import Mirror, Plan, Route
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.clusters import ClusterBook, Service
 from tproxy.policy.destinations import LONGEST_AUTHORITY, MOST_REMEMBERED, Destinations
+from tproxy.policy.egress import Egress, black_hole
 from tproxy.policy.hosts import HostTable, asked_for
 from tproxy.policy.route_match import NO_REQUEST, Asking, Match
 from tproxy.policy.routes import Entry, HostRoutes, RouteBook, Share, Target
@@ -56,6 +57,7 @@ class Chosen:
 
 
 NO_ROUTES = RouteBook(HostTable({}))
+ANYWHERE = Egress()
 
 
 class Traffic:
@@ -66,11 +68,14 @@ class Traffic:
         clusters: ClusterBook,
         destinations: Destinations | None,
         namespace: str,
+        *,
         routes: RouteBook = NO_ROUTES,
+        egress: Egress = ANYWHERE,
     ) -> None:
         self.clusters = clusters
         self.destinations = destinations
         self.routes = routes
+        self.egress = egress
         self.namespace = namespace
         """The workload's own."""
         self._remembered = lru_cache(MOST_REMEMBERED)(self._meant)
@@ -86,6 +91,8 @@ class Traffic:
         if chosen is not None:
             return self._drawn(chosen, meant, flow, head, protocol)
         if meant.service is None:
+            if self.egress.refuses(flow.original_dst, meant.asked):
+                return black_hole(protocol)
             return passthrough(protocol, self.secured(flow, head))
         cluster = self.clusters.cluster(meant.service.host, meant.service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None

@@ -14,14 +14,18 @@ from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import Request, Response
 from tproxy.model.outcome import PLAINTEXT, ProxyError, overloaded, refusal
+from tproxy.model.rate_limit import Applied
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.proxy.http_server import HttpServer
+from tproxy.proxy.limited import within_limits
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.secure import is_ours, secured, sniffed
 from tproxy.proxy.tcp import relay_opaque
+
+NO_LIMITS: tuple[Applied, ...] = ()
 
 TURN_AWAY_SECONDS = 2.0
 """How long a connection that is turned away may take to be told so."""
@@ -68,13 +72,22 @@ async def _carry_known(downstream: SocketStream, flow: Flow, runtime: Runtime) -
             case Protocol.HTTP1 | Protocol.HTTP2:
                 # Nobody waits for an answer any more, and a flood of those must not be worth one.
                 if not downstream.reset_by_peer:
-                    await serve_http(downstream, flow, runtime)
+                    await carry_http(downstream, flow, runtime)
             case Protocol.TLS | Protocol.OPAQUE:
                 # Also one that ended without a byte: the upstream may have something to say to it.
-                await _carry_bytes(downstream, flow, runtime)
+                await carry_bytes(downstream, flow, runtime)
 
 
-async def _carry_bytes(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
+async def carry_http(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
+    """Serve a connection that is HTTP, if limits of connections let it through."""
+
+    async def serve(_: tuple[Applied, ...]) -> None:
+        await serve_http(downstream, flow, runtime)
+
+    await within_limits(downstream, flow, runtime, serve)
+
+
+async def carry_bytes(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
     """Carry a connection that is no HTTP, if policies admit it; requests are judged one by one instead."""
     snapshot = runtime.policies.current
     decision = snapshot.admit(flow)
@@ -82,8 +95,15 @@ async def _carry_bytes(downstream: SocketStream, flow: Flow, runtime: Runtime) -
         runtime.journal.refused(flow, refusal(decision), decision)
         downstream.reset()
         return
-    exchange = Exchange(flow, snapshot.route(flow), decision, generation=snapshot.generation)
-    await relay_opaque(downstream, exchange, runtime)
+
+    async def relay(limits: tuple[Applied, ...]) -> None:
+        exchange = Exchange(
+            flow, snapshot.route(flow), decision, generation=snapshot.generation, limits=limits
+        )
+        await relay_opaque(downstream, exchange, runtime)
+
+    # Whoever is denied uses nothing up.
+    await within_limits(downstream, flow, runtime, relay)
 
 
 async def turn_away(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:
@@ -153,7 +173,10 @@ def _answer(
     # Its connection may have been kept from before plaintext was refused.
     if not snapshot.must_prove_itself(flow):
         decision, path = snapshot.judge(flow, request.head)
+    book, limits = snapshot.rate_limits, NO_LIMITS
+    if book is not None and decision.allowed:
+        limits = book.of_request(flow, request.head, path)
     exchange = Exchange(
-        flow, snapshot.route(flow, request.head), decision, path, snapshot.generation
+        flow, snapshot.route(flow, request.head), decision, path, snapshot.generation, limits
     )
     return runtime.pipelines[flow.direction](exchange, request)

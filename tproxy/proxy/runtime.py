@@ -19,6 +19,7 @@ from tproxy.proxy.register import Register
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
+from tproxy.stores.limits import Ledger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.upstream.reach import Reach
 
@@ -39,6 +40,8 @@ class Runtime:
     pipes: Pipes
     handshakes: Handshakes
     limits: Limits
+    ledger: Ledger
+    """What rate limits have counted."""
     own_ports: frozenset[int]
     """The proxy's listeners: a connection that was going to one of them is refused, or it would come back for ever."""
     tproxy_inbound: bool = False

@@ -4,9 +4,10 @@ import trio
 
 from tproxy.model.exchange import Exchange
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, UpstreamError
-from tproxy.net.pump import RelayEnd, Traffic
+from tproxy.net.pump import RelayEnd
 from tproxy.net.pump import relay as pumped
 from tproxy.net.stream import SocketStream
+from tproxy.proxy.limited import paced
 from tproxy.proxy.runtime import Runtime
 from tproxy.stores.journal import Relayed
 from tproxy.upstream.reach import Leg
@@ -25,7 +26,7 @@ CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Runtime) -> None:
     """Carry bytes both ways until both sides have ended; what breaks on one side breaks on the other."""
     flow = exchange.flow
-    traffic = Traffic()
+    traffic = paced(runtime.policies.current.rate_limits, flow)
     began = trio.current_time()
     failure: ProxyError | None = None
     upstream: SocketStream | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tproxy.resilience.grant import Grant
+from tproxy.resilience.grant import Grant, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,11 @@ class TokenBucketSpec:
         """Make a full bucket; its fills are counted from now."""
         return TokenBucket(self, now)
 
+    def restored(self, state: State) -> "TokenBucket":
+        """Make one that goes on from what another has remembered."""
+        made, fills, tokens = state
+        return TokenBucket(self, made, int(fills), int(tokens))
+
 
 class TokenBucket:
     """Lets bursts through up to the bucket's size. What changes: the tokens, and how many fills there were.
@@ -30,11 +35,17 @@ class TokenBucket:
 
     __slots__ = ("_fills", "_made", "_spec", "_tokens")
 
-    def __init__(self, spec: TokenBucketSpec, now: float) -> None:
+    def __init__(
+        self, spec: TokenBucketSpec, made: float, fills: int = 0, tokens: int | None = None
+    ) -> None:
         self._spec = spec
-        self._made = now
-        self._fills = 0
-        self._tokens = spec.max_tokens
+        self._made = made
+        self._fills = fills
+        self._tokens = spec.max_tokens if tokens is None else tokens
+
+    def saved(self) -> State:
+        """Give what it remembers."""
+        return self._made, self._fills, self._tokens
 
     def take(self, now: float) -> Grant:
         """Take a token, if there is one."""
@@ -80,6 +91,10 @@ class LeakyBucketSpec:
         """Make an empty queue."""
         return LeakyBucket(self, now)
 
+    def restored(self, state: State) -> "LeakyBucket":
+        """Make one that goes on from what another has remembered."""
+        return LeakyBucket(self, state[0], int(state[1]))
+
 
 class LeakyBucket:
     """Gives everyone a turn, no two closer than the rate says. What changes: when the row began, and how many turns were given.
@@ -89,10 +104,14 @@ class LeakyBucket:
 
     __slots__ = ("_began", "_given", "_spec")
 
-    def __init__(self, spec: LeakyBucketSpec, now: float) -> None:
+    def __init__(self, spec: LeakyBucketSpec, began: float, given: int = 0) -> None:
         self._spec = spec
-        self._began = now
-        self._given = 0
+        self._began = began
+        self._given = given
+
+    def saved(self) -> State:
+        """Give what it remembers."""
+        return self._began, self._given, 0.0
 
     def take(self, now: float) -> Grant:
         """Take the next turn; the grant's `delay` is how long to wait for it."""

@@ -17,6 +17,10 @@ class Grant(msgspec.Struct, frozen=True):
     """Seconds that the one let through has to wait for its turn."""
 
 
+State = tuple[float, float, float]
+"""All that a machine remembers, where it is kept by others than the machine itself."""
+
+
 class Limit(Protocol):
     """A rate limit at work. What changes: what has been let through."""
 
@@ -26,9 +30,15 @@ class Limit(Protocol):
     def look(self, now: float) -> Grant:
         """Say what `take` would, without using anything up."""
 
+    def saved(self) -> State:
+        """Give what it remembers."""
+
 
 class RateSpec(Protocol):
     """What a policy says of a rate: equal ones may share a machine."""
 
     def machine(self, now: float) -> Limit:
         """Make a machine that has let nothing through yet."""
+
+    def restored(self, state: State) -> Limit:
+        """Make one that goes on from what another has remembered."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tproxy.resilience.grant import Grant
+from tproxy.resilience.grant import Grant, State
 
 _SLACK = 1e-9
 """What rounding may add to an estimate: far less than one request."""
@@ -22,6 +22,10 @@ class FixedWindowSpec:
         """Make a machine whose window is not open yet."""
         return FixedWindow(self, now)
 
+    def restored(self, state: State) -> "FixedWindow":
+        """Make one that goes on from what another has remembered."""
+        return FixedWindow(self, state[0], int(state[1]))
+
 
 class FixedWindow:
     """Counts in windows. What changes: when the window opened, and how many it let through.
@@ -31,10 +35,14 @@ class FixedWindow:
 
     __slots__ = ("_count", "_opened", "_spec")
 
-    def __init__(self, spec: FixedWindowSpec, now: float) -> None:
+    def __init__(self, spec: FixedWindowSpec, opened: float, count: int = 0) -> None:
         self._spec = spec
-        self._opened = now
-        self._count = 0
+        self._opened = opened
+        self._count = count
+
+    def saved(self) -> State:
+        """Give what it remembers."""
+        return self._opened, self._count, 0.0
 
     def take(self, now: float) -> Grant:
         """Count one, if the window has room."""
@@ -74,6 +82,11 @@ class SlidingWindowSpec:
         """Make a machine that has counted nothing."""
         return SlidingWindow(self, now)
 
+    def restored(self, state: State) -> "SlidingWindow":
+        """Make one that goes on from what another has remembered."""
+        began, before, count = state
+        return SlidingWindow(self, began, int(before), int(count))
+
 
 class SlidingWindow:
     """Counts what the last window's length may have held. What changes: two counters, and when the later one began.
@@ -86,11 +99,17 @@ class SlidingWindow:
 
     __slots__ = ("_before", "_began", "_count", "_spec")
 
-    def __init__(self, spec: SlidingWindowSpec, now: float) -> None:
+    def __init__(
+        self, spec: SlidingWindowSpec, began: float, before: int = 0, count: int = 0
+    ) -> None:
         self._spec = spec
-        self._began = now
-        self._before = 0
-        self._count = 0
+        self._began = began
+        self._before = before
+        self._count = count
+
+    def saved(self) -> State:
+        """Give what it remembers."""
+        return self._began, self._before, self._count
 
     def take(self, now: float) -> Grant:
         """Count one, if the estimate leaves room."""

@@ -44,6 +44,7 @@ class LiveCluster:
         self.used = 0.0
         self.budget = RetryBudget(spec.retry_budget)
         self.retries = _retries(spec)
+        """How many are under way."""
         self._random = random
         self._load = Load()
         self._found: tuple[Endpoint, ...] = ()
@@ -57,6 +58,10 @@ class LiveCluster:
     def endpoints(self) -> Mapping[Address, Endpoint]:
         """Who they are at the moment."""
         return {address: member.endpoint for address, member in self._members.items()}
+
+    def has(self, address: Address) -> bool:
+        """Whether an address is one of them."""
+        return address in self._members
 
     @property
     def members(self) -> Collection[Member]:
@@ -261,6 +266,11 @@ class Clusters:
     def get(self, name: str) -> LiveCluster | None:
         """Return the cluster of a name, if it is at work."""
         return self._live.get(name)
+
+    def serves(self, name: str, address: Address) -> bool:
+        """Whether an address is an endpoint of a cluster."""
+        live = self._live.get(name)
+        return live is not None and live.has(address)
 
     @property
     def origins(self) -> set[Dns]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from tproxy.model.flow import Detection, Direction, Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
+from tproxy.model.rate_limit import Applied
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.decisions import Decisions
@@ -102,6 +103,8 @@ class Journal:
         now = time.time()
         self._metrics.own.decided(exchange.decision)
         self.decisions.keep(exchange, request.head, told.trace.request_id, now)
+        if exchange.limits:
+            self.limited(exchange.limits)
         status, flag, details, cause = _ending(response, told.failure)
         received, sent = request.body.size, response.body.size if response else 0
         grpc_status = None if told.messages is None else _grpc_status(response)
@@ -140,11 +143,24 @@ class Journal:
                 decision=exchange.decision,
                 normalized_path=exchange.path,
                 policy_generation=exchange.generation,
+                limits=exchange.limits,
             )
         )
 
+    def limited(self, limits: Sequence[Applied]) -> None:
+        """Count what limits said of a request or a connection."""
+        for each in limits:
+            if each.result is not None:
+                self._metrics.own.limited(each.limit.name, each.result)
+
     def refused(
-        self, flow: Flow, error: ProxyError, decision: Decision = ALLOWED, *, answered: bool = False
+        self,
+        flow: Flow,
+        error: ProxyError,
+        decision: Decision = ALLOWED,
+        *,
+        answered: bool = False,
+        limits: tuple[Applied, ...] = (),
     ) -> None:
         """Record a connection that was refused, or, `answered` in HTTP, what is no request."""
         self._metrics.own.refused(error.flag)
@@ -162,6 +178,7 @@ class Journal:
                 termination=error.cause,
                 decision=decision,
                 policy_generation=generation,
+                limits=limits,
             )
         )
 
@@ -195,6 +212,7 @@ class Journal:
                 route=told.exchange.route,
                 decision=told.exchange.decision,
                 policy_generation=told.exchange.generation,
+                limits=told.exchange.limits,
             )
         )
 

@@ -19,6 +19,8 @@ class Member:
     active: int = 0
     total: int = 0
     failed: int = 0
+    relayed: int = 0
+    """Connections to it that are carried as bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +48,16 @@ class Picked:
     Each is judged once at most, and is over once, whoever says so again.
     """
 
-    __slots__ = ("_breaker", "_judged", "_judges", "_member", "_over", "_term", "endpoint")
+    __slots__ = (
+        "_breaker",
+        "_judged",
+        "_judges",
+        "_member",
+        "_over",
+        "_relayed",
+        "_term",
+        "endpoint",
+    )
 
     def __init__(self, member: Member, judges: Judges, term: int) -> None:
         self.endpoint = member.endpoint
@@ -56,6 +67,7 @@ class Picked:
         self._term = term
         self._judged = False
         self._over = False
+        self._relayed = 0
         member.active += 1
         member.total += 1
         judges.load.active += 1
@@ -74,6 +86,8 @@ class Picked:
 
     def connected(self, now: float) -> None:
         """Take it that a connection carried as bytes has come."""
+        self._relayed = 1
+        self._member.relayed += 1
         if self._first():
             if self._judges.outlier:
                 self._judges.outlier.connected(self.endpoint.address)
@@ -95,6 +109,7 @@ class Picked:
             self._breaker.abandoned(self._term)
             self._judges.look(self._member, self._breaker)
         self._member.active -= 1
+        self._member.relayed -= self._relayed
         self._judges.load.active -= 1
         if self._judges.balancer:
             self._judges.balancer.done(self.endpoint.address)

@@ -15,6 +15,7 @@ from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.http import NO_HEADERS, HttpVersion, RequestHead
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import ResponseFlag, codes
+from tproxy.model.rate_limit import Applied, Result
 from tproxy.model.route import Route
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.telemetry.trace import Trace
@@ -94,6 +95,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision = ALLOWED
     normalized_path: bytes | None = None
     policy_generation: int = 0
+    limits: tuple[Applied, ...] = ()
+    """The rate limits that are about it, and what they said."""
+
+
+class _RateLimit(msgspec.Struct, frozen=True):
+    result: Result
+    """`limited` if one refused, else `shadow` if one would have."""
+    limits: tuple[str, ...]
+    """Those that said so."""
 
 
 class _Authz(msgspec.Struct, frozen=True):
@@ -120,6 +130,7 @@ class _Own(msgspec.Struct, frozen=True):
     trace_id: str | None
     normalized_path: str | None
     authz: _Authz | None
+    ratelimit: _RateLimit | None
     attempts: int | None
     """Null where nothing was sent to anybody, or nobody counts."""
 
@@ -230,8 +241,17 @@ def _own(flow: FlowFields, record: Record) -> _Own:
         (record.trace.trace_id or None) if record.trace else None,
         _text(record.normalized_path, MAX_PATH),
         None if record.decision is ALLOWED else _authz(record.decision),
+        _rate_limit(record.limits) if record.limits else None,
         record.attempts or None,
     )
+
+
+def _rate_limit(limits: tuple[Applied, ...]) -> _RateLimit | None:
+    for result in (Result.LIMITED, Result.SHADOW, Result.OK):
+        names = tuple([each.limit.name for each in limits if each.result is result])
+        if names:
+            return _RateLimit(result, names)
+    return None
 
 
 @lru_cache(maxsize=1024)

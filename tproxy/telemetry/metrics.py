@@ -17,6 +17,8 @@ from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
 from tproxy.model.identity import Peer, Workload
 from tproxy.model.outcome import ResponseFlag, codes
+from tproxy.model.rate_limit import Result
+from tproxy.telemetry.clusters import ClusterMetrics
 from tproxy.telemetry.features import FeatureMetrics
 from tproxy.telemetry.identity import IdentityMetrics
 from tproxy.telemetry.labels import (
@@ -287,6 +289,14 @@ class OwnMetrics:
         self._decisions = decisions
         self._decided: dict[tuple[bool, RuleName | None, bool | None], int] = {}
         """What was decided since the counter was last fed."""
+        self._limits = Counter(
+            "tproxy_ratelimit",
+            "What rate limits said of requests and connections.",
+            ["limit", "result"],
+            registry=registry,
+        )
+        self._limited: dict[tuple[str, Result], int] = {}
+        """What they said since the counter was last fed."""
         self._restarts = Counter(
             "tproxy_worker_restarts",
             "Times that this worker was started again after a crash.",
@@ -300,6 +310,7 @@ class OwnMetrics:
         )
         self._refused = cache(refused.labels)
         self.features = FeatureMetrics(registry)
+        self.clusters = ClusterMetrics(registry)
         self._identity = IdentityMetrics(registry)
 
     def decided(self, decision: Decision) -> None:
@@ -307,6 +318,10 @@ class OwnMetrics:
         if decision is not ALLOWED:
             key = (decision.allowed, decision.rule, decision.allowed_if_enforced)
             self._decided[key] = self._decided.get(key, 0) + 1
+
+    def limited(self, limit: str, result: Result) -> None:
+        """Count what a rate limit said."""
+        self._limited[limit, result] = self._limited.get((limit, result), 0) + 1
 
     def settle(self) -> None:
         """Feed the metrics with what was noted in passing: each takes its time."""
@@ -316,6 +331,9 @@ class OwnMetrics:
         for result, times in found.items():
             self._detected.labels(*result).inc(times)
         self._identity.settle()
+        limited, self._limited = self._limited, {}
+        for said, times in limited.items():
+            self._limits.labels(*said).inc(times)
         decided, self._decided = self._decided, {}
         for (allowed, rule, allowed_if_enforced), times in decided.items():
             self._decisions.labels(

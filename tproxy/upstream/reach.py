@@ -9,7 +9,7 @@ from tproxy.model.address import Address
 from tproxy.model.cluster import Cluster
 from tproxy.model.exchange import Exchange
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import UpstreamError
+from tproxy.model.outcome import ResponseFlag, UpstreamError
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.net.stream import SocketStream
 from tproxy.stores.clusters import Clusters, LiveCluster
@@ -21,6 +21,10 @@ from tproxy.upstream.connector import Connector
 
 MOST_ENDPOINTS = 3
 """How many are tried for one connection: each may take the whole connect time-out."""
+
+
+BLOCKED = "block_all"
+"""No policy names where the connection was going, and nothing else may be reached."""
 
 
 class Leg:
@@ -54,6 +58,9 @@ class Reach:
     async def connected(self, exchange: Exchange, leg: Leg) -> SocketStream:
         """Connect; an endpoint that cannot be reached gives way to another one. The caller closes, and ends the leg."""
         plan = exchange.route.plan
+        if plan is not None and plan.answer is not None:
+            # There is no request that it could be the answer to.
+            raise UpstreamError(ResponseFlag.NO_ROUTE, BLOCKED)
         if plan is not None and plan.destination is not None:
             return await self._balanced(plan.destination, exchange, leg)
         leg.asked = exchange.flow.original_dst

@@ -165,6 +165,7 @@ def bare(origin: Origin | None) -> Origin | None:
         pytest.param([looked_up("ports: [{number: 80, name: http, targetPort: 8080}]")], "a.example", 80, Dns((DnsName("a.example", 8080),)), id="a host without endpoints is looked up"),
         pytest.param([looked_up(HTTP, "DNS_ROUND_ROBIN")], "a.example", 80, Dns((DnsName("a.example", 80),), first_only=True), id="in turn"),
         pytest.param([looked_up(NAMED)], "a.example", 80, Dns((DnsName("b.example", 80, 3, (("zone", "x"),)), DnsName(POD, 8080))), id="else its endpoints"),
+        pytest.param([looked_up(f"{HTTP}, endpoints: [{{address: {POD}}}]")], "a.example", 80, Static((Endpoint(Address(POD, 80)),)), id="nothing is looked up where all of them are addresses"),
         pytest.param([looked_up(HTTP)], "a.example", 81, Dns(()), id="and no name at a port that the service has not"),
         pytest.param([looked_up(f"{HTTP}, subjectAltNames: [x.example]"), secured("a.example", "mode: SIMPLE")], "a.example", 80, Dns((DnsName("a.example", 80, tls=simple("a.example", "x.example")),)), id="who answers must be whom the entry names"),
         pytest.param([looked_up(f"{HTTP}, endpoints: [{{address: b.example}}]"), secured("a.example", "mode: SIMPLE")], "a.example", 80, Dns((DnsName("b.example", 80, tls=simple("a.example")),)), id="or the host, wherever it is looked up"),

@@ -201,7 +201,7 @@ kind: RequestAuthentication
     [
         pytest.param(
             "spec: {x: 1}",
-            "3:8 TPX0103 error $.spec.x: unknown field 'x', known are rootNamespace, defaultAction, pathNormalization, probes, trustDomain, workload, ports, detection, telemetry",
+            "3:8 TPX0103 error $.spec.x: unknown field 'x', known are rootNamespace, defaultAction, pathNormalization, probes, trustDomain, outboundTrafficPolicy, workload, ports, detection, telemetry",
             id="unknown field without a near one",
         ),
         pytest.param(
@@ -320,7 +320,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod",
-            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry, VirtualService",
+            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, ResiliencePolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry, VirtualService",
             id="no policy",
         ),
         pytest.param(

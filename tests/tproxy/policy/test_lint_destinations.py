@@ -2,7 +2,19 @@
 
 import pytest
 
-from fakes.destinations import EXTERNAL, MESHED, STORE, entry, files, rule, secured, told
+from fakes.destinations import (
+    EXTERNAL,
+    IN_MESH,
+    MESHED,
+    OTHER,
+    STORE,
+    VIP,
+    entry,
+    files,
+    rule,
+    secured,
+    told,
+)
 
 HTTPS = entry(
     "hosts: [a.example], ports: [{number: 443, name: tls, protocol: HTTPS}, {number: 80, name: http, protocol: HTTP}]"
@@ -37,6 +49,38 @@ PARTLY = rule(
     ],
 )  # fmt: skip
 def test_a_rule_that_hardly_means_this_is_told(documents: list[str], findings: list[str]) -> None:
+    assert [each.partition(" ")[2] for each in told(files(*documents))] == findings
+
+
+PAIR = entry(
+    f"hosts: [store], {IN_MESH}, endpoints: [{{address: {VIP}, labels: {{version: v1, app: x}}}}, {{address: {OTHER}}}]",
+    name="pair",
+)
+DIALLED = "changes nothing, for connections go where they were going (resolution NONE)"
+
+
+def about_store(spec: str) -> str:
+    """A rule about a service."""
+    return rule(f"host: {STORE}, {spec}")
+
+
+@pytest.mark.parametrize(
+    ("documents", "findings"),
+    [
+        pytest.param([PAIR, about_store("subsets: [{name: v1, labels: {version: v1}}, {name: all}]")], [], id="subsets with endpoints"),
+        pytest.param([PAIR, about_store("subsets: [{name: v2, labels: {version: v2}}]")], ["TPX0226 warning $.spec.subsets[0].labels: no endpoint has the labels {'version': 'v2'}: what is sent to 'v2' is answered with 503"], id="a subset without endpoints"),
+        pytest.param([PAIR, about_store("trafficPolicy: {outlierDetection: {}}")], ["TPX0227 warning $.spec.trafficPolicy.outlierDetection: 10 % of 2 endpoints is nobody: set maxEjectionPercent to 50 or more"], id="nobody can be ejected"),
+        pytest.param([PAIR, about_store("trafficPolicy: {outlierDetection: {maxEjectionPercent: 50}}")], [], id="somebody can"),
+        pytest.param([EXTERNAL, rule("host: a.example, trafficPolicy: {loadBalancer: {simple: RANDOM}}, subsets: [{name: v1, labels: {a: b}}]")], [f"TPX0222 warning $.spec.trafficPolicy.loadBalancer: {DIALLED}", f"TPX0222 warning $.spec.subsets[0].labels: {DIALLED}"], id="no endpoint is chosen"),
+        pytest.param([EXTERNAL, PAIR, rule('host: "*.example", subsets: [{name: v1, labels: {a: b}}]')], [f"TPX0222 warning $.spec.subsets[0].labels: {DIALLED}"], id="a pattern about that"),
+        pytest.param([EXTERNAL, PAIR, rule('host: "*", subsets: [{name: v1, labels: {a: b}}]')], [], id="some of many may have it"),
+        pytest.param([PAIR, rule('host: "*.local", trafficPolicy: {outlierDetection: {}}')], [], id="some services may have enough"),
+        pytest.param([rule("host: a.example, subsets: [{name: v1, labels: {a: b}}]")], [], id="nobody knows the endpoints"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_endpoints_leave_without_effect_is_told(
+    documents: list[str], findings: list[str]
+) -> None:
     assert [each.partition(" ")[2] for each in told(files(*documents))] == findings
 
 

@@ -115,6 +115,7 @@ def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object()
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             "normalized_path": None,
             "authz": None,
+            "ratelimit": None,
             "attempts": None,
         },
     ]

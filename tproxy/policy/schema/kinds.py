@@ -4,6 +4,7 @@ from tproxy.policy.schema.destinations import DestinationRule, ServiceEntry
 from tproxy.policy.schema.limits import RateLimitPolicy
 from tproxy.policy.schema.policy_test import PolicyTest
 from tproxy.policy.schema.proxy_config import ProxyConfig
+from tproxy.policy.schema.resilience import ResiliencePolicy
 from tproxy.policy.schema.routes import VirtualService
 from tproxy.policy.schema.security import AuthorizationPolicy, PeerAuthentication
 
@@ -15,6 +16,7 @@ Config = (
     | ServiceEntry
     | VirtualService
     | RateLimitPolicy
+    | ResiliencePolicy
     | PolicyTest
 )
 """Any object that a policy file can hold: the union of the kinds, told apart by `kind`."""
@@ -29,6 +31,7 @@ _ISTIO_NETWORKING = (
 KINDS: dict[tuple[str, str], type[Config]] = {
     ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
     ("tproxy.io/v1alpha1", "RateLimitPolicy"): RateLimitPolicy,
+    ("tproxy.io/v1alpha1", "ResiliencePolicy"): ResiliencePolicy,
     ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
     **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
     **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},

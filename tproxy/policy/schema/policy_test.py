@@ -119,6 +119,8 @@ class Expectation(Form, frozen=True):
     """As logs name it: `PassthroughCluster` for where the connection was going."""
     status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
     """Of the redirect or the answer that an entry gives."""
+    limits: tuple[str, ...] | None = None
+    """The rate limits that count it, in any order: `foo/httpbin/per-client`."""
 
 
 class Case(Form, frozen=True):

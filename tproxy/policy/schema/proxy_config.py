@@ -132,6 +132,22 @@ class PathNormalization(StrEnum):
     """And escaped slashes and backslashes are decoded first."""
 
 
+class OutboundMode(StrEnum):
+    """What may be reached of that which no policy names."""
+
+    ALLOW_ANY = "ALLOW_ANY"
+    """All of it."""
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+    """Nothing: requests are answered with 502, and connections that are no HTTP reset. It keeps mistakes in, and
+    nobody who means harm."""
+
+
+class OutboundTrafficPolicy(Form, frozen=True):
+    """Whom the application may reach."""
+
+    mode: OutboundMode = OutboundMode.ALLOW_ANY
+
+
 class ProbeSpec(Form, frozen=True):
     """A health check that no policy refuses: its path, without a query, on one port."""
 
@@ -152,6 +168,7 @@ class ProxyConfigSpec(Form, frozen=True):
     """Requests that no policy refuses."""
     trust_domain: Name = "cluster.local"
     """Of the identities that endpoints of a ServiceEntry are expected to prove."""
+    outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy()
 
     workload: WorkloadSpec = WorkloadSpec()
     """Whose sidecar this is: which policies are about it, and what its records are labelled with."""

@@ -1,0 +1,1 @@
+"""Where endpoints come from that no file names."""
