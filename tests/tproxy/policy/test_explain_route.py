@@ -189,6 +189,7 @@ def test_what_is_told_is_what_is_done() -> None:
         pytest.param("retries: {attempts: 0}", ["    retries: none"], id="no retries"),
         pytest.param("fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}, abort: {httpStatus: 503, percentage: {value: 100}}}", ["    retries: none", "    faults: 100 % wait 2 s, 100 % fail with 503; this one: waits 2 s, fails"], id="both faults"),
         pytest.param("fault: {abort: {grpcStatus: INTERNAL, percentage: {value: 0.1}}}", ["    retries: none", "    faults: 0.1 % fail with gRPC status 13; this one: neither"], id="a fault for few"),
+        pytest.param("fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}", ["    retries: none", "    faults: 100 % wait 2 s; this one: waits 2 s"], id="a delay"),
         pytest.param("rewrite: {uri: /new, authority: a.example}", ["    retries: 2 on connect-failure, reset-before-request", "    rewrite: '/new' in place of '/', authority a.example"], id="a rewrite"),
         pytest.param("match: [{uri: {exact: /}}], rewrite: {uri: /new}", ["    retries: 2 on connect-failure, reset-before-request", "    rewrite: '/new' in place of the path"], id="a rewrite of all"),
         pytest.param("rewrite: {uriRegexRewrite: {match: a, rewrite: b}}", ["    retries: 2 on connect-failure, reset-before-request", "    rewrite: 'b' in place of what matches 'a'"], id="a rewrite by an expression"),
