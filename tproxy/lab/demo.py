@@ -82,23 +82,13 @@ class Step:
 
 
 SITE = Path("/usr/share/common-licenses")
+HTTP_SERVER = (
+    *("python3", "-m", "http.server", "80", "--bind", "::", "--protocol", "HTTP/1.1"),
+    *("-d", str(SITE)),
+)
 SERVERS = (
-    Server(
-        "web",
-        [
-            "python3",
-            "-m",
-            "http.server",
-            "80",
-            "--bind",
-            "::",
-            "--protocol",
-            "HTTP/1.1",
-            "-d",
-            str(SITE),
-        ],
-        80,
-    ),
+    Server("web", HTTP_SERVER, 80),
+    Server("next", HTTP_SERVER, 80),
     Server("api", ["nghttpd", "--no-tls", "-d", str(SITE), "8080"], 8080),
     Server(
         "cache",
@@ -208,6 +198,8 @@ class Stage:
     logs: Mapping[str, Log]
     policies: Path
     """What steers the servers' sidecars."""
+    steering: Path
+    """What steers the client's."""
     lab: Lab
 
     def actor(self, step: Step) -> Pod:
@@ -251,12 +243,13 @@ async def set_up(lab: Lab, given: Path | None, tell: Callable[[Pod], None]) -> A
             await _serve(pod, server)
             pods[server.pod] = pod
             tell(pod)
-        for spec in (_spec(CLIENT), PodSpec(OUTSIDER, proxy=False)):
+        steering = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), None)
+        for spec in (_spec(CLIENT, steering), PodSpec(OUTSIDER, proxy=False)):
             pods[spec.name] = await scopes.enter_async_context(open_pod(spec, lab))
             tell(pods[spec.name])
         outsider = pods.pop(OUTSIDER)
         logs = {pod.name: Log(pod.access_log_path) for pod in pods.values()}
-        yield Stage(pods, outsider, logs, policies, lab)
+        yield Stage(pods, outsider, logs, policies, steering, lab)
 
 
 def _spec(name: str, policies: Path | None = None) -> PodSpec:
@@ -272,11 +265,12 @@ def _policies(place: str, given: Path | None) -> Path:
     return directory
 
 
-async def _decree(stage: Stage, step: Step) -> None:
-    """Write a step's policy, and wait until it is in force."""
-    log = stage.pods[step.server].sidecar_log_path
+async def decree(stage: Stage, pod: str, text: str) -> None:
+    """Write policies for the servers or for the client, and wait until they are in force there."""
+    log = stage.pods[pod].sidecar_log_path
     said = log.read_text().count(IN_FORCE)
-    (stage.policies / "demo.yaml").write_text(step.policy)
+    directory = stage.steering if pod == CLIENT else stage.policies
+    (directory / "demo.yaml").write_text(text)
     with trio.move_on_after(START_TIMEOUT):
         while log.read_text().count(IN_FORCE) == said:  # noqa: ASYNC110 - another process's doing has no event
             await trio.sleep(LOG_INTERVAL)
@@ -293,14 +287,14 @@ async def _serve(pod: Pod, server: Server) -> None:
 async def perform(stage: Stage, step: Step) -> Performance:
     """Do one step, and hold what the sidecars logged against what it must lead to."""
     if step.policy:
-        await _decree(stage, step)
+        await decree(stage, step.server, step.policy)
     sides = (step.server, *([step.actor] if step.actor in stage.pods else ()))
     before = [_identities(stage.pods[side]) for side in sides]
     with trio.move_on_after(STEP_TIMEOUT) as patience:
         done = await _done(stage, step)
     if patience.cancelled_caught:
         return Performance(step, "", (), (), [f"not done after {STEP_TIMEOUT:.0f} s"])
-    lines = {side: await _logged(stage.logs[side], step.count) for side in sides}
+    lines = {side: await logged(stage.logs[side], step.count) for side in sides}
     output = (done.stdout + done.stderr).strip()
     taken = [_identities(stage.pods[side]) - had for side, had in zip(sides, before, strict=True)]
     return Performance(
@@ -358,7 +352,8 @@ def _unrotated(step: Step, taken: Sequence[int]) -> Iterator[str]:
         yield "no new identity was taken meanwhile"
 
 
-async def _logged(log: Log, count: int) -> list[Line]:
+async def logged(log: Log, count: int) -> list[Line]:
+    """Wait for so many lines that were not read before, for a while."""
     lines = log.more()
     with trio.move_on_after(LOG_TIMEOUT):
         while len(lines) < count:
