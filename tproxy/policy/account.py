@@ -140,12 +140,17 @@ def account(explanation: Explanation) -> Account:
         tuple(map(_policy, explanation.policies)),
         _tls(explanation.tls) if explanation.tls else None,
         tuple(map(_limit, explanation.limits)),
-        route_account(explanation.directing) if explanation.directing else None,
+        _way(explanation),
     )
 
 
 def _limit(trace: LimitTrace) -> LimitAccount:
     return LimitAccount(trace.name, trace.place, trace.per, trace.shadow, trace.key, trace.missing)
+
+
+def _way(explanation: Explanation) -> RouteAccount | None:
+    way = explanation.directing
+    return None if way is None else route_account(way, http=explanation.facts.head is not None)
 
 
 def _tls(securing: Securing) -> TlsAccount:

@@ -4,7 +4,7 @@ import msgspec
 
 from tproxy.model.route import DirectResponse, HeaderEdits, Mirror, Plan, Redirect, Rewrite
 from tproxy.policy.explain_route import Directing, Tried, Unmet
-from tproxy.policy.routes import Entry, Share
+from tproxy.policy.routes import Share
 from tproxy.resilience.fault import FaultSpec, Injection
 from tproxy.resilience.retry import RetryPolicy
 
@@ -73,8 +73,8 @@ class RouteAccount(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-def route_account(way: Directing) -> RouteAccount:
-    """Write a way in words and numbers."""
+def route_account(way: Directing, *, http: bool) -> RouteAccount:
+    """Write a way in words and numbers; `http` says whether it is that of a request."""
     routes, entry, route = way.routes, way.chosen, way.route
     settled = route is not None and not way.missing
     return RouteAccount(
@@ -85,7 +85,7 @@ def route_account(way: Directing) -> RouteAccount:
         route.cluster if route is not None and settled else None,
         tuple(_passed(each) for each in way.tried if each.entry is not entry),
         tuple(_share(each, way) for each in entry.shares) if entry else (),
-        _plan(route.plan, way, entry) if route and route.plan else PlanAccount(),
+        _plan(route.plan, way, http=http) if route and route.plan else PlanAccount(),
         way.missing,
     )
 
@@ -106,18 +106,17 @@ def _share(share: Share, way: Directing) -> ShareAccount:
     return ShareAccount(target.host, target.subset, target.port, share.weight, share is way.share)
 
 
-def _plan(plan: Plan, way: Directing, entry: Entry | None) -> PlanAccount:
-    ours = plan.answer is not None
-    drawn = entry is None or not way.missing
+def _plan(plan: Plan, way: Directing, *, http: bool) -> PlanAccount:
+    repeated = http and plan.answer is None
     edits = (("request", plan.request_headers), ("response", plan.response_headers))
     return PlanAccount(
         plan.timeout,
-        "" if ours or entry is None else _retries(plan.retry),
+        _retries(plan.retry) if repeated else "",
         _fault(plan.fault) if plan.fault else "",
         _injected(way) if plan.fault else "",
         _rewrite(plan.rewrite) if plan.rewrite else "",
         _answer(plan.answer) if plan.answer else "",
-        tuple(f"{side}: {_edits(said)}" for side, said in edits if said and drawn),
+        tuple(f"{side}: {_edits(said)}" for side, said in edits if said and not way.missing),
         tuple(map(_mirror, plan.mirrors)),
     )
 

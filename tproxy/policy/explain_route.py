@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tproxy.model.flow import Direction, Protocol
+from tproxy.model.identity import UNKNOWN
 from tproxy.model.route import Route
+from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.explain_tls import REQUEST
 from tproxy.policy.facts import DESTINATION_IP, HEADER, HOST, Facts, header_fact
 from tproxy.policy.route_match import NO_REQUEST, QUERY, Asking, Condition, Match
@@ -21,6 +23,8 @@ PEER = "source.port"
 """What a connection's way is drawn from, beside the address."""
 
 DRAWN_FROM = header_fact(REQUEST_ID.decode())
+_SILENT = Traffic(ClusterBook(), None, UNKNOWN)
+"""Where nothing is said of ways, every request means whom it asks for."""
 _HTTP = (Protocol.HTTP1, Protocol.HTTP2)
 
 
@@ -76,7 +80,8 @@ def directing(traffic: Traffic | None, facts: Facts) -> Directing | None:
     if facts.flow.direction is Direction.INBOUND:
         return None
     if traffic is None:
-        return Directing(route=passthrough(None))
+        meant = _SILENT.meant(facts.flow, facts.head)
+        return Directing(meant, route=passthrough(None))
     if facts.head is None and facts.flow.protocol in _HTTP:
         return Directing(missing=(REQUEST,))
     meant = traffic.meant(facts.flow, facts.head)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tproxy.model.cluster import Cluster, Dns, Static
+from tproxy.model.cluster import Cluster, Static
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.destinations import Choice, Destinations
 from tproxy.policy.facts import DESTINATION_IP, HOST, Facts
@@ -46,13 +46,13 @@ def securing(destinations: Destinations | None, facts: Facts) -> Securing | None
 
 def at_endpoints(securing: Securing, cluster: Cluster) -> Securing:
     """Say how connections to a cluster's endpoints are secured, where that is not said by the original destination."""
-    match cluster.origin:
-        case Static(endpoints):
-            found = {each.tls for each in endpoints if cluster.has(each)}
-        case Dns(names):
-            found = {each.tls for each in names}
-        case None:
-            return securing
+    origin = cluster.origin
+    if origin is None:
+        return securing
+    if isinstance(origin, Static):
+        found = {each.tls for each in origin.endpoints if cluster.has(each)}
+    else:
+        found = {each.tls for each in origin.names}
     if len(found) > 1:
         return Securing(Choice(), (ENDPOINT,))
     tls = next(iter(found), None)
