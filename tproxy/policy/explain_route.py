@@ -6,6 +6,7 @@ The rule that must not be broken: what nobody knows is never taken for absent, a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tproxy.model.cluster import Cluster
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import UNKNOWN
 from tproxy.model.route import Route
@@ -73,6 +74,12 @@ class Directing:
     """What would be injected into this very request; None for nothing, or where its id is not known."""
     missing: tuple[str, ...] = ()
     """Facts on which it depends, and that nobody knows."""
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Return the cluster of its route; None where it stays on its way, or is answered by us."""
+        plan = self.route.plan if self.route else None
+        return plan.destination if plan and plan.answer is None else None
 
 
 def directing(traffic: Traffic | None, facts: Facts) -> Directing | None:
