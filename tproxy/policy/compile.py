@@ -101,7 +101,7 @@ def assembled(
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
     traffic = _traffic(config, scope, destinations, resilience(kinds.resilience, scope, findings))
     rules = _rules(kinds.authorization, scope, findings)
-    rate_limits = limit_book(documents, scope, config.path_normalization, findings)
+    rate_limits = limit_book(documents, scope, config, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
