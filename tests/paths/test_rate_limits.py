@@ -316,6 +316,25 @@ async def test_whoever_leaves_early_is_no_longer_under_way(autojump_clock: Clock
         assert path.ledger.keys() == {"web/p/a": 0}
 
 
+@both
+async def test_whoever_leaves_while_it_waits_for_its_turn_asks_nobody(
+    protocol: Protocol, autojump_clock: Clock
+) -> None:
+    application = Application()
+    async with to_app(application, protocol) as path:
+        limit = "{name: a, algorithm: LEAKY_BUCKET, ratePerSecond: 0.1, queue: 3}"
+        path.policies.swap(snapshot(rate_limit(limit)))
+        assert await statuses(path, 1) == [200]
+        with trio.move_on_after(5):
+            await statuses(path, 1)
+        path.stop()
+        (_, line) = await path.logged(2)
+        assert (line["response_code"], line["tproxy"]["ratelimit"]["result"]) == (0, "ok")
+        await trio.sleep(30)
+        assert application.asked == 1
+        assert await statuses(path, 1) == [200]
+
+
 async def test_a_reload_that_leaves_a_limit_alone_leaves_its_count(autojump_clock: Clock) -> None:
     other = "{name: b, algorithm: FIXED_WINDOW, requests: 99, window: 90s}"
     async with to_app(Application(), Protocol.HTTP1) as path:

@@ -23,6 +23,7 @@ from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.egress import Egress
+from tproxy.policy.fault_policies import fault_book
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.limit_policies import limit_book
@@ -40,6 +41,7 @@ from tproxy.policy.schema import (
     AuthorizationPolicy,
     DefaultAction,
     DestinationRule,
+    FaultPolicy,
     OutboundMode,
     PeerAuthentication,
     PolicyTest,
@@ -106,6 +108,7 @@ def assembled(
     traffic = _traffic(kinds, config, scope, destinations, findings)
     rules = _rules(kinds.authorization, scope, findings)
     rate_limits = limit_book(documents, scope, config.path_normalization, findings)
+    faults = fault_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
@@ -128,6 +131,7 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
+        faults=faults,
         traffic=traffic,
         rate_limits=rate_limits,
         findings=told,
@@ -169,8 +173,8 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case 
                 kinds.resilience.append(document)
             case VirtualService():
                 kinds.routes.append(document)
-            case PolicyTest() | RateLimitPolicy():
-                pass  # of tests the data path asks no more than their form; limits are compiled by themselves
+            case PolicyTest() | RateLimitPolicy() | FaultPolicy():
+                pass  # of tests the data path asks no more than their form; limits and faults are compiled by themselves
             case _:
                 assert_never(document.config)
     return kinds

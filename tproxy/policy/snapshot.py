@@ -16,6 +16,7 @@ from tproxy.policy.authentication import Authentication
 from tproxy.policy.authorize import Authorizer
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destinations import Destinations
+from tproxy.policy.faults import FaultBook
 from tproxy.policy.findings import Finding
 from tproxy.policy.limits import LimitBook
 from tproxy.policy.paths import Ambiguous, normalised
@@ -65,6 +66,8 @@ class Snapshot:
     """How connections from the application are secured; None when nothing is said of any."""
     rate_limits: LimitBook | None = None
     """How much is let through; None when nothing is limited."""
+    faults: FaultBook | None = None
+    """What is made late or fails on purpose; None when nothing is."""
     traffic: Traffic | None = None
     """Which way they go; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()
@@ -110,10 +113,13 @@ class Snapshot:
         port = flow.original_dst.port
         protocol = self.translated.get((flow.direction, port))
         if flow.direction is Direction.INBOUND:
-            return _inbound(port, protocol)
-        if self.traffic is None:
-            return passthrough(protocol)
-        return self.traffic.route(flow, head, protocol)
+            route = _inbound(port, protocol)
+        elif self.traffic is None:
+            route = passthrough(protocol)
+        else:
+            route = self.traffic.route(flow, head, protocol)
+        faults = self.faults
+        return route if faults is None or head is None else faults.way(route, flow, head)
 
 
 @lru_cache(maxsize=1024)

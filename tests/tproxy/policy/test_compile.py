@@ -128,7 +128,7 @@ def copied(*names: str, shown: bool = False) -> list[SourceFile]:
 
 def test_the_policies_that_operators_copy_compile_and_are_the_defaults() -> None:
     assert compiled(
-        copied("authz.yaml", "destinations.yaml", "mtls.yaml", "proxy.yaml"), 1
+        copied("authz.yaml", "destinations.yaml", "limits.yaml", "mtls.yaml", "proxy.yaml"), 1
     ) == Snapshot(1)
 
 
@@ -148,7 +148,9 @@ def test_what_the_copied_policies_show_in_comments_compiles_too() -> None:
 
 
 def test_the_copied_examples_are_in_force_without_a_warning_once_their_marks_are_deleted() -> None:
-    files = copied("authz.yaml", "destinations.yaml", "mtls.yaml", "proxy.yaml", shown=True)
+    files = copied(
+        "authz.yaml", "destinations.yaml", "limits.yaml", "mtls.yaml", "proxy.yaml", shown=True
+    )
     result = compiled(files, 1)
     assert isinstance(result, Snapshot), "\n".join(map(str, result))
     assert {each.severity for each in result.findings} <= {Severity.INFO}
@@ -158,6 +160,9 @@ def test_the_copied_examples_are_in_force_without_a_warning_once_their_marks_are
     assert result.authorizer.enforced.deny.requests
     assert result.authorizer.tried is not None
     assert result.authorizer.audit.requests
+    assert result.rate_limits is not None
+    assert len(result.rate_limits.requests[Direction.INBOUND]) == 4
+    assert len(result.rate_limits.connections[Direction.OUTBOUND]) == 1
 
 
 def test_every_code_is_listed_for_operators() -> None:
@@ -320,7 +325,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod",
-            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, ResiliencePolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry, VirtualService",
+            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, FaultPolicy, ResiliencePolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry, VirtualService",
             id="no policy",
         ),
         pytest.param(

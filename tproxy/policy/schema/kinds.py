@@ -1,6 +1,7 @@
 """Which kinds there are, and what to do in place of those that there are not."""
 
 from tproxy.policy.schema.destinations import DestinationRule, ServiceEntry
+from tproxy.policy.schema.faults import FaultPolicy
 from tproxy.policy.schema.limits import RateLimitPolicy
 from tproxy.policy.schema.policy_test import PolicyTest
 from tproxy.policy.schema.proxy_config import ProxyConfig
@@ -16,6 +17,7 @@ Config = (
     | ServiceEntry
     | VirtualService
     | RateLimitPolicy
+    | FaultPolicy
     | ResiliencePolicy
     | PolicyTest
 )
@@ -31,6 +33,7 @@ _ISTIO_NETWORKING = (
 KINDS: dict[tuple[str, str], type[Config]] = {
     ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
     ("tproxy.io/v1alpha1", "RateLimitPolicy"): RateLimitPolicy,
+    ("tproxy.io/v1alpha1", "FaultPolicy"): FaultPolicy,
     ("tproxy.io/v1alpha1", "ResiliencePolicy"): ResiliencePolicy,
     ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
     **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
