@@ -147,7 +147,7 @@ class Examiner:
         facts = self._normal(facts)
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
         traces = tuple(_policy(each, facts) for each in every)
-        way = directing(self.snapshot.traffic, facts)
+        way = directing(self.snapshot.traffic, facts, self.snapshot.faults)
         tls = _secured(securing(self.snapshot.destinations, facts), way, self.snapshot.traffic)
         counted = limits(self.snapshot.rate_limits, facts, refused=outcome.allowed is False)
         return Explanation(facts, outcome, traces, received, tls, counted, way)
