@@ -22,6 +22,7 @@ from tproxy.lab.identity import issue_identity, utc_now
 from tproxy.lab.lifecycle import open_pod
 from tproxy.lab.namespaces import Stdio
 from tproxy.lab.pod import Pod
+from tproxy.lab.process import Process
 from tproxy.lab.records import Lab
 from tproxy.lab.spec import LabError, PodSpec
 
@@ -200,6 +201,8 @@ class Stage:
     """What steers the servers' sidecars."""
     steering: Path
     """What steers the client's."""
+    applications: Mapping[str, Process]
+    """What serves in each server's pod."""
     lab: Lab
 
     def actor(self, step: Step) -> Pod:
@@ -237,10 +240,10 @@ async def set_up(lab: Lab, given: Path | None, tell: Callable[[Pod], None]) -> A
     """
     async with AsyncExitStack() as scopes:
         policies = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), given)
-        pods = {}
+        pods, applications = {}, {}
         for server in SERVERS:
             pod = await scopes.enter_async_context(open_pod(_spec(server.pod, policies), lab))
-            await _serve(pod, server)
+            applications[server.pod] = await _serve(pod, server)
             pods[server.pod] = pod
             tell(pod)
         steering = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), None)
@@ -249,7 +252,7 @@ async def set_up(lab: Lab, given: Path | None, tell: Callable[[Pod], None]) -> A
             tell(pods[spec.name])
         outsider = pods.pop(OUTSIDER)
         logs = {pod.name: Log(pod.access_log_path) for pod in pods.values()}
-        yield Stage(pods, outsider, logs, policies, steering, lab)
+        yield Stage(pods, outsider, logs, policies, steering, applications, lab)
 
 
 def _spec(name: str, policies: Path | None = None) -> PodSpec:
@@ -276,11 +279,11 @@ async def decree(stage: Stage, pod: str, text: str) -> None:
             await trio.sleep(LOG_INTERVAL)
 
 
-async def _serve(pod: Pod, server: Server) -> None:
+async def _serve(pod: Pod, server: Server) -> Process:
     process = await pod.start(server.argv, stdio=QUIET)
     with trio.move_on_after(START_TIMEOUT):
         await process.listens(server.port)
-        return
+        return process
     raise LabError(f"{server.argv[0]} does not serve port {server.port} of pod {pod.name}")
 
 

@@ -54,6 +54,8 @@ metadata:
   name: shop
 spec:
   host: shop.example
+  trafficPolicy:
+    outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 50}
   subsets:
   - {name: v1, labels: {version: v1}}
   - {name: v2, labels: {version: v2}}
@@ -117,8 +119,7 @@ async def play(stage: Stage, scene: Scene) -> Play:
     if scene.routes:
         await decree(stage, CLIENT, f"{_service(stage)}---\n{scene.routes}")
     if scene.ends:
-        for process in stage.pods[scene.ends].started:
-            await process.kill()
+        await stage.applications[scene.ends].kill()
     client = stage.pods[CLIENT]
     with trio.move_on_after(STEP_TIMEOUT) as patience:
         done = await client.run(scene.argv)

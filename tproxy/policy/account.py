@@ -5,7 +5,9 @@ import msgspec
 from tproxy.model.upstream_tls import TlsMode
 from tproxy.policy.account_route import RouteAccount, route_account
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
+from tproxy.policy.explain_cluster import ClusterAccount, cluster_account
 from tproxy.policy.explain_limits import LimitTrace
+from tproxy.policy.explain_route import Directing
 from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import (
     DESTINATION_IP,
@@ -121,6 +123,8 @@ class Account(msgspec.Struct, frozen=True):
     limits: tuple[LimitAccount, ...] = ()
     route: RouteAccount | None = None
     """None for what comes in."""
+    upstream: ClusterAccount | None = None
+    """The cluster that it goes to; None where that is not known, or is none."""
 
 
 def account(explanation: Explanation) -> Account:
@@ -140,12 +144,23 @@ def account(explanation: Explanation) -> Account:
         tuple(map(_policy, explanation.policies)),
         _tls(explanation.tls) if explanation.tls else None,
         tuple(map(_limit, explanation.limits)),
-        route_account(explanation.directing) if explanation.directing else None,
+        _way(explanation),
+        _upstream(explanation.directing) if explanation.directing else None,
     )
+
+
+def _upstream(way: Directing) -> ClusterAccount | None:
+    cluster = way.cluster
+    return None if cluster is None or way.missing else cluster_account(cluster)
 
 
 def _limit(trace: LimitTrace) -> LimitAccount:
     return LimitAccount(trace.name, trace.place, trace.per, trace.shadow, trace.key, trace.missing)
+
+
+def _way(explanation: Explanation) -> RouteAccount | None:
+    way = explanation.directing
+    return None if way is None else route_account(way, http=explanation.facts.head is not None)
 
 
 def _tls(securing: Securing) -> TlsAccount:

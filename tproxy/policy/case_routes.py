@@ -77,7 +77,8 @@ def _came(way: Directing) -> Mapping[str, str]:
     cluster = way.route.plan.destination if way.route.plan else None
     if cluster is not None:
         return {"host": cluster.host, "subset": cluster.subset or NONE, "port": str(cluster.port)}
-    if way.meant is None or (way.chosen is not None and way.share is None):
+    assert way.meant is not None, "nothing is missing"
+    if way.chosen is not None and way.share is None:
         return dict.fromkeys(("host", "subset", "port"), NONE)
     return {"host": way.meant.host or NONE, "subset": NONE, "port": str(way.meant.port)}
 

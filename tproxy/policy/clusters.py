@@ -25,7 +25,7 @@ from tproxy.model.cluster import (
 )
 from tproxy.model.identity import UNKNOWN
 from tproxy.model.upstream_tls import UpstreamTls
-from tproxy.policy.destination_rules import DestinationPolicy, RuleBook
+from tproxy.policy.destination_rules import DestinationPolicy, RuleBook, Said
 from tproxy.policy.destinations import MOST_REMEMBERED, Destinations, secured, secured_at
 from tproxy.policy.hosts import LONGEST, namespace_of
 from tproxy.policy.resilience_policies import Endurance, ResilienceBook
@@ -83,14 +83,11 @@ class ClusterBook:
         known = self._entries.at(host, port)
         name = self._entries.by_host.nearest((asked,))
         named = self._entries.by_host.by_host.get(name, ())
-        # Where the address itself is the endpoint, whose it is does not depend on what is asked for.
-        at_address = bool(named) and named[0].resolution is Resolution.NONE
-        somebody_elses = at_address and known is not None and known.entry not in named
-        if (
-            any(each.number == port for entry in named for each in entry.ports)
-            and not somebody_elses
-        ):
-            return Service(name, port)
+        if any(each.number == port for entry in named for each in entry.ports):
+            # Where the address itself is the endpoint, whose it is does not depend on what is asked for.
+            dialled = self.cluster(name, port).origin is None
+            if not dialled or known is None or known.entry in named:
+                return Service(name, port)
         if known is None or not known.of_service:
             return None
         asked_for_it = known.entry in named
@@ -109,6 +106,13 @@ class ClusterBook:
         """Name the subsets of a host that the DestinationRule about it defines."""
         rule = self._rule(host, self._entries.of(host))
         return frozenset(rule.subsets) if rule else frozenset()
+
+    def said(self, cluster: Cluster) -> tuple[Said | None, Entry | None]:
+        """Return what a DestinationRule says of a cluster, and the first entry that names its host."""
+        entries = self._entries.of(cluster.host)
+        rule = self._rule(cluster.host, entries)
+        said = rule.of(cluster.port, cluster.subset) if rule else None
+        return said, next(iter(entries), None)
 
     def cluster(self, host: str, port: int, subset: str = "") -> Cluster:
         """Return what answers for a host; one that no ServiceEntry names is looked up. The same for the same."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tproxy.model.flow import Direction, Protocol
-from tproxy.policy.authentication import authentication
+from tproxy.policy.authentication import Authentication, authentication
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.lint_values import value_findings
 from tproxy.policy.load import Document
@@ -29,9 +29,7 @@ def limit_findings(
 ) -> Iterator[Finding]:
     """Look at the limits about this workload."""
     authentications = [each for each in documents if isinstance(each.config, PeerAuthentication)]
-    modes = authentication(authentications, scope)
-    strict = all(each is MutualTlsMode.STRICT for each in (modes.mode, *modes.ports.values()))
-    linter = _Linter(config, strict=strict)
+    linter = _Linter(config, authentication(authentications, scope))
     for document in documents:
         if isinstance(document.config, RateLimitPolicy) and scope.selects(document.config):
             for code, path, message in linter.policy(document.config):
@@ -41,9 +39,9 @@ def limit_findings(
 class _Linter:
     """Knows the workload's ports and whether its connections must prove who dials."""
 
-    def __init__(self, config: ProxyConfigSpec, *, strict: bool) -> None:
+    def __init__(self, config: ProxyConfigSpec, modes: Authentication) -> None:
         self._normalization = config.path_normalization
-        self._strict = strict
+        self._modes = modes
         self._bytes = {
             (direction, spec.port): spec.protocol
             for spec in config.ports
@@ -76,12 +74,20 @@ class _Linter:
                     f"{each} is the same for all that leaves the application: it tells nobody apart"
                 )
                 yield Code.NO_EFFECT, path, message
-        elif PRINCIPAL in parts and not self._strict:
+        elif PRINCIPAL in parts and not self._strict(limit):
             message = (
                 "callers on plaintext prove nothing, so all of them share one count:"
                 " set PeerAuthentication to STRICT"
             )
             yield Code.IDENTITY_WITHOUT_STRICT, path, message
+
+    def _strict(self, limit: RateLimit) -> bool:
+        """Whether every connection that a limit is about must prove who dials."""
+        ports = limit.match.ports if limit.match else None
+        modes = [self._modes.mode, *self._modes.ports.values()]
+        if ports is not None:
+            modes = [self._modes.of(port) for port in ports]
+        return all(each is MutualTlsMode.STRICT for each in modes)
 
     def _ports(self, path: Path, limit: RateLimit, direction: Direction) -> Iterator[_Told]:
         ports = limit.match.ports if limit.match else None

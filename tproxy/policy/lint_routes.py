@@ -205,13 +205,14 @@ def _same_names(document: Document) -> Iterator[Finding]:
 
 def _unnamed(document: Document, every: Sequence[Document], scope: Scope) -> Iterator[Finding]:
     """Find entries for connections to services whose addresses nobody knows."""
-    if not spec_of(document).tcp:
-        return
-    for index, host in enumerate(hosts_of(document, scope)):
-        if not any(covers(host, each) or covers(each, host) for each in _named(every, scope)):
-            message = f"no ServiceEntry says which addresses {host} has, so tcp is about no connection to it"
-            path: Path = ("spec", "hosts", index)
-            yield document.finding(Code.UNNAMED_HOST, path, message, severity=Severity.WARNING)
+    named, hosts = list(_named(every, scope)), hosts_of(document, scope)
+    known = any(covers(host, each) or covers(each, host) for host in hosts for each in named)
+    if spec_of(document).tcp and not known:
+        message = (
+            f"no ServiceEntry says which addresses {hosts[0]} has, so tcp is about no connection"
+        )
+        path: Path = ("spec", "hosts")
+        yield document.finding(Code.UNNAMED_HOST, path, message, severity=Severity.WARNING)
 
 
 def _named(every: Sequence[Document], scope: Scope) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from tproxy.model.route import HeaderEdits
 from tproxy.policy.hosts import HostTable, qualified
@@ -84,10 +83,6 @@ class HostRoutes:
     http: tuple[Entry, ...] = ()
     tls: tuple[Entry, ...] = ()
     tcp: tuple[Entry, ...] = ()
-
-    def entries(self) -> Iterator[Entry]:
-        """Give all of them."""
-        return chain(self.http, self.tls, self.tcp)
 
 
 @dataclass(frozen=True, slots=True)

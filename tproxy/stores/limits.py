@@ -112,12 +112,17 @@ class OwnLedger:
 
     def __init__(self, policies: PolicyStore) -> None:
         self._policies = policies
+        self._asked = policies.current
+        """The policies that were in force when it was asked last."""
         self._rates: dict[Counting, KeyedLimits] = {}
         self._under_way: dict[Counting, KeyedConcurrency] = {}
 
     @contextmanager
     def turn(self) -> Iterator[float]:
         """Say what time it is: nothing waits meanwhile, so nobody else counts."""
+        if self._asked is not self._policies.current:
+            self._asked = self._policies.current
+            self._forget_those_of_the_past()
         yield trio.current_time()
 
     def look(self, counting: Counting, key: Key, now: float) -> Grant:
@@ -142,7 +147,6 @@ class OwnLedger:
     def _rate(self, counting: Counting) -> KeyedLimits:
         found = self._rates.get(counting)
         if found is None:
-            self._forget_those_of_the_past()
             assert not isinstance(counting.spec, ConcurrencySpec), "the caller told them apart"
             spec = KeyedSpec(counting.spec, counting.keys, counting.overflow)
             found = self._rates[counting] = KeyedLimits(spec)
@@ -151,12 +155,11 @@ class OwnLedger:
     def _concurrency(self, counting: Counting, spec: ConcurrencySpec) -> KeyedConcurrency:
         found = self._under_way.get(counting)
         if found is None:
-            self._forget_those_of_the_past()
             found = self._under_way[counting] = KeyedConcurrency(spec)
         return found
 
     def _forget_those_of_the_past(self) -> None:
-        """Drop the counts that no policy asks for any more; a new one is the only thing that makes their number grow."""
+        """Drop the counts that no policy asks for any more, but of what is still under way."""
         wanted = set(in_force(self._policies))
         self._rates = {each: table for each, table in self._rates.items() if each in wanted}
         self._under_way = {

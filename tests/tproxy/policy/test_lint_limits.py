@@ -97,6 +97,17 @@ def test_where_everybody_proves_who_they_are_a_principal_is_a_key() -> None:
     assert told(STRICT, rate_limit(f"{{name: a, {TEN}, key: source.principal}}")) == []
 
 
+def test_a_principal_is_a_key_on_the_ports_where_everybody_proves_it() -> None:
+    but_one = STRICT.replace(
+        "{mtls: {mode: STRICT}}",
+        "{selector: {matchLabels: {app: shop}}, mtls: {mode: STRICT}, portLevelMtls: {9100: {mode: DISABLE}}}",
+    )
+    for ports, warnings in (("[8080]", 0), ("[8080, 9100]", 1)):
+        limit = f"{{name: a, {TEN}, key: source.principal, match: {{ports: {ports}}}}}"
+        assert len(told(but_one, rate_limit(limit))) == warnings
+    assert len(told(but_one, rate_limit(f"{{name: a, {TEN}, key: source.principal}}"))) == 1
+
+
 def test_what_is_about_others_is_not_looked_at() -> None:
     document = rate_limit(f"{{name: a, {TEN}, keys: 5}}", namespace="other")
     (found,) = told(document)

@@ -109,7 +109,7 @@ class Expectation(Form, frozen=True):
     """Whether an AUDIT policy marks it."""
     tls: ExpectedTls | None = None
     """For outbound cases, as what follows."""
-    route: str | int | None = None
+    route: int | str | None = None
     """The entry of a VirtualService: its name, or which it is of its kind, counted from 0; `none` for no entry."""
     destination: ExpectedDestination | None = None
     """Where several have weights, `request.headers` needs an x-request-id, from which one is drawn."""
