@@ -402,7 +402,8 @@ class App:
 
     def _config(self) -> dict[str, object]:
         limits = described(self._policies.store, self._ledger)
-        return {**self._policies.describe(), "rate_limits": limits}
+        clusters = sorted((each.spec for each in self._clusters), key=lambda each: each.name)
+        return {**self._policies.describe(), "rate_limits": limits, "clusters": clusters}
 
     def _shown_clusters(self) -> str:
         elsewhere = (

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import trio
 
@@ -16,6 +17,7 @@ from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.route import Plan, Route
 from tproxy.policy.snapshot import Snapshot
+from tproxy.policy.traffic import Traffic
 from tproxy.resilience.retry import RetryPolicy
 
 NAME = "outbound|80||shop.example"
@@ -57,7 +59,7 @@ class Fixed:
 def send_to(path: Path, spec: Cluster) -> None:
     """Have all that leaves the application go to a cluster from now on."""
     generation = path.policies.current.generation + 1
-    path.policies.swap(Snapshot(generation, traffic=Fixed(spec)))
+    path.policies.swap(Snapshot(generation, traffic=cast("Traffic", Fixed(spec))))
     path.direction = Direction.OUTBOUND
 
 

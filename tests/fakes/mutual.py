@@ -98,7 +98,10 @@ class Mutual:
 
     async def decree(self, pod: Pod, *policies: str) -> dict[str, Any]:
         """Put policies in force in a pod, and return what its sidecar says of all that are."""
-        (policies_of(self.lab, pod.name) / "test.yaml").write_text("".join(policies))
+        directory = policies_of(self.lab, pod.name)
+        # At once: half of a file is another policy.
+        (directory / "test.draft").write_text("".join(policies))
+        (directory / "test.draft").replace(directory / "test.yaml")
         said = b"POST /policy/reload HTTP/1.0\r\n\r\n"
         head, _, body = (await answer(pod, ADMIN, said)).partition(b"\r\n\r\n")
         assert head.split()[1] == b"200", body

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from tproxy.model.cluster import Cluster, Endpoint, Static
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.route import Plan, Route
+from tproxy.policy.traffic import Traffic
 
 across = pytest.mark.parametrize(
     ("protocol", "upstream"),
@@ -30,7 +32,7 @@ both = pytest.mark.parametrize(
 
 @dataclass(frozen=True)
 class Planned:
-    """A `Routing` that sends all one way."""
+    """A `Traffic` that sends all one way."""
 
     plan: Plan
 
@@ -43,7 +45,7 @@ class Planned:
 def follow(path: Path, plan: Plan) -> None:
     """Have the proxy do what `plan` says with what the application asks from now on."""
     path.direction = Direction.OUTBOUND
-    path.policies.swap(replace(path.policies.current, traffic=Planned(plan)))
+    path.policies.swap(replace(path.policies.current, traffic=cast("Traffic", Planned(plan))))
 
 
 def cluster(*paths: Path, name: str = "outbound|80||shop.example", **more: object) -> Cluster:

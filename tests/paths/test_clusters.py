@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 import trio
 
-from fakes.clusters import addresses, at, cluster, instances, send_to
+from fakes.clusters import NAME, addresses, at, cluster, instances, send_to
 from fakes.path import Path, ask, to_app, to_script
 from fakes.talk import Broken, Call, answer, whole
 from tproxy.model.address import Address
@@ -15,6 +15,7 @@ from tproxy.model.flow import Protocol
 from tproxy.resilience.balance import Algorithm, BalancerSpec
 from tproxy.resilience.breaker import BreakerSpec, ConsecutiveFailures
 from tproxy.resilience.outlier import OutlierSpec
+from tproxy.stores.clusters import LiveCluster
 
 both = pytest.mark.parametrize(
     "protocol",
@@ -34,6 +35,17 @@ async def nobody(call: Call) -> None:
 async def hosts(path: Path, times: int) -> list[bytes]:
     """Ask so many times, and tell who answered."""
     return [(await path.get()).body for _ in range(times)]
+
+
+def service(path: Path, metric: str) -> set[tuple[str, ...]]:
+    """Which services the series of a metric name."""
+    text = path.metrics.exposition()[0].decode()
+    names = ("destination_service", "destination_service_name", "destination_service_namespace")
+    return {
+        tuple(line.partition(f'{name}="')[2].partition('"')[0] for name in names)
+        for line in text.splitlines()
+        if line.startswith(metric + "{")
+    }
 
 
 @both
@@ -57,6 +69,9 @@ async def test_requests_are_spread(
         line = (await path.logged(12))[-1]
         assert line["upstream_host"] in {str(each.address) for each in found}
         assert line["upstream_cluster"] == "outbound|80||shop.example"
+        assert service(path, "istio_requests_total") == {
+            ("shop.example", "shop.example", "unknown")
+        }
 
 
 @pytest.mark.parametrize(
@@ -355,10 +370,11 @@ async def test_connections_are_spread_and_pass_by_endpoints_that_refuse() -> Non
         for _ in range(6):
             assert (await relayed(path)).startswith(b"HTTP/1.1 200")
         assert [each.asked for each in found] == [3, 3]
+        opened = service(path, "istio_tcp_connections_opened_total")
+        assert opened == {("shop.example", "shop.example", "unknown")}
         lines = await path.logged(6)
         assert {each["upstream_host"] for each in lines} == {str(each.address) for each in found}
-        live = path.clusters.get("outbound|80||shop.example")
-        assert live is not None
+        live = at_work(path)
         assert live.ejected(trio.current_time()) == {gone}
 
 
@@ -371,8 +387,7 @@ async def test_a_connection_for_which_nobody_can_be_reached_says_who_was_asked()
         (line,) = await path.logged()
         assert line["response_flags"] == "UF"
         assert line["upstream_host"] in {str(each) for each in gone}
-        live = path.clusters.get("outbound|80||shop.example")
-        assert live is not None
+        live = at_work(path)
         assert (sum(each.total for each in live.members), live.active) == (3, 0)
 
 
@@ -388,3 +403,77 @@ async def test_connections_have_a_bound() -> None:
         near.close()
         await path.logged(2)
         assert (await relayed(path)).startswith(b"HTTP/1.1 200")
+
+
+def at_work(path: Path) -> LiveCluster:
+    """The cluster that everything is sent to."""
+    live = path.clusters.get(NAME)
+    assert live is not None
+    return live
+
+
+@both
+async def test_a_request_in_flight_outlasts_its_endpoint(protocol: Protocol) -> None:
+    free = trio.Event()
+
+    async def slow(call: Call) -> None:
+        await whole(call)
+        await free.wait()
+        await answer(call, b"late")
+
+    async with (
+        to_app(nobody, protocol) as path,
+        instances(2, protocol, slow) as found,
+        trio.open_nursery() as nursery,
+    ):
+        heard: list[bytes] = []
+
+        async def get() -> None:
+            heard.append((await path.get()).body)
+
+        send_to(path, cluster(addresses(found[:1])))
+        nursery.start_soon(get)
+        await found[0].met(asked=1)
+        send_to(path, cluster(addresses(found[1:])))
+        nursery.start_soon(get)
+        await found[1].met(asked=1)
+        path.pool.drain(path.clusters.serves)
+        assert path.pool.counts() == (2, 0)
+        free.set()
+        await path.logged(2)
+        assert heard == [b"late"] * 2
+        path.pool.drain(path.clusters.serves)
+        assert set(path.pool.by_address()) == {found[1].address}
+        assert at_work(path).active == 0
+
+
+@both
+async def test_a_downstream_that_leaves_says_nothing_of_the_endpoint(protocol: Protocol) -> None:
+    async def never(call: Call) -> None:
+        await whole(call)
+        await trio.sleep_forever()
+
+    async with to_app(nobody, protocol) as path, instances(1, protocol, never) as found:
+        strict = OutlierSpec(consecutive_5xx_errors=1, max_ejection_percent=100)
+        breaker = BreakerSpec(ConsecutiveFailures(1))
+        send_to(path, cluster(addresses(found), outlier=strict, breaker=breaker))
+        for number in (1, 2, 3):
+            talk = path.talk()
+            call = await talk.call()
+            await call.say((b"GET", b"/"), [])
+            await call.end()
+            await found[0].met(asked=number)
+            await call.give_up()
+            await path.logged(number)
+        (member,) = at_work(path).members
+        assert (member.active, member.total, member.failed) == (0, 3, 0)
+        assert at_work(path).pick(trio.current_time()) is not None
+
+
+async def test_policies_that_say_the_same_again_keep_what_is_known() -> None:
+    async with to_app(nobody, Protocol.HTTP1) as path, instances(2) as found:
+        found[0].status = 503
+        for _ in range(6):
+            send_to(path, cluster(addresses(found), balancer=TURNS, outlier=OUTLIER))
+            await hosts(path, 2)
+        assert found[0].asked == 2

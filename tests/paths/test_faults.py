@@ -6,10 +6,11 @@ import trio
 
 from fakes.path import ask, to_app
 from fakes.planned import Turns, across, both, counted, follow, giving_up, interrupted, status
-from fakes.talk import Call, answer, whole
+from fakes.policies import snapshot
+from fakes.talk import Broken, Call, answer, whole
 from tproxy.model.flow import Protocol
 from tproxy.model.route import Plan
-from tproxy.resilience.fault import Abort, Delay, FaultSpec, choose
+from tproxy.resilience.fault import Abort, Delay, FaultSpec, Throttle, choose
 from tproxy.resilience.retry import RetryOn, RetryPolicy
 
 GRPC = ((b"content-type", b"application/grpc"), (b"te", b"trailers"))
@@ -152,3 +153,66 @@ async def test_with_a_fault_there_is_neither_time_out_nor_retry(
         follow(path, Plan(fault=FaultSpec("idle"), timeout=1.0, retry=again))
         assert (await path.get()).start == 503
         assert len(app.heads) == 1
+
+
+@across
+async def test_a_reset_is_no_answer(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
+) -> None:
+    app = Turns([status(200)])
+    async with to_app(app, protocol, upstream=upstream) as path:
+        follow(path, Plan(fault=FaultSpec("gone", reset=100.0)))
+        with pytest.raises(Broken, match="reset"):
+            await path.get()
+        (line,) = await path.logged()
+        assert (line["response_flags"], line["response_code"]) == ("FI", 0)
+        assert line["response_code_details"] == "fault_filter_reset"
+        assert app.heads == []
+        assert counted(path, "tproxy_faults_total") == {"reset": 1}
+
+
+@across
+async def test_a_throttled_answer_comes_whole_and_at_its_rate(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
+) -> None:
+    body = bytes(range(256)) * 400
+    async with to_app(status(200, body), protocol, upstream=upstream) as path:
+        follow(path, Plan(fault=FaultSpec("slow", throttle=Throttle(10240, 100.0), max_active=1)))
+        began = trio.current_time()
+        call = await path.talk().call()
+        await call.say((b"GET", b"/"), ())
+        await call.end()
+        await call.head()
+        while trio.current_time() - began < 5:
+            await call.part()
+        assert len(call.heard.body) == pytest.approx(51200, rel=0.05)
+        assert (await path.get()).start == 200  # one too many is spared
+        assert trio.current_time() - began < 6
+        while await call.part():
+            pass
+        assert call.heard.body == body
+        assert trio.current_time() - began == pytest.approx(10.0, rel=0.01)
+        *_, line = await path.logged(2)
+        assert line["response_flags"] == "DI"
+        assert counted(path, "tproxy_faults_total") == {"throttle": 1, "overflow": 1}
+
+
+@both
+async def test_a_policy_has_what_comes_in_fail(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol
+) -> None:
+    app = Turns([status(200)])
+    document = (
+        "apiVersion: tproxy.io/v1alpha1\nkind: FaultPolicy\nmetadata: {name: f, namespace: web}\n"
+        "spec: {direction: INBOUND, rules: [{match: {paths: [/slow*]},"
+        " delay: {percentage: 100, fixedDelay: 2s}, abort: {percentage: 100, httpStatus: 503}}]}\n"
+    )
+    async with to_app(app, protocol) as path:
+        path.policies.swap(snapshot(document))
+        assert (await path.get(b"/slow/x")).start == 503
+        assert (await path.get(b"/else")).start == 200
+        assert app.said(b"x-envoy-attempt-count") == [[]]
+        late, other = await path.logged(2)
+        assert (late["response_flags"], late["tproxy"]["direction"]) == ("DI,FI", "inbound")
+        assert late["duration"] == 2000
+        assert (other["response_flags"], other["response_code_details"]) == ("-", "via_upstream")

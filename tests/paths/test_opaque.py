@@ -83,7 +83,7 @@ async def test_a_refused_connection_is_reset_downstream() -> None:
 async def test_a_connection_to_where_nothing_may_be_reached_is_reset_and_told() -> None:
     async with to_script(shout) as path:
         path.direction = Direction.OUTBOUND
-        egress = Traffic(ClusterBook(), None, "web", Egress(registry_only=True))
+        egress = Traffic(ClusterBook(), None, "web", egress=Egress(registry_only=True))
         path.policies.swap(Snapshot(2, traffic=egress))
         with pytest.raises(trio.BrokenResourceError):
             await path.relay().receive_some(1)

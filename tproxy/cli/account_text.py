@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from tproxy.cli.finding_text import printable
+from tproxy.cli.route_text import route_text
 from tproxy.policy.account import (
     Account,
     Asked,
@@ -37,6 +38,7 @@ def account_text(account: Account) -> str:
         f"{styled(account.verdict)} {_request(account.request)}",
         f"  {because(account)}",
         *_facts(account),
+        *(route_text(account.route) if account.route else ()),
         *(_tls(account.tls) if account.tls else ()),
         *map(_limit, account.limits),
         *(line for policy in account.policies for line in ("", *_policy(policy))),

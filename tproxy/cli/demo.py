@@ -22,6 +22,7 @@ from tproxy.lab.demo import (
     perform,
     set_up,
 )
+from tproxy.lab.demo_traffic import SCENES, Play, play
 from tproxy.lab.sidecar import tail
 
 
@@ -52,12 +53,17 @@ async def _demonstrate(lab: Lab, policies: Path | None) -> int:
             failed += bool(performance.problems)
             _tell_step(number, performance)
             _tell_why(stage, performance)
+        for number, scene in enumerate(SCENES, start=len(STEPS) + 1):
+            played = await play(stage, scene)
+            failed += bool(played.problems)
+            _tell_scene(number, played)
         await _tell_account(stage)
-    passed = len(STEPS) - failed
+    steps = len(STEPS) + len(SCENES)
+    passed = steps - failed
     colour = "red" if failed else "green"
     took = trio.current_time() - began
     click.secho(
-        f"\n{passed} of {len(STEPS)} steps passed, captured on both sides, in {took:.0f} s; "
+        f"\n{passed} of {steps} steps passed, captured on both sides, in {took:.0f} s; "
         "nothing of the pods is left.",
         fg=colour,
         bold=True,
@@ -84,6 +90,21 @@ def _tell_step(number: int, performance: Performance) -> None:
     if performance.identities:
         taken = " and ".join(map(str, performance.identities))
         click.echo(f"  the two sidecars took {taken} new identities meanwhile")
+
+
+def _tell_scene(number: int, played: Play) -> None:
+    scene = played.scene
+    _title(f"{number}. {scene.title}")
+    for line in scene.routes.splitlines():
+        click.secho(f"  | {line}", dim=True)
+    click.echo(f"  $ {shlex.join(scene.argv)}")
+    click.echo(f"  {'client saw':<16}{_gist(played.output, scene.answer)}")
+    shares = ", ".join(f"{pod} {count}" for pod, count in sorted(played.shares.items()))
+    click.echo(f"  {'client sidecar':<16}answered by: {shares or 'nobody'}")
+    if played.repeated:
+        click.echo(f"  {'':<16}{played.repeated} of them were sent again, to another endpoint")
+    for problem in played.problems:
+        click.secho(f"  FAILED: {problem}", fg="red")
 
 
 def _tell_sidecar(pod: str, lines: Sequence[Line]) -> None:
@@ -137,6 +158,8 @@ def _logged(lines: Sequence[Line]) -> str:
 
 async def _tell_account(stage: Stage) -> None:
     _title("The account, from the sidecars' access logs")
+    for log in stage.logs.values():
+        log.more()
     rows = [
         (
             *(way.pod, way.direction, way.protocol, way.original_dst, way.upstream, way.outcome),

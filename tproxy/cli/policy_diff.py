@@ -79,6 +79,8 @@ def _human(replay: Replay) -> Iterator[str]:
         f"{replay.lines} lines: {replay.same} as before, {changed} changed,"
         f" {open_still} undetermined, {sum(replay.skipped.values())} skipped"
     )
+    if replay.outbound:
+        yield f"  {replay.outbound} of them outbound, which no policy judges: which way they go is not compared"
     for why, count in replay.skipped.items():
         yield f"  {count} skipped: {printable(why)}"
     if replay.ungrouped:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 HOSTS = Path("/etc/hosts")
+LOCAL = "127.0.0.1"
 HOSTS_BYTES = 1048576
 """As much of the hosts file as is read."""
 HOSTS_SECONDS = 5.0
@@ -107,6 +108,11 @@ class Resolver:
     def _asking(self) -> "Asking":
         import dns.asyncresolver  # noqa: PLC0415
 
-        asking = dns.asyncresolver.Resolver(filename=str(self._resolv_conf))
+        asking = dns.asyncresolver.Resolver(configure=False)
+        try:
+            asking.read_resolv_conf(str(self._resolv_conf))
+        except dns.resolver.NoResolverConfiguration:
+            # A file that names no server, or is not there, means the one of this machine: resolv.conf(5).
+            asking.nameservers = [LOCAL]
         asking.port = self._port
         return asking

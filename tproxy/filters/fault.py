@@ -4,11 +4,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import trio
+from msgspec.structs import replace
 
 from tproxy.filters.answer import grpc_status
+from tproxy.filters.slow_body import SlowBody
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Request, Response
-from tproxy.model.outcome import ProxyError, ResponseFlag
+from tproxy.model.outcome import Dropped, ProxyError, ResponseFlag
 from tproxy.resilience.fault import Abort, Faults, FaultSpec, Injection
 
 MOST_SPECS = 1024
@@ -26,31 +28,45 @@ class Fault:
         """Wait, fail, do both, or neither."""
         plan = exchange.route.plan
         assert plan is not None
-        if plan.fault is not None:
-            await self._inject(plan.fault, request)
-        return await forward(exchange, request)
-
-    async def _inject(self, spec: FaultSpec, request: Request) -> None:
-        faults = self._of(spec)
-        overflowed = faults.overflowed
-        injection = faults.begin(request.head.headers.get(b"x-request-id") or b"")
-        if injection is None:
-            if faults.overflowed > overflowed:
-                self._count("overflow")
-            return
+        faults = None if plan.fault is None else self._of(plan.fault)
+        injection = None if faults is None else self._begun(faults, request)
+        if faults is None or injection is None:
+            return await forward(exchange, request)
         try:
             await self._suffer(injection, request)
-        finally:
+        except BaseException:
             faults.ended()
+            raise
+        if not injection.bytes_per_second:
+            faults.ended()
+            return await forward(exchange, request)
+        self._note("throttle", ResponseFlag.DELAYED, request)
+        request.life.when_over(lambda _: faults.ended())
+        response = await forward(exchange, request)
+        return replace(response, body=SlowBody(response.body, injection.bytes_per_second))
+
+    def _begun(self, faults: Faults, request: Request) -> Injection | None:
+        overflowed = faults.overflowed
+        injection = faults.begin(request.head.headers.get(b"x-request-id") or b"")
+        if faults.overflowed > overflowed:
+            self._count("overflow")
+        return injection
 
     async def _suffer(self, injection: Injection, request: Request) -> None:
         if injection.delay:
-            self._count("delay")
-            request.life.marks += (ResponseFlag.DELAYED,)
+            self._note("delay", ResponseFlag.DELAYED, request)
             await trio.sleep(injection.delay)
+        if injection.reset:
+            self._count("reset")
+            raise Dropped(ResponseFlag.FAULT_INJECTED, "fault_filter_reset")
         if injection.abort is not None:
             self._count("abort")
             raise aborted(injection.abort)
+
+    def _note(self, kind: str, flag: ResponseFlag, request: Request) -> None:
+        self._count(kind)
+        if flag not in request.life.marks:
+            request.life.marks += (flag,)
 
     def _of(self, spec: FaultSpec) -> Faults:
         faults = self._faults.pop(spec, None) or Faults(spec)

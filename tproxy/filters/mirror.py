@@ -5,7 +5,6 @@ The original must not notice: a copy that is too slow, too large or one too many
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Self
 
 import trio
@@ -19,6 +18,7 @@ from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag
 from tproxy.model.route import Mirror, Plan, Route
 from tproxy.net.alongside import alongside
+from tproxy.net.guard import guarded
 from tproxy.resilience.fraction import fraction
 
 SHADOW = (b"x-tproxy-shadow", b"1")
@@ -74,8 +74,9 @@ class Mirroring:
             )
             request.life.when_over(shadow.abandon)
         copy = Request(replace(request.head, headers=headers), body)
-        send = partial(self._send, forward, replace(exchange, route=_way(mirror, exchange.route)))
-        self._nursery.start_soon(send, copy)
+        way = replace(exchange, route=_way(mirror, exchange.route))
+        sending = self._send(forward, way, copy)
+        self._nursery.start_soon(guarded, f"a copy for {mirror.cluster.name}", sending)
         return original
 
     async def _send(self, forward: Handler, exchange: Exchange, copy: Request) -> None:

@@ -14,7 +14,7 @@ from tproxy.model.http import (
     Response,
     ResponseHead,
 )
-from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
+from tproxy.model.outcome import DownstreamError, Dropped, ProxyError, ResponseFlag
 
 CONNECT_ERROR = "upstream connect error or disconnect/reset before headers. reset reason: "
 
@@ -33,10 +33,13 @@ MESSAGES = {
 
 
 async def rescue(forward: Handler, exchange: Exchange, request: Request) -> Response:
-    """Turn a failure into a local reply (deciding). A downstream that broke its own protocol is past answering."""
+    """Turn a failure into a local reply (deciding), unless it is none to be answered.
+
+    A downstream that broke its own protocol is past it.
+    """
     try:
         return await forward(exchange, request)
-    except DownstreamError:
+    except (DownstreamError, Dropped):
         raise
     except ProxyError as error:
         return local_reply(error, request.head)

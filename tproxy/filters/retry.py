@@ -222,9 +222,11 @@ class _Tries:
         """End an attempt: nothing may pull the body any more when the next one begins."""
         for work in self._work:
             work.cancel()
-        for work in self._work:
-            await work.wait()
-        self._life.end(result.error)
+        try:
+            for work in self._work:
+                await work.wait()
+        finally:
+            self._life.end(result.error)
         if result.upstream is not None:
             tried = (*self._exchange.tried, result.upstream)
             self._exchange = replace(self._exchange, tried=tried)

@@ -22,6 +22,7 @@ from tproxy.lab.identity import issue_identity, utc_now
 from tproxy.lab.lifecycle import open_pod
 from tproxy.lab.namespaces import Stdio
 from tproxy.lab.pod import Pod
+from tproxy.lab.process import Process
 from tproxy.lab.records import Lab
 from tproxy.lab.spec import LabError, PodSpec
 
@@ -82,23 +83,13 @@ class Step:
 
 
 SITE = Path("/usr/share/common-licenses")
+HTTP_SERVER = (
+    *("python3", "-m", "http.server", "80", "--bind", "::", "--protocol", "HTTP/1.1"),
+    *("-d", str(SITE)),
+)
 SERVERS = (
-    Server(
-        "web",
-        [
-            "python3",
-            "-m",
-            "http.server",
-            "80",
-            "--bind",
-            "::",
-            "--protocol",
-            "HTTP/1.1",
-            "-d",
-            str(SITE),
-        ],
-        80,
-    ),
+    Server("web", HTTP_SERVER, 80),
+    Server("next", HTTP_SERVER, 80),
     Server("api", ["nghttpd", "--no-tls", "-d", str(SITE), "8080"], 8080),
     Server(
         "cache",
@@ -208,6 +199,10 @@ class Stage:
     logs: Mapping[str, Log]
     policies: Path
     """What steers the servers' sidecars."""
+    steering: Path
+    """What steers the client's."""
+    applications: Mapping[str, Process]
+    """What serves in each server's pod."""
     lab: Lab
 
     def actor(self, step: Step) -> Pod:
@@ -245,18 +240,19 @@ async def set_up(lab: Lab, given: Path | None, tell: Callable[[Pod], None]) -> A
     """
     async with AsyncExitStack() as scopes:
         policies = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), given)
-        pods = {}
+        pods, applications = {}, {}
         for server in SERVERS:
             pod = await scopes.enter_async_context(open_pod(_spec(server.pod, policies), lab))
-            await _serve(pod, server)
+            applications[server.pod] = await _serve(pod, server)
             pods[server.pod] = pod
             tell(pod)
-        for spec in (_spec(CLIENT), PodSpec(OUTSIDER, proxy=False)):
+        steering = _policies(scopes.enter_context(TemporaryDirectory(prefix="tproxy-demo-")), None)
+        for spec in (_spec(CLIENT, steering), PodSpec(OUTSIDER, proxy=False)):
             pods[spec.name] = await scopes.enter_async_context(open_pod(spec, lab))
             tell(pods[spec.name])
         outsider = pods.pop(OUTSIDER)
         logs = {pod.name: Log(pod.access_log_path) for pod in pods.values()}
-        yield Stage(pods, outsider, logs, policies, lab)
+        yield Stage(pods, outsider, logs, policies, steering, applications, lab)
 
 
 def _spec(name: str, policies: Path | None = None) -> PodSpec:
@@ -272,35 +268,36 @@ def _policies(place: str, given: Path | None) -> Path:
     return directory
 
 
-async def _decree(stage: Stage, step: Step) -> None:
-    """Write a step's policy, and wait until it is in force."""
-    log = stage.pods[step.server].sidecar_log_path
+async def decree(stage: Stage, pod: str, text: str) -> None:
+    """Write policies for the servers or for the client, and wait until they are in force there."""
+    log = stage.pods[pod].sidecar_log_path
     said = log.read_text().count(IN_FORCE)
-    (stage.policies / "demo.yaml").write_text(step.policy)
+    directory = stage.steering if pod == CLIENT else stage.policies
+    (directory / "demo.yaml").write_text(text)
     with trio.move_on_after(START_TIMEOUT):
         while log.read_text().count(IN_FORCE) == said:  # noqa: ASYNC110 - another process's doing has no event
             await trio.sleep(LOG_INTERVAL)
 
 
-async def _serve(pod: Pod, server: Server) -> None:
+async def _serve(pod: Pod, server: Server) -> Process:
     process = await pod.start(server.argv, stdio=QUIET)
     with trio.move_on_after(START_TIMEOUT):
         await process.listens(server.port)
-        return
+        return process
     raise LabError(f"{server.argv[0]} does not serve port {server.port} of pod {pod.name}")
 
 
 async def perform(stage: Stage, step: Step) -> Performance:
     """Do one step, and hold what the sidecars logged against what it must lead to."""
     if step.policy:
-        await _decree(stage, step)
+        await decree(stage, step.server, step.policy)
     sides = (step.server, *([step.actor] if step.actor in stage.pods else ()))
     before = [_identities(stage.pods[side]) for side in sides]
     with trio.move_on_after(STEP_TIMEOUT) as patience:
         done = await _done(stage, step)
     if patience.cancelled_caught:
         return Performance(step, "", (), (), [f"not done after {STEP_TIMEOUT:.0f} s"])
-    lines = {side: await _logged(stage.logs[side], step.count) for side in sides}
+    lines = {side: await logged(stage.logs[side], step.count) for side in sides}
     output = (done.stdout + done.stderr).strip()
     taken = [_identities(stage.pods[side]) - had for side, had in zip(sides, before, strict=True)]
     return Performance(
@@ -358,7 +355,8 @@ def _unrotated(step: Step, taken: Sequence[int]) -> Iterator[str]:
         yield "no new identity was taken meanwhile"
 
 
-async def _logged(log: Log, count: int) -> list[Line]:
+async def logged(log: Log, count: int) -> list[Line]:
+    """Wait for so many lines that were not read before, for a while."""
     lines = log.more()
     with trio.move_on_after(LOG_TIMEOUT):
         while len(lines) < count:

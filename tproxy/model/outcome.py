@@ -85,6 +85,10 @@ class Unprocessed(UpstreamError):
     """The peer that we dialled promises not to have looked at the request, which can safely be sent again."""
 
 
+class Dropped(ProxyError):
+    """What gets no answer on purpose: its connection, or its stream of HTTP/2, is reset."""
+
+
 class Denied(ProxyError):
     """A policy refused the exchange or the connection."""
 

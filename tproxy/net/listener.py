@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from tproxy.model.address import Address
+from tproxy.net.guard import guarded
 from tproxy.net.tcp_stream import TcpStream
 
 LOG = logging.getLogger(__name__)
@@ -270,11 +271,10 @@ class Listener:
         return True
 
     async def _carry(self, stream: TcpStream, carried: bool) -> None:  # noqa: FBT001 - a task's argument
-        """Guard the rest of the program: this is its only `except Exception`."""
+        """Carry a connection, or turn it away, to its end."""
+        carry = self._handler if carried else self._turn_away
         try:
-            await (self._handler if carried else self._turn_away)(stream)
-        except Exception:
-            LOG.exception("the connection from %s ended by a mistake of the proxy's", stream.peer)
+            await guarded(f"the connection from {stream.peer}", carry(stream))
         finally:
             stream.close()
             self._slots.give_back(carried=carried)

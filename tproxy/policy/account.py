@@ -3,6 +3,7 @@
 import msgspec
 
 from tproxy.model.upstream_tls import TlsMode
+from tproxy.policy.account_route import RouteAccount, route_account
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
 from tproxy.policy.explain_limits import LimitTrace
 from tproxy.policy.explain_tls import Securing
@@ -118,6 +119,8 @@ class Account(msgspec.Struct, frozen=True):
     tls: TlsAccount | None = None
     """None for what comes in."""
     limits: tuple[LimitAccount, ...] = ()
+    route: RouteAccount | None = None
+    """None for what comes in."""
 
 
 def account(explanation: Explanation) -> Account:
@@ -137,11 +140,17 @@ def account(explanation: Explanation) -> Account:
         tuple(map(_policy, explanation.policies)),
         _tls(explanation.tls) if explanation.tls else None,
         tuple(map(_limit, explanation.limits)),
+        _way(explanation),
     )
 
 
 def _limit(trace: LimitTrace) -> LimitAccount:
     return LimitAccount(trace.name, trace.place, trace.per, trace.shadow, trace.key, trace.missing)
+
+
+def _way(explanation: Explanation) -> RouteAccount | None:
+    way = explanation.directing
+    return None if way is None else route_account(way, http=explanation.facts.head is not None)
 
 
 def _tls(securing: Securing) -> TlsAccount:

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 from tproxy.model.decision import RuleName
 from tproxy.model.flow import Direction
-from tproxy.model.identity import Workload
+from tproxy.model.identity import UNKNOWN, Workload
+from tproxy.policy.case_routes import ROUTE_FIELDS, compared
 from tproxy.policy.compile import NOBODY, assembled
 from tproxy.policy.explain import Examiner, Explanation, Outcome
 from tproxy.policy.explain_limits import LimitTrace
+from tproxy.policy.explain_route import Directing
 from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import BadRequest, Facts, facts_of, filled
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
-from tproxy.policy.schema import Case, Expectation, ExpectedTls, PolicyTest
+from tproxy.policy.schema import Case, Expectation, ExpectedDestination, ExpectedTls, PolicyTest
 from tproxy.policy.snapshot import Snapshot
 
 
@@ -90,12 +92,21 @@ def mistakes(documents: Sequence[Document]) -> Iterator[Finding]:
                 yield document.finding(Code.BAD_VALUE, where, str(bad))
 
 
+_NOTHING = (
+    Expectation(),
+    Expectation(tls=ExpectedTls()),
+    Expectation(destination=ExpectedDestination()),
+)
+
+
 def _never_fails(case: Case) -> str | None:
     """Say why an expectation is none."""
-    if case.expect in (Expectation(), Expectation(tls=ExpectedTls())):
+    if case.expect in _NOTHING:
         return "expects nothing, so it could never fail"
-    if case.expect.tls is not None and case.direction is Direction.INBOUND:
-        return "tls is about connections to upstreams: set direction to outbound"
+    if case.direction is Direction.INBOUND:
+        for name in ("tls", *ROUTE_FIELDS):
+            if getattr(case.expect, name) is not None:
+                return f"{name} is about connections to upstreams: set direction to outbound"
     return None
 
 
@@ -143,6 +154,8 @@ def run(snapshot: Snapshot, documents: Sequence[Document]) -> Report:
 
 def _result(examiner: Examiner, document: Document, at: int, case: Case) -> Result:
     explanation = examiner.explain(_facts(document, case))
+    traffic = examiner.snapshot.traffic
+    namespace = traffic.namespace if traffic else UNKNOWN
     return Result(
         _config(document).metadata.name,
         case.name,
@@ -153,6 +166,7 @@ def _result(examiner: Examiner, document: Document, at: int, case: Case) -> Resu
             *_mismatches(case.expect, explanation.outcome),
             *_tls_mismatches(case.expect.tls, explanation.tls),
             *_limit_mismatches(case.expect.limits, explanation.limits),
+            *_route_mismatches(case.expect, explanation.directing, namespace),
         ),
     )
 
@@ -194,6 +208,15 @@ def _limit_mismatches(
     found = [f"{each.name} (perhaps)" if each.missing else each.name for each in came]
     if sorted(expect) != sorted(found):
         yield Mismatch("limits", _sorted(expect) or "none", _sorted(found) or "none")
+
+
+def _route_mismatches(
+    expect: Expectation, way: Directing | None, namespace: str
+) -> Iterator[Mismatch]:
+    if way is not None:
+        for each in compared(expect, way, namespace):
+            if each.expected != each.came:
+                yield Mismatch(*each)
 
 
 def _sorted(names: Sequence[str] | None) -> str | None:

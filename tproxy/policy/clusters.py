@@ -83,14 +83,11 @@ class ClusterBook:
         known = self._entries.at(host, port)
         name = self._entries.by_host.nearest((asked,))
         named = self._entries.by_host.by_host.get(name, ())
-        # Where the address itself is the endpoint, whose it is does not depend on what is asked for.
-        at_address = bool(named) and named[0].resolution is Resolution.NONE
-        somebody_elses = at_address and known is not None and known.entry not in named
-        if (
-            any(each.number == port for entry in named for each in entry.ports)
-            and not somebody_elses
-        ):
-            return Service(name, port)
+        if any(each.number == port for entry in named for each in entry.ports):
+            # Where the address itself is the endpoint, whose it is does not depend on what is asked for.
+            dialled = self.cluster(name, port).origin is None
+            if not dialled or known is None or known.entry in named:
+                return Service(name, port)
         if known is None or not known.of_service:
             return None
         asked_for_it = known.entry in named

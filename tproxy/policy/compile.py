@@ -23,6 +23,7 @@ from tproxy.policy.destination_rule_mistakes import sound
 from tproxy.policy.destination_rules import rules as destination_rules
 from tproxy.policy.destinations import Destinations
 from tproxy.policy.egress import Egress
+from tproxy.policy.fault_policies import fault_book
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.hosts import is_identity
 from tproxy.policy.limit_policies import limit_book
@@ -32,13 +33,15 @@ from tproxy.policy.load import Document, load
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.objects import DRY_RUN
 from tproxy.policy.objects import mistakes as object_mistakes
-from tproxy.policy.resilience_policies import ResilienceBook, resilience
+from tproxy.policy.resilience_policies import resilience
+from tproxy.policy.routes import routes
 from tproxy.policy.rules import RuleCompiler
 from tproxy.policy.schema import (
     Action,
     AuthorizationPolicy,
     DefaultAction,
     DestinationRule,
+    FaultPolicy,
     OutboundMode,
     PeerAuthentication,
     PolicyTest,
@@ -50,13 +53,16 @@ from tproxy.policy.schema import (
     RateLimitPolicy,
     ResiliencePolicy,
     ServiceEntry,
+    VirtualService,
     WorkloadSpec,
 )
 from tproxy.policy.scope import Scope
 from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
-from tproxy.policy.traffic import Traffic
+from tproxy.policy.traffic import NO_ROUTES, Traffic
 from tproxy.policy.units import duration, size
+from tproxy.policy.virtual_services import mistakes as route_mistakes
+from tproxy.policy.virtual_services import unknown_subsets
 
 NOBODY = Workload()
 
@@ -99,9 +105,10 @@ def assembled(
     findings.extend(authentication_mistakes(kinds.authentication, scope))
     findings.extend(object_mistakes(documents, scope))
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
-    traffic = _traffic(config, scope, destinations, resilience(kinds.resilience, scope, findings))
+    traffic = _traffic(kinds, config, scope, destinations, findings)
     rules = _rules(kinds.authorization, scope, findings)
     rate_limits = limit_book(documents, scope, config, findings)
+    faults = fault_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))
     order = {source.name: place for place, source in enumerate(files)}
@@ -124,8 +131,9 @@ def assembled(
         normalization=config.path_normalization,
         policies=tuple(rules.read),
         destinations=destinations,
-        rate_limits=rate_limits,
+        faults=faults,
         traffic=traffic,
+        rate_limits=rate_limits,
         findings=told,
     )
 
@@ -144,10 +152,11 @@ class _Kinds:
     destinations: list[Document]
     entries: list[Document]
     resilience: list[Document]
+    routes: list[Document]
 
 
 def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case for each kind
-    kinds = _Kinds([], [], [], [], [], [])
+    kinds = _Kinds([], [], [], [], [], [], [])
     for document in documents:
         match document.config:
             case ProxyConfig():
@@ -162,8 +171,10 @@ def _by_kind(documents: Sequence[Document]) -> _Kinds:  # noqa: C901 - one case 
                 kinds.entries.append(document)
             case ResiliencePolicy():
                 kinds.resilience.append(document)
-            case PolicyTest() | RateLimitPolicy():
-                pass  # of tests the data path asks no more than their form; limits are compiled by themselves
+            case VirtualService():
+                kinds.routes.append(document)
+            case PolicyTest() | RateLimitPolicy() | FaultPolicy():
+                pass  # of tests the data path asks no more than their form; limits and faults are compiled by themselves
             case _:
                 assert_never(document.config)
     return kinds
@@ -181,19 +192,26 @@ def _destinations(
 
 
 def _traffic(
+    kinds: _Kinds,
     config: ProxyConfigSpec,
     scope: Scope,
     destinations: Destinations | None,
-    endurance: ResilienceBook,
+    findings: list[Finding],
 ) -> Traffic | None:
     """Make ready to choose ways; None when nothing is said of any."""
     known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
-    if destinations is None and not known:
+    endurance = resilience(kinds.resilience, scope, findings)
+    if destinations is None and not (known or kinds.routes):
         return None
     entries = destinations.entries if destinations else EntryBook()
-    egress = Egress(entries, registry_only=known)
     clusters = ClusterBook(destinations, endurance)
-    return Traffic(clusters, destinations, scope.workload.namespace, egress)
+    found = list(route_mistakes(kinds.routes, scope))
+    if not _refused(found):
+        found.extend(unknown_subsets(kinds.routes, scope, clusters))
+    findings.extend(found)
+    book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope)
+    egress = Egress(entries, registry_only=known)
+    return Traffic(clusters, destinations, scope.workload.namespace, routes=book, egress=egress)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ The rule that must not be broken: the verdict is the data path's own, asked of t
 something is not known are the rules weighed here, and then a verdict is given only if whatever is missing cannot change it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,21 +13,17 @@ from tproxy.model.decision import Decision, Reason, RuleName, verdict
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
 from tproxy.policy.compiled_policy import CompiledPolicy
+from tproxy.policy.destinations import Choice
 from tproxy.policy.explain_limits import LimitTrace, limits
-from tproxy.policy.explain_tls import REQUEST, Securing, securing
+from tproxy.policy.explain_route import Directing, directing
+from tproxy.policy.explain_tls import REQUEST, Securing, at_endpoints, securing
 from tproxy.policy.facts import PATH, PRINCIPAL, Facts, header_of
 from tproxy.policy.paths import normalised
 from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode
+from tproxy.policy.secrecy import HIDDEN, secret
 from tproxy.policy.snapshot import UNREADABLE, Snapshot
 
 PARTS = ("from", "to", "when")
-
-HIDDEN = "(hidden)"
-"""Stands for what must not be shown."""
-
-_SECRET = re.compile(
-    r"auth|cookie|token|secret|passw|api-?key|session|credential|signature|jwt|assertion"
-)
 
 NOT_HTTP = "http"
 """Says that a rule about requests was held against a connection that carries none."""
@@ -40,11 +35,6 @@ OUTBOUND = "outbound"
 
 _HTTP = (Protocol.HTTP1, Protocol.HTTP2)
 _ORDER = (Action.DENY, Action.ALLOW, Action.AUDIT)
-
-
-def secret(header: str) -> bool:
-    """Whether a header's values may let somebody in, by its name in lower case: too often rather than too rarely."""
-    return _SECRET.search(header) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +122,8 @@ class Explanation:
     """How the connection to the upstream would be secured; None for what comes in."""
     limits: tuple[LimitTrace, ...] = ()
     """The rate limits by which it would be counted, or may be."""
+    directing: Directing | None = None
+    """Which way it would go; None for what comes in."""
 
 
 class Examiner:
@@ -154,9 +146,10 @@ class Examiner:
         facts = self._normal(facts)
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
         traces = tuple(_policy(each, facts) for each in every)
-        tls = securing(self.snapshot.destinations, facts)
+        way = directing(self.snapshot.traffic, facts)
+        tls = _secured(securing(self.snapshot.destinations, facts), way)
         counted = limits(self.snapshot.rate_limits, facts, refused=outcome.allowed is False)
-        return Explanation(facts, outcome, traces, received, tls, counted)
+        return Explanation(facts, outcome, traces, received, tls, counted, way)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""
@@ -225,6 +218,17 @@ class Examiner:
             () if allowed is not None else _wanting(enforced),
             _shown_path(self._normal(facts)),
         )
+
+
+def _secured(securing: Securing | None, way: Directing | None) -> Securing | None:
+    """Say how the connection is secured on its way."""
+    if securing is None or way is None or way.chosen is None:
+        return securing
+    if way.missing:
+        return Securing(Choice(), way.missing)
+    plan = way.route.plan if way.route else None
+    cluster = plan.destination if plan else None
+    return securing if cluster is None else at_endpoints(securing, cluster)
 
 
 def _wanting(traces: Sequence[PolicyTrace]) -> tuple[str, ...]:

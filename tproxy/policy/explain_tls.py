@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from tproxy.model.cluster import Cluster, Static
 from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.destinations import Choice, Destinations
 from tproxy.policy.facts import DESTINATION_IP, HOST, Facts
 from tproxy.policy.schema import TlsModeName
 
 REQUEST = "request"
+ENDPOINT = "endpoint"
 _HTTP = (Protocol.HTTP1, Protocol.HTTP2)
 
 
@@ -40,6 +42,22 @@ def securing(destinations: Destinations | None, facts: Facts) -> Securing | None
     if choice.entry is None and destinations.rules.some and (why := _nameless(facts)):
         return Securing(Choice(), (why,))
     return Securing(choice)
+
+
+def at_endpoints(securing: Securing, cluster: Cluster) -> Securing:
+    """Say how connections to a cluster's endpoints are secured, where that is not said by the original destination."""
+    origin = cluster.origin
+    if origin is None:
+        return securing
+    if isinstance(origin, Static):
+        found = {each.tls for each in origin.endpoints if cluster.has(each)}
+    else:
+        found = {each.tls for each in origin.names}
+    if len(found) > 1:
+        return Securing(Choice(), (ENDPOINT,))
+    tls = next(iter(found), None)
+    known = not securing.missing and securing.choice.tls == tls
+    return securing if known else Securing(Choice(tls, (cluster.host,)))
 
 
 def _nameless(facts: Facts) -> str | None:

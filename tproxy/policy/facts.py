@@ -26,8 +26,8 @@ PATH = "request.path"
 SERVER_NAME = "connection.sni"
 REMOTE = "remote.ip"
 
-_HEADER = "request.headers["
-FORWARDED_FOR = f"{_HEADER}x-forwarded-for]"
+HEADER = "request.headers["
+FORWARDED_FOR = f"{HEADER}x-forwarded-for]"
 
 _FACTS = {
     "principals": PRINCIPAL,
@@ -76,7 +76,7 @@ class Facts:
         fact = _FACTS.get(field, field)
         if fact == REMOTE:
             return self._missing_remote()
-        return self._unless_known(fact.lower() if fact.startswith(_HEADER) else fact)
+        return self._unless_known(fact.lower() if fact.startswith(HEADER) else fact)
 
     def _missing_remote(self) -> str | None:
         if self.head is not None:
@@ -89,20 +89,20 @@ class Facts:
     def _unless_known(self, fact: str) -> str | None:
         if fact in self.hidden:
             return fact
-        unknown = self.headers is not None and fact.startswith(_HEADER)
+        unknown = self.headers is not None and fact.startswith(HEADER)
         return fact if unknown and fact not in (self.headers or ()) else None
 
 
 def header_fact(name: str) -> str:
     """Name a header as facts are named."""
-    return f"{_HEADER}{name.lower()}]"
+    return f"{HEADER}{name.lower()}]"
 
 
 def header_of(field: str) -> str | None:
     """Return the header, in lower case, that a rule's field reads; None when it reads none."""
     if _FACTS.get(field, field) == REMOTE:
         return "x-forwarded-for"
-    return field[len(_HEADER) : -1].lower() if field.startswith(_HEADER) else None
+    return field[len(HEADER) : -1].lower() if field.startswith(HEADER) else None
 
 
 def filled(request: CaseRequest, defaults: CaseRequest) -> CaseRequest:

@@ -12,6 +12,7 @@ from tproxy.policy.authentication import Authentication, authentication
 from tproxy.policy.findings import Code, Finding, Path, Severity
 from tproxy.policy.lint_destinations import destination_findings
 from tproxy.policy.lint_limits import limit_findings
+from tproxy.policy.lint_routes import route_findings
 from tproxy.policy.lint_values import value_findings
 from tproxy.policy.load import Document
 from tproxy.policy.objects import DRY_RUN
@@ -42,6 +43,7 @@ def lint(documents: Sequence[Document], scope: Scope, config: ProxyConfigSpec) -
         yield from linter.policy(document)
     yield from _only_deny(selected, config)
     yield from destination_findings(documents, scope)
+    yield from route_findings(documents, scope)
     yield from limit_findings(documents, scope, config)
 
 

@@ -8,6 +8,7 @@ from tproxy.policy.load import Document
 from tproxy.policy.schema import (
     AuthorizationPolicy,
     DestinationRule,
+    FaultPolicy,
     PeerAuthentication,
     PolicyTest,
     ProxyConfig,
@@ -100,7 +101,7 @@ def _selector(document: Document) -> Iterator[Finding]:
 
 def _selector_of(document: Document) -> tuple[Selector | None, Path]:
     match document.config:
-        case AuthorizationPolicy() | PeerAuthentication() | RateLimitPolicy():
+        case AuthorizationPolicy() | PeerAuthentication() | RateLimitPolicy() | FaultPolicy():
             return document.config.spec.selector, ("spec", "selector")
         case DestinationRule():
             return document.config.spec.workload_selector, ("spec", "workloadSelector")

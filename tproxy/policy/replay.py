@@ -237,6 +237,8 @@ class Replay:
         self._changes: dict[Change, Tally] = {}
         self.lines = 0
         self.same = 0
+        self.outbound = 0
+        """Lines of what left: no policy judges that, and which way it goes is not compared."""
         self.skipped: dict[str, int] = {}
         """Lines that cannot be asked about, by why."""
         self.ungrouped = 0
@@ -250,6 +252,7 @@ class Replay:
         except NotReplayable as why:
             self.skip(str(why))
             return
+        self.outbound += request.facts.flow.direction is Direction.OUTBOUND
         before, after = self._before(request), verdict_of(self._candidate.decide(request.facts))
         if before.verdict == after.verdict != "UNDETERMINED":
             self.same += 1
@@ -295,6 +298,7 @@ def described(replay: Replay) -> dict[str, Any]:
     return {
         "lines": replay.lines,
         "same": replay.same,
+        "outbound": replay.outbound,
         "skipped": replay.skipped,
         "ungrouped": replay.ungrouped,
         "changes": [

@@ -9,12 +9,13 @@ from tproxy.policy.load import Document
 from tproxy.policy.schema import (
     AuthorizationPolicy,
     Config,
+    FaultPolicy,
     PeerAuthentication,
     RateLimitPolicy,
     Selector,
 )
 
-Selecting = AuthorizationPolicy | PeerAuthentication | RateLimitPolicy
+Selecting = AuthorizationPolicy | PeerAuthentication | RateLimitPolicy | FaultPolicy
 """Kinds that select workloads by labels, of their namespace or as the root's of all."""
 
 

@@ -16,11 +16,12 @@ from tproxy.policy.authentication import Authentication
 from tproxy.policy.authorize import Authorizer
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destinations import Destinations
+from tproxy.policy.faults import FaultBook
 from tproxy.policy.findings import Finding
 from tproxy.policy.limits import LimitBook
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import LogFormat, MutualTlsMode, PathNormalization
-from tproxy.policy.traffic import Routing, passthrough
+from tproxy.policy.traffic import Traffic, passthrough
 
 UNREADABLE = Decision(allowed=False, reason=Reason.AMBIGUOUS_PATH)
 
@@ -65,7 +66,9 @@ class Snapshot:
     """How connections from the application are secured; None when nothing is said of any."""
     rate_limits: LimitBook | None = None
     """How much is let through; None when nothing is limited."""
-    traffic: Routing | None = None
+    faults: FaultBook | None = None
+    """What is made late or fails on purpose; None when nothing is."""
+    traffic: Traffic | None = None
     """Which way they go; None when nothing is said of any."""
     findings: tuple[Finding, ...] = ()
     """What is worth a look, and no mistake."""
@@ -110,10 +113,13 @@ class Snapshot:
         port = flow.original_dst.port
         protocol = self.translated.get((flow.direction, port))
         if flow.direction is Direction.INBOUND:
-            return _inbound(port, protocol)
-        if self.traffic is None:
-            return passthrough(protocol)
-        return self.traffic.route(flow, head, protocol)
+            route = _inbound(port, protocol)
+        elif self.traffic is None:
+            route = passthrough(protocol)
+        else:
+            route = self.traffic.route(flow, head, protocol)
+        faults = self.faults
+        return route if faults is None or head is None else faults.way(route, flow, head)
 
 
 @lru_cache(maxsize=1024)

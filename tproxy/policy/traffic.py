@@ -1,51 +1,198 @@
-"""Choose the way of what leaves the application."""
+"""Choose the way of what leaves the application.
 
-from dataclasses import dataclass, field
+A request's way is drawn from its x-request-id, and a connection's from who dialled: asked again, it is the same.
+"""
+
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol as Interface
 
+from msgspec import structs
+
+from tproxy.model.address import Address
 from tproxy.model.cluster import Cluster
 from tproxy.model.flow import Flow, Protocol
 from tproxy.model.http import RequestHead
-from tproxy.model.route import Plan, Route
+from tproxy.model.route import Mirror, Plan, Route
 from tproxy.model.upstream_tls import UpstreamTls
-from tproxy.policy.clusters import ClusterBook
-from tproxy.policy.destinations import Destinations
+from tproxy.policy.clusters import ClusterBook, Service
+from tproxy.policy.destinations import LONGEST_AUTHORITY, MOST_REMEMBERED, Destinations
 from tproxy.policy.egress import Egress, black_hole
-from tproxy.policy.hosts import asked_for
+from tproxy.policy.hosts import HostTable, asked_for
+from tproxy.policy.route_match import NO_REQUEST, Asking, Match
+from tproxy.policy.routes import Entry, HostRoutes, RouteBook, Share, Target
+from tproxy.resilience.fraction import fraction
+from tproxy.resilience.split import Split
 
 PASSTHROUGH = "PassthroughCluster"
-
-
-class Routing(Interface):
-    """Whatever chooses ways."""
-
-    def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
-        """Choose the way of a request, or of a connection that is no HTTP; `protocol` is what its upstream is asked in."""
+REQUEST_ID = b"x-request-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """What policies say of destinations."""
+class Meant:
+    """Whom a request or a connection means, by its name and its address."""
 
-    clusters: ClusterBook
-    destinations: Destinations | None
-    namespace: str
-    """The workload's own."""
-    egress: Egress = field(default_factory=Egress)
+    asked: str
+    """The name that it asks for; empty for none."""
+    service: Service | None
+    """None when nobody knows it."""
+    port: int
+    """The service's, else the one that is dialled."""
+    named: HostRoutes | None
+    """What is said of the name."""
+    addressed: HostRoutes | None
+    """What is said of the service, whatever name is asked for."""
+
+    @property
+    def host(self) -> str:
+        """Return the name that it goes by."""
+        return self.asked or (self.service.host if self.service else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The entry that is about a request or a connection."""
+
+    entry: Entry
+    match: Match
+
+
+NO_ROUTES = RouteBook(HostTable({}))
+ANYWHERE = Egress()
+
+
+class Traffic:
+    """What policies say of destinations. What changes: which choices are remembered."""
+
+    def __init__(
+        self,
+        clusters: ClusterBook,
+        destinations: Destinations | None,
+        namespace: str,
+        *,
+        routes: RouteBook = NO_ROUTES,
+        egress: Egress = ANYWHERE,
+    ) -> None:
+        self.clusters = clusters
+        self.destinations = destinations
+        self.routes = routes
+        self.egress = egress
+        self.namespace = namespace
+        """The workload's own."""
+        self._remembered = lru_cache(MOST_REMEMBERED)(self._meant)
+        self._ways = lru_cache(MOST_REMEMBERED)(self._split)
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
-        """Send to the cluster of the service that is meant; else where it was going."""
-        name = flow.sniffed.server_name.encode() if head is None else head.authority
-        asked = asked_for(name, self.namespace) if name else ""
-        service = self.clusters.service(flow.original_dst, asked)
-        if service is None:
-            if self.egress.refuses(flow.original_dst, asked):
+        """Go the way of the entry that is about it; else to the service that is meant; else where it was going.
+
+        `protocol` is what the upstream of a request is asked in.
+        """
+        meant = self.meant(flow, head)
+        chosen = self.choose(meant, flow, head)
+        if chosen is not None:
+            return self._drawn(chosen, meant, flow, head, protocol)
+        if meant.service is None:
+            if self.egress.refuses(flow.original_dst, meant.asked):
                 return black_hole(protocol)
             return passthrough(protocol, self.secured(flow, head))
-        cluster = self.clusters.cluster(service.host, service.port)
+        cluster = self.clusters.cluster(meant.service.host, meant.service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None
         return _default(cluster, protocol, tls)
+
+    def meant(self, flow: Flow, head: RequestHead | None) -> Meant:
+        """Tell whom it means."""
+        name = flow.sniffed.server_name.encode() if head is None else head.authority
+        to = flow.original_dst
+        return self._remembered(to.host, to.port, name if len(name) <= LONGEST_AUTHORITY else b"")
+
+    def _meant(self, host: str, port: int, name: bytes) -> Meant:
+        asked = asked_for(name, self.namespace) if name else ""
+        service = self.clusters.service(Address(host, port), asked)
+        return Meant(
+            asked,
+            service,
+            service.port if service else port,
+            self.routes.find(asked),
+            self.routes.find(service.host) if service else None,
+        )
+
+    def choose(self, meant: Meant, flow: Flow, head: RequestHead | None) -> Chosen | None:
+        """Return the first entry that is about it."""
+        for entry in candidates(meant, flow, head):
+            match = entry.match(Asking(flow, head or NO_REQUEST, meant.port))
+            if match is not None:
+                return Chosen(entry, match)
+        return None
+
+    def _drawn(
+        self,
+        chosen: Chosen,
+        meant: Meant,
+        flow: Flow,
+        head: RequestHead | None,
+        protocol: Protocol | None,
+    ) -> Route:
+        ways = self._ways(chosen, meant.host, meant.port, protocol)
+        several = len(chosen.entry.shares) > 1
+        route = ways.choose(drawn(chosen.entry, flow, head) if several else 0.0)
+        if not _stays(route):
+            return route
+        tls = self.secured(flow, head)
+        return route if tls is None else _secured(route, tls)
+
+    def share(self, chosen: Chosen, flow: Flow, head: RequestHead | None) -> Share | None:
+        """Tell which of an entry's destinations it is; None where the answer is ours."""
+        entry = chosen.entry
+        if not entry.shares:
+            return None
+        split = Split([(each, each.weight) for each in entry.shares])
+        return split.choose(drawn(entry, flow, head))
+
+    def _split(
+        self, chosen: Chosen, host: str, port: int, protocol: Protocol | None
+    ) -> Split[Route]:
+        """Make the routes of an entry for those who ask for a host at a port."""
+        entry = chosen.entry
+        mirrors = tuple(
+            Mirror(self.clusters.cluster(target.host, self._port(target, port), target.subset), of)
+            for target, of in entry.mirrors
+        )
+        plan = structs.replace(chosen.match.plan, mirrors=mirrors)
+        if not entry.shares:
+            return Split([(Route(entry.name, "", protocol, plan=plan), 1)])
+        return Split(
+            [
+                (self._way(chosen, share, plan, (host, port, protocol)), share.weight)
+                for share in entry.shares
+            ]
+        )
+
+    def _way(
+        self, chosen: Chosen, share: Share, plan: Plan, meant: tuple[str, int, Protocol | None]
+    ) -> Route:
+        host, port, protocol = meant
+        cluster = self._cluster(share.target, host, port)
+        plan = structs.replace(
+            plan,
+            destination=cluster,
+            request_headers=share.request_headers,
+            response_headers=share.response_headers,
+        )
+        if cluster is None:
+            return Route(chosen.entry.name, PASSTHROUGH, protocol, plan=plan)
+        return Route(chosen.entry.name, cluster.name, protocol, plan=plan)
+
+    def _cluster(self, target: Target, host: str, port: int) -> Cluster | None:
+        """Return where a target is; None when that is where the connection was going."""
+        stays = target.host == host and not target.subset and target.port in (None, port)
+        if stays and not self.clusters.knows(host):
+            return None
+        return self.clusters.cluster(target.host, self._port(target, port), target.subset)
+
+    def _port(self, target: Target, dialled: int) -> int:
+        if target.port is not None:
+            return target.port
+        ports = self.clusters.ports(target.host)
+        return ports[0] if len(ports) == 1 else dialled
 
     def secured(self, flow: Flow, head: RequestHead | None) -> UpstreamTls | None:
         """Say how the original destination is secured."""
@@ -54,12 +201,44 @@ class Traffic:
         return self.destinations.choice(flow.original_dst, head).tls
 
 
-@lru_cache(maxsize=1024)
-def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
-    return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
+def candidates(meant: Meant, flow: Flow, head: RequestHead | None) -> tuple[Entry, ...]:
+    """Return the entries that may be about it, in the order in which they are asked."""
+    if head is not None:
+        found = meant.named or meant.addressed
+        return found.http if found else ()
+    if flow.sniffed.server_name:
+        found = meant.named or meant.addressed
+        tls = found.tls if found else ()
+    else:
+        tls = ()
+    return (*tls, *meant.addressed.tcp) if meant.addressed else tls
+
+
+def drawn(entry: Entry, flow: Flow, head: RequestHead | None) -> float:
+    """Draw a number in [0, 1) that decides between an entry's destinations."""
+    text = str(flow.peer).encode() if head is None else head.headers.get(REQUEST_ID) or b""
+    return fraction(text, entry.identity.encode())
+
+
+def _stays(route: Route) -> bool:
+    """Whether it goes where it was going, be that a service's."""
+    plan = route.plan
+    assert plan is not None, "entries have plans"
+    ours, cluster = plan.answer is not None, plan.destination
+    return not ours and (cluster is None or cluster.origin is None)
 
 
 @lru_cache(maxsize=1024)
 def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Route:
     """Leave it on its way."""
     return Route("allow_any", PASSTHROUGH, protocol, tls)
+
+
+@lru_cache(maxsize=1024)
+def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
+    return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
+
+
+@lru_cache(maxsize=1024)
+def _secured(route: Route, tls: UpstreamTls) -> Route:
+    return replace(route, tls=tls)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tproxy.model.http import Life, Request, Response
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import ProxyError, downstream_gone
+from tproxy.model.outcome import Dropped, ProxyError, downstream_gone
 from tproxy.net.alongside import alongside
 from tproxy.net.bell import Bell
 from tproxy.net.http_connection import HttpConnection
@@ -173,12 +173,14 @@ class HttpServer:
             raise
         finally:
             life.end(failure)
+            breaks_off = failure is not None and isinstance(failure, Dropped)
             failure = None  # it holds this frame, which must not hold it
             self._told = self._told or (
                 stream.failure is not None and stream.failure is self.connection.error
             )
             stream.release()
-            if stream.truncated and not self.connection.codec.multiplexed:
+            breaks_off = breaks_off or stream.truncated
+            if breaks_off and not self.connection.codec.multiplexed:
                 await self._break_off()
 
     async def _carry(self, stream: HttpStream, life: Life) -> None:

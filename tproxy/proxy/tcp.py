@@ -35,7 +35,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         # Before anything is waited for: policies that change meanwhile must find it.
         with runtime.register.relaying(flow, traffic) as relay:
             upstream = await runtime.reach.connected(exchange, leg)
-            runtime.journal.relaying(flow, upstream.identity)
+            runtime.journal.relaying(exchange, upstream.identity)
             end = await pumped(
                 downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
             )
@@ -51,6 +51,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         _reset(downstream, upstream)
         raise
     finally:
+        leg.end()
         runtime.journal.relayed(
             Relayed(
                 exchange,
@@ -64,7 +65,6 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
                 leg.secured if upstream else None,
             )
         )
-        leg.end()
         if upstream is not None:
             upstream.close()
 

@@ -33,6 +33,17 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttle:
+    """So many percent are answered at so many bytes a second; without a percentage none are."""
+
+    bytes_per_second: int
+    percent: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert self.bytes_per_second > 0, "something passes"
+
+
+@dataclass(frozen=True, slots=True)
 class FaultSpec:
     """One policy's faults."""
 
@@ -41,13 +52,22 @@ class FaultSpec:
     delay: Delay | None = None
     abort: Abort | None = None
     max_active: int = ACTIVE_FAULTS
+    reset: float = 0.0
+    """So many percent get no answer: their connection, or their stream of HTTP/2, is reset."""
+    throttle: Throttle | None = None
 
 
 class Injection(msgspec.Struct, frozen=True):
-    """What happens to one request: it waits, and then, if there is an abort, that is its answer."""
+    """What happens to one request: it waits, then it is reset, or aborted, or its answer is slow."""
 
     delay: float = 0.0
     abort: Abort | None = None
+    reset: bool = False
+    bytes_per_second: int = 0
+    """0: as fast as it comes."""
+
+
+UNHARMED = Injection()
 
 
 class Faults:
@@ -72,21 +92,22 @@ class Faults:
         return injection
 
     def ended(self) -> None:
-        """End a fault: its delay is over and its answer given."""
+        """End a fault: its delay is over, its answer given."""
         assert self.active, "ended more often than begun"
         self.active -= 1
 
 
 def choose(spec: FaultSpec, request_id: bytes) -> Injection | None:
     """Choose what happens to a request if there is room."""
-    name = spec.name.encode()
-    delay, abort = spec.delay, spec.abort
-    delayed = delay is not None and _affects(delay.percent, request_id, b"delay " + name)
-    aborted = abort is not None and _affects(abort.percent, request_id, b"abort " + name)
-    if not (delayed or aborted):
-        return None
-    return Injection(delay.seconds if delay and delayed else 0.0, abort if aborted else None)
+    delay, abort, throttle = spec.delay, spec.abort, spec.throttle
 
+    def affects(kind: bytes, percent: float) -> bool:
+        return percent > 0 and fraction(request_id, kind + spec.name.encode()) * 100 < percent
 
-def _affects(percent: float, request_id: bytes, salt: bytes) -> bool:
-    return fraction(request_id, salt) * 100 < percent
+    injection = Injection(
+        delay.seconds if delay and affects(b"delay ", delay.percent) else 0.0,
+        abort if abort and affects(b"abort ", abort.percent) else None,
+        affects(b"reset ", spec.reset),
+        throttle.bytes_per_second if throttle and affects(b"throttle ", throttle.percent) else 0,
+    )
+    return None if injection == UNHARMED else injection

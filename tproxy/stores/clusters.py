@@ -157,7 +157,10 @@ class LiveCluster:
             self.update((*kept, endpoint), now)
         if endpoint.address in self.unhealthy(now):
             return None
-        return self._picked(self._members[endpoint.address], None, now)
+        member = self._members[endpoint.address]
+        # How it is secured may depend on what is asked of it.
+        member.endpoint = endpoint
+        return self._picked(member, None, now)
 
     def _keeps(self, member: Member) -> bool:
         """Whether to remember an original destination when there is another one."""
@@ -220,6 +223,8 @@ class Clusters:
         self._random = random
         self._live: dict[str, LiveCluster] = {}
         self._answers: dict[Dns, tuple[Endpoint, ...]] = {}
+        self._failures: dict[Dns, str] = {}
+        """Why the last looks that failed did."""
         self._changed = trio.Event()
 
     def __iter__(self) -> Iterator[LiveCluster]:
@@ -258,9 +263,11 @@ class Clusters:
         elif origin is None:
             live.update((), now)
         else:
-            found = self._answers.get(origin)
+            found, failure = self._answers.get(origin), self._failures.get(origin)
             if found is not None:
                 live.update(found, now)
+            if failure is not None:
+                live.fail(failure, now)
         self._tell_change()
 
     def get(self, name: str) -> LiveCluster | None:
@@ -284,12 +291,14 @@ class Clusters:
     def found(self, origin: Dns, endpoints: tuple[Endpoint, ...], now: float) -> None:
         """Take what was found under names."""
         self._answers[origin] = endpoints
+        self._failures.pop(origin, None)
         for live in self:
             if live.spec.origin == origin:
                 live.update(endpoints, now)
 
     def fail(self, origin: Dns, why: str, now: float) -> None:
         """Take it that nothing could be found out about names; what was found last holds."""
+        self._failures[origin] = why
         for live in self:
             if live.spec.origin == origin:
                 live.fail(why, now)
@@ -307,7 +316,9 @@ class Clusters:
             del self._live[name]
         if dropped:
             origins = self.origins
-            self._answers = {each: self._answers[each] for each in self._answers if each in origins}
+            for remembered in (self._answers, self._failures):
+                for origin in remembered.keys() - origins:
+                    del remembered[origin]
             self._tell_change()
 
     def _tell_change(self) -> None:

@@ -17,8 +17,9 @@ from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Flow
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.policy.account import account
-from tproxy.policy.explain import Examiner, secret
+from tproxy.policy.explain import Examiner
 from tproxy.policy.facts import FORWARDED_FOR, HOST, METHOD, PATH, REMOTE, Facts, header_fact
+from tproxy.policy.secrecy import secret
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_store import PolicyStore
 

@@ -16,11 +16,13 @@ from tproxy.model.http import Request, Response
 from tproxy.model.identity import Peer
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
 from tproxy.model.rate_limit import Applied
+from tproxy.model.route import Route
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.schema import LogFormat
 from tproxy.stores.decisions import Decisions
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
+from tproxy.telemetry.labels import Destination, cluster_service
 from tproxy.telemetry.metrics import Ending, Metrics
 from tproxy.telemetry.trace import Trace
 
@@ -112,7 +114,9 @@ class Journal:
         life = request.life
         series = self._metrics.request_series(
             exchange.flow,
-            request.head.authority,
+            request.head.authority
+            if exchange.route.plan is None
+            else _asked_for(exchange, request),
             Ending(status, flag, grpc_status, life.marks),
             upstream=upstream_identity,
         )
@@ -182,9 +186,11 @@ class Journal:
             )
         )
 
-    def relaying(self, flow: Flow, upstream: Peer | None) -> None:
+    def relaying(self, exchange: Exchange, upstream: Peer | None) -> None:
         """Count a connection carried as bytes as opened, once its upstream is reached and has proven who it is."""
-        self._metrics.connection_series(flow, upstream=upstream).opened += 1
+        sent_to = _sent_to(exchange.route)
+        series = self._metrics.connection_series(exchange.flow, upstream=upstream, sent_to=sent_to)
+        series.opened += 1
 
     def relayed(self, told: Relayed) -> None:
         """Record a connection carried as bytes that has ended."""
@@ -218,12 +224,13 @@ class Journal:
 
     def _count(self, told: Relayed, flag: ResponseFlag) -> None:
         series, upstream = self._metrics.connection_series, told.upstream_identity
-        carried = series(told.exchange.flow, upstream=upstream)
+        sent_to = _sent_to(told.exchange.route)
+        carried = series(told.exchange.flow, upstream=upstream, sent_to=sent_to)
         if told.upstream_local is None:  # never reached, so nobody has told of it yet
             carried.opened += 1
         carried.received += told.received
         carried.sent += told.sent
-        series(told.exchange.flow, flag, upstream=upstream).closed += 1
+        series(told.exchange.flow, flag, upstream=upstream, sent_to=sent_to).closed += 1
 
     def _line(self, record: Record) -> None:
         log = self._policies.current.access_log
@@ -247,6 +254,18 @@ def _ending(
         return status, failure.flag, failure.details, failure.cause
     assert response is not None, "what ended without a failure was answered"
     return response.head.status, response.flag, response.details, response.cause
+
+
+def _sent_to(route: Route) -> Destination | None:
+    """Name the service that policies have chosen, if they have."""
+    plan = route.plan
+    if plan is None or plan.destination is None:
+        return None
+    return cluster_service(plan.destination.host)
+
+
+def _asked_for(exchange: Exchange, request: Request) -> bytes | Destination:
+    return _sent_to(exchange.route) or request.head.authority
 
 
 def _asked(failure: ProxyError | None) -> Address | None:

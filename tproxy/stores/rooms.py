@@ -3,7 +3,7 @@
 import trio
 
 from tproxy.model.cluster import UNBOUNDED, Bounds
-from tproxy.model.outcome import ResponseFlag, UpstreamError
+from tproxy.model.outcome import ProxyError, ResponseFlag, UpstreamError
 
 OVERFLOW = "upstream_reset_before_response_started{overflow}"
 
@@ -56,6 +56,10 @@ class Room:
         """Be a user no more."""
         if self.users > self.bounds.connections or not self._waiting.unpark():
             self.users -= 1
+
+    def left(self, _: ProxyError | None) -> None:
+        """Be a user no more, whatever an exchange came to."""
+        self.leave()
 
     def vacate(self) -> None:
         """Have one connection less."""

@@ -31,7 +31,7 @@ class FeatureMetrics:
         self._retries.labels(result).inc()
 
     def fault(self, kind: str) -> None:
-        """Count a fault: `delay`, `abort`, or `overflow`, which was spared."""
+        """Count a fault: `delay`, `abort`, `reset`, `throttle`, or `overflow`, which was spared."""
         self._faults.labels(kind).inc()
 
     def mirrored(self, result: str) -> None:

@@ -5,6 +5,7 @@ Every label is always there: Kiali and Istio's dashboards drop a series that lac
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -69,6 +70,15 @@ def called_service(authority: bytes | str, host: str, namespace: str) -> Destina
     if not (found["svc"] or ip_address(host).is_private):
         return PASSTHROUGH
     return _service(found["name"], found["namespace"] or namespace)
+
+
+@lru_cache(maxsize=1024)
+def cluster_service(host: str) -> Destination:
+    """Name the service that policies send to by its host, which need not be one of the cluster's."""
+    found = _MESH_NAME.fullmatch(host)
+    if found is not None and found["svc"]:
+        return _service(found["name"], found["namespace"])
+    return Destination(host, host, UNKNOWN)
 
 
 def _service(name: str, namespace: str) -> Destination:

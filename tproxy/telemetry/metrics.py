@@ -89,10 +89,19 @@ class Metrics:
             self._forget_keys()
 
     def request_series(
-        self, flow: Flow, authority: bytes, ending: Ending, *, upstream: Peer | None = None
+        self,
+        flow: Flow,
+        asked: bytes | Destination,
+        ending: Ending,
+        *,
+        upstream: Peer | None = None,
     ) -> RequestSeries:
-        """Find where an exchange counts; `upstream` is who has answered, if that is proven."""
-        destination = self._destination(flow, authority)
+        """Find where an exchange counts.
+
+        `asked` is the authority, or the service that policies sent it to; `upstream` who has answered, if that is
+        proven.
+        """
+        destination = self._destination(flow, asked)
         grpc_status = ending.grpc_status
         if grpc_status is not None and not (grpc_status.isdigit() and len(grpc_status) <= 2):
             grpc_status = b""
@@ -113,10 +122,15 @@ class Metrics:
         )
 
     def connection_series(
-        self, flow: Flow, flag: ResponseFlag = ResponseFlag.NONE, *, upstream: Peer | None = None
+        self,
+        flow: Flow,
+        flag: ResponseFlag = ResponseFlag.NONE,
+        *,
+        upstream: Peer | None = None,
+        sent_to: Destination | None = None,
     ) -> ConnectionSeries:
-        """Find where a connection carried as bytes counts; TLS may name its service."""
-        destination = self._destination(flow, flow.sniffed.server_name)
+        """Find where a connection carried as bytes counts; policies or TLS may name its service."""
+        destination = self._destination(flow, sent_to or flow.sniffed.server_name)
         inbound = flow.direction is Direction.INBOUND
         key = (inbound, flow.identity, upstream, destination, flag.code)
         series = self._connections.get(key)
@@ -144,9 +158,11 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return own + encode(self._registry), content_type
 
-    def _destination(self, flow: Flow, authority: bytes | str) -> Destination:
+    def _destination(self, flow: Flow, authority: bytes | str | Destination) -> Destination:
         if flow.direction is Direction.INBOUND:
             return self._own_service
+        if isinstance(authority, Destination):
+            return authority
         if len(authority) > LONGEST_NAME:
             return PASSTHROUGH
         return self._called_service(authority, flow.original_dst.host, self._workload.namespace)

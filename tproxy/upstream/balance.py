@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from tproxy.model.cluster import Cluster, Endpoint
 from tproxy.model.exchange import Exchange, Handler
+from tproxy.model.flow import Protocol
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag, UpstreamError
@@ -42,6 +43,7 @@ class Balance:
     async def _balanced(self, spec: Cluster, exchange: Exchange, request: Request) -> Response:
         cluster = self._clusters.of(spec, trio.current_time(), exchange.generation)
         await known(cluster, self._limits)
+        await self._enter(spec, exchange, request)
         cluster.admit()
         belongs = affinity(spec.hash_key, exchange.flow, request.head, _new_value)
         picked = pick(cluster, exchange, belongs.key)
@@ -59,6 +61,16 @@ class Balance:
         head = replace(response.head, headers=response.head.headers.plus(belongs.cookie))
         return replace(response, head=head)
 
+    async def _enter(self, spec: Cluster, exchange: Exchange, request: Request) -> None:
+        """Wait for a connection where only so many may be: before the choice, which is the better the later it is."""
+        protocol = exchange.route.protocol or exchange.flow.protocol
+        room = None
+        if protocol is not Protocol.HTTP2:
+            room = self._clusters.rooms.of(spec.name, spec.bounds)
+        if room is not None:
+            await room.enter()
+            request.life.when_over(room.left)
+
 
 async def known(cluster: LiveCluster, limits: Limits) -> None:
     """Wait for the first look for a cluster's endpoints, for no longer than dialling one of them might take."""
@@ -73,7 +85,7 @@ def pick(cluster: LiveCluster, exchange: Exchange, key: int | None = None) -> Pi
     """Choose an endpoint, or refuse; `done` is owed for it."""
     now, spec = trio.current_time(), cluster.spec
     if spec.origin is None:
-        picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=spec.tls), now)
+        picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=exchange.route.tls), now)
     else:
         picked = cluster.pick(now, tried=exchange.tried, key=key)
     if picked is None:

@@ -37,8 +37,6 @@ class Pooled:
     """Whether the upstream takes it for nobody's own."""
     room: Room | None = None
     """Where it is counted, if its cluster may have only so many."""
-    entered: Room | None = None
-    """Where whoever uses it has entered, and has to leave."""
     taken: int = 0
     """How often, in all."""
     worn: bool = False
@@ -94,17 +92,8 @@ class Pool:
         `careful` looks whether it has this very moment, for what cannot be sent twice.
         """
         room = self._rooms.of(target.cluster, target.bounds) if target.cluster else None
-        entered = None if target.protocol is Protocol.HTTP2 else room
-        if entered is not None:
-            await entered.enter()
-        try:
-            pooled = None if distrusting else self._available(target, careful=careful)
-            pooled = pooled or await self._connect(target, room)
-        except BaseException:
-            if entered is not None:
-                entered.leave()
-            raise
-        pooled.entered = entered
+        pooled = None if distrusting else self._available(target, careful=careful)
+        pooled = pooled or await self._connect(target, room)
         pooled.users += 1
         pooled.taken += 1
         pooled.worn = 0 < target.bounds.requests_per_connection <= pooled.taken
@@ -126,9 +115,6 @@ class Pool:
             self._close(pooled)
         elif len(self._idle) > self._limits.pool_connections:
             self._close(next(iter(self._idle)))
-        if pooled.entered is not None:
-            entered, pooled.entered = pooled.entered, None
-            entered.leave()
 
     async def sweep(self) -> None:
         """Close connections that nobody has used for too long, or whose upstream has left; when cancelled, all.

@@ -71,7 +71,6 @@ class Reach:
     async def _balanced(self, spec: Cluster, exchange: Exchange, leg: Leg) -> SocketStream:
         cluster = self._clusters.of(spec, trio.current_time(), exchange.generation)
         await known(cluster, self._limits)
-        cluster.admit()
         room = self._clusters.rooms.of(spec.name, spec.bounds)
         if room is not None:
             _take_place(room, leg)

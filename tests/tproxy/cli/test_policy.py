@@ -514,6 +514,15 @@ def test_diff_says_what_it_could_not_tell_apart(policies: Path) -> None:
     )
 
 
+def test_diff_says_that_ways_are_not_compared(policies: Path) -> None:
+    write(Path("access.jsonl"), LOG.replace('"inbound"', '"outbound"', 1))
+    done = policy("diff", "--candidate", policies, "--log", "access.jsonl")
+    assert done.output.splitlines()[-2:] == [
+        "  1 of them outbound, which no policy judges: which way they go is not compared",
+        "  1 skipped: is no line of the JSON access log",
+    ]
+
+
 def test_diff_passes_over_lines_without_end(policies: Path) -> None:
     write(Path("access.jsonl"), f"{'x' * 200_000}\n{entry('/users/1', 'r-1')}{'y' * 70_000}")
     done = policy("diff", "--candidate", policies, "--log", "access.jsonl")
@@ -527,6 +536,30 @@ kind: ServiceEntry
 metadata: {name: store, namespace: my-ns}
 spec: {hosts: [store], addresses: [192.0.2.10]}
 """
+
+
+ROUTES = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: store, namespace: my-ns}
+spec:
+  hosts: [store]
+  http:
+  - {name: canary, match: [{headers: {x-canary: {}}}], route: [{destination: {host: store-v2}}]}
+  - {route: [{destination: {host: store}}], timeout: 2s}
+"""
+
+
+def test_explain_tells_the_way_to_scripts(policies: Path) -> None:
+    write(policies / "routes.yaml", ROUTES)
+    asked = ("--direction", "outbound", "--port", "80", "--host", "store", "--format", "json")
+    names = ("--namespace", "my-ns", "--label", "app=x")
+    route = json.loads(policy("explain", policies, *asked, *names).output)["route"]
+    assert (route["policy"], route["entry"]) == ("my-ns/store", "my-ns/store.http[1]")
+    assert (route["cluster"], route["plan"]["timeout"]) == ("PassthroughCluster", 2.0)
+    assert [each["entry"] for each in route["passed"]] == ["canary"]
+    canary = policy("explain", policies, *asked, *names, "--header", "x-canary=1").output
+    assert json.loads(canary)["route"]["cluster"] == "outbound|80||store-v2.my-ns.svc.cluster.local"
 
 
 def test_explain_knows_of_endpoints_beside_the_policies(policies: Path) -> None:

@@ -135,8 +135,6 @@ def test_no_rules_are_all_of_them() -> None:
         pytest.param("{name: c, request: {source: {serviceAccount: b}}, expect: {rule: 0}}", "7:25 TPX0108 error $.spec.cases[0].request.source: a service account is one of a namespace: name it", id="no namespace"),
         pytest.param("{name: c, request: {protocol: tcp, host: a}, expect: {rule: 0}}", "7:40 TPX0108 error $.spec.cases[0].request.host: a connection of protocol tcp has no host", id="HTTP in TCP"),
         pytest.param("{name: c, request: {path: get}, expect: {rule: 0}}", "7:31 TPX0106 error $.spec.cases[0].request.path: expected `str` matching regex '^/'", id="no path"),
-        pytest.param("{name: c, expect: {route: canary}}", "7:24 TPX0103 error $.spec.cases[0].expect.route: 'route' is not supported by this version, policies choose no routes", id="a route"),
-        pytest.param("{name: c, expect: {destination: {subset: v2}}}", "7:24 TPX0103 error $.spec.cases[0].expect.destination: 'destination' is not supported by this version, policies choose no destinations", id="a destination"),
         pytest.param("{name: c, expect: {verdcit: DENY}}", "7:24 TPX0103 error $.spec.cases[0].expect.verdcit: unknown field 'verdcit', did you mean 'verdict'?", id="misspelt"),
         pytest.param("{name: c, expect: {rule: 0}}\n  - {name: c, expect: {rule: 0}}", "8:6 TPX0109 error $.spec.cases[1].name: there is a case 'c' already, in $.spec.cases[0]", id="the same name"),
     ],

@@ -86,6 +86,15 @@ def test_a_name_decides_on_the_service_and_else_its_address(
     assert book(SHOP, EXTERNAL, LOOKED_UP).service(Address(to, port), asked) == service
 
 
+def test_where_no_endpoint_is_chosen_a_name_changes_nothing_at_the_address_of_others() -> None:
+    passing = entry("hosts: [b.example], resolution: STATIC, ports: [{number: 8080, name: http}], endpoints: [{address: 192.0.2.20}]", name="o")  # fmt: skip
+    dialled = rule("host: b.example, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}")
+    services, itself = book(SHOP, passing, dialled), Service("b.example", 8080)
+    assert services.service(Address(UNNAMED, 8080), "b.example") == itself
+    assert services.service(Address("192.0.2.20", 8080), "b.example") == itself
+    assert services.service(Address(POD, 8080), "b.example") is None
+
+
 def test_a_service_without_ports_is_known_by_its_address_at_each() -> None:
     services = book(entry(f"hosts: [a.example], addresses: [{VIP}]"))
     assert services.service(Address(VIP, 9), "") == Service("a.example", 9)

@@ -309,7 +309,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         pytest.param(
             "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute",
             "2:1 TPX0107 error $.kind: HTTPRoute is not supported by this version"
-            " (requests go where they were going); refusing to start rather than ignore it",
+            " (write a VirtualService); refusing to start rather than ignore it",
             id="gateway api",
         ),
         pytest.param(
@@ -325,7 +325,7 @@ def test_a_second_proxy_config_is_refused_and_the_first_named() -> None:
         ),
         pytest.param(
             "apiVersion: v1\nkind: Pod",
-            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, ResiliencePolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry",
+            "2:1 TPX0107 error $.kind: unknown kind 'Pod' of 'v1', known are ProxyConfig, RateLimitPolicy, FaultPolicy, ResiliencePolicy, PolicyTest, AuthorizationPolicy, PeerAuthentication, DestinationRule, ServiceEntry, VirtualService",
             id="no policy",
         ),
         pytest.param(

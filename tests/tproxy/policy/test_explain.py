@@ -13,7 +13,7 @@ from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Peer, Workload
 from tproxy.policy.account import account
 from tproxy.policy.compile import compiled
-from tproxy.policy.explain import HIDDEN, Examiner, Explanation, RuleTrace, secret
+from tproxy.policy.explain import Examiner, Explanation, RuleTrace
 from tproxy.policy.facts import (
     DESTINATION_IP,
     FORWARDED_FOR,
@@ -26,6 +26,7 @@ from tproxy.policy.facts import (
     Facts,
 )
 from tproxy.policy.nodes import SourceFile
+from tproxy.policy.secrecy import HIDDEN, secret
 from tproxy.policy.snapshot import Snapshot
 
 WORKLOAD = Workload("httpbin", "foo", "httpbin", labels={"app": "httpbin"})

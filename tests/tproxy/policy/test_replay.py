@@ -176,6 +176,11 @@ def test_a_connection_that_was_refused_as_plaintext_stays_refused_or_is_open() -
     assert change["request"] == "connection to port 8080"
 
 
+def test_what_left_is_counted_as_what_no_policy_judges() -> None:
+    found = replayed(examiner(DENY_ALL), line({"direction": "outbound"}), line({"authz": AUTHZ}))
+    assert (found["same"], found["outbound"]) == (2, 1)
+
+
 AUTHZ = {"verdict": "DENY", "reason": "deny_match", "policy": "foo/p", "rule": 2}
 
 

@@ -199,3 +199,12 @@ def test_a_failure_rate_is_that_of_its_window() -> None:
     succeed(broken, 11.0)
     fail(broken, 11.0, times=3)
     assert state(broken) is State.CLOSED, "the window is empty after a probe"
+
+
+def test_a_breaker_says_whether_it_would_let_anything_through() -> None:
+    breaker = Breaker(BreakerSpec(ConsecutiveFailures(1), Penalty(jitter=0)), lambda: 0.0)
+    assert (breaker.closed, breaker.refuses(0.0)) == (True, False)
+    breaker.failed(breaker.admit(0.0) or 0, 0.0)
+    assert (breaker.closed, breaker.refuses(0.5), breaker.refuses(1.0)) == (False, True, False)
+    assert breaker.admit(1.0) is not None
+    assert breaker.refuses(1.0)

@@ -9,6 +9,7 @@ from tproxy.resilience.fault import (
     Faults,
     FaultSpec,
     Injection,
+    Throttle,
     choose,
 )
 
@@ -79,3 +80,23 @@ def test_what_is_not_affected_takes_no_place() -> None:
     assert (faults.active, faults.overflowed) == (0, 0)
     with pytest.raises(AssertionError):
         faults.ended()
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param(FaultSpec("f", reset=100.0), Injection(reset=True), id="a reset"),
+        pytest.param(FaultSpec("f", throttle=Throttle(9, 100.0)), Injection(bytes_per_second=9), id="slow"),
+        pytest.param(FaultSpec("f", throttle=Throttle(9)), None, id="slow without a percentage"),
+        pytest.param(FaultSpec("f", LATE, reset=100.0), Injection(2.0, reset=True), id="late and reset"),
+    ],
+)  # fmt: skip
+def test_resets_and_slow_answers_are_chosen_alike(
+    spec: FaultSpec, expected: Injection | None
+) -> None:
+    assert choose(spec, b"a request") == expected
+
+
+def test_an_answer_that_never_comes_is_no_slow_one() -> None:
+    with pytest.raises(AssertionError):
+        Throttle(0, 100.0)

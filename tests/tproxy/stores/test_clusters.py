@@ -209,6 +209,20 @@ def test_another_cluster_of_the_same_names_knows_at_once() -> None:
     assert list(other.endpoints) == [address(1)]
 
 
+def test_another_cluster_of_names_that_nobody_knows_is_told_at_once() -> None:
+    book = clusters()
+    book.of(cluster(NAMES), 0.0)
+    book.fail(NAMES, "DNS: timeout", 1.0)
+    other = book.of(Cluster(name="other", host="shop.example", port=80, origin=NAMES), 2.0)
+    assert (other.known.is_set(), other.failure) == (True, "DNS: timeout")
+    book.found(NAMES, (Endpoint(address(1)),), 3.0)
+    third = book.of(Cluster(name="third", host="shop.example", port=80, origin=NAMES), 4.0)
+    assert (list(third.endpoints), third.failure) == ([address(1)], "")
+    book.fail(NAMES, "DNS: timeout", 5.0)
+    book.sweep(UNUSED_SECONDS + 5)
+    assert (list(book), book.origins) == ([], set())
+
+
 def test_nothing_holds_that_policies_name_no_more() -> None:
     book = clusters()
     live = book.of(cluster(endpoints(1)), 0.0)

@@ -91,7 +91,7 @@ def test_a_request_is_told_with_who_has_answered(desk: Desk) -> None:
 def test_a_connection_is_counted_in_one_series_from_its_beginning_to_its_end(
     desk: Desk, identity: Peer | None, principal: str
 ) -> None:
-    desk.journal.relaying(FLOW, identity)
+    desk.journal.relaying(EXCHANGE, identity)
     assert desk.samples("tcp_connections_opened") == [(principal, "-", 1)]
     desk.journal.relayed(Relayed(EXCHANGE, 3, 7, 1.0, None, THERE, HERE, identity))
 

@@ -14,6 +14,7 @@ from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h2_client import Http2Client
 from tproxy.model.address import Address
+from tproxy.model.cluster import Bounds
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ResponseFlag, UpstreamError
@@ -261,3 +262,77 @@ async def test_a_connection_that_is_dialled_while_the_identity_changes_carries_w
     pool.give_back(await pool.take(shown(HTTP1, 1)))
     assert pool.counts() == (0, 0)
     far.close()
+
+
+def of_cluster(target: Target, **bounds: float) -> Target:
+    """The same upstream, as an endpoint of a cluster."""
+    said = Bounds(**bounds)  # type: ignore[arg-type]
+    return structs.replace(target, cluster="outbound|80||shop", bounds=said)
+
+
+async def test_connections_of_a_cluster_are_kept_for_as_long_as_it_says(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with pooling() as (pool, _):
+        for seconds in (1.0, 60.0):
+            pool.give_back(await pool.take(of_cluster(HTTP1, idle_seconds=seconds)))
+        await trio.sleep(LIMITS.pool_idle_seconds + 2)
+        assert pool.counts() == (0, 1)
+
+
+async def test_an_upstream_that_does_not_greet_is_given_up_when_its_cluster_says(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    near, far = tcp_pair()
+
+    async def dial(_: Target) -> TcpStream:
+        return near
+
+    with pytest.raises(UpstreamError) as caught:
+        await Pool(dial, codec, LIMITS).take(of_cluster(HTTP2, connect_seconds=0.25))
+    assert caught.value.cause == "no HTTP/2 settings within 0.25 s"
+    far.close()
+
+
+async def test_shared_connections_have_a_bound_too() -> None:
+    bounded = of_cluster(HTTP2, connections=1)
+    elsewhere = structs.replace(bounded, address=Address("192.0.2.2", 80))
+    async with pooling() as (pool, _):
+        first = await pool.take(bounded)
+        assert await pool.take(bounded) is first
+        with pytest.raises(UpstreamError, match="overflow"):
+            await pool.take(elsewhere)
+        pool.give_back(first)
+        pool.give_back(first)
+        assert (await pool.take(elsewhere)).target is elsewhere
+        assert pool.counts() == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "plain", [pytest.param(HTTP1, id="http1"), pytest.param(HTTP2, id="http2")]
+)
+async def test_a_dial_that_fails_takes_no_room(plain: Target) -> None:
+    bounded = of_cluster(plain, connections=1, pending=0)
+    async with pooling() as (pool, upstreams):
+        upstreams.refuse = True
+        for _ in range(3):
+            with pytest.raises(UpstreamError, match="refused"):
+                await pool.take(bounded)
+        upstreams.refuse = False
+        pool.give_back(await pool.take(bounded))
+        assert pool.counts() == (0, 1)
+
+
+async def test_idle_connections_give_way_to_an_endpoint_that_needs_one() -> None:
+    bounded = of_cluster(HTTP1, connections=2, pending=0)
+    others = [
+        structs.replace(bounded, address=Address(f"192.0.2.{each}", 80)) for each in range(2, 5)
+    ]
+    async with pooling() as (pool, _):
+        for target in (bounded, *others):
+            pool.give_back(await pool.take(target))
+        assert set(pool.by_address()) == {each.address for each in others[-2:]}
+        held = [await pool.take(each) for each in (bounded, others[0])]
+        with pytest.raises(UpstreamError, match="overflow"):
+            await pool.take(bounded)
+        assert len(held) == 2

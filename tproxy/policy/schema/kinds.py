@@ -1,10 +1,12 @@
 """Which kinds there are, and what to do in place of those that there are not."""
 
 from tproxy.policy.schema.destinations import DestinationRule, ServiceEntry
+from tproxy.policy.schema.faults import FaultPolicy
 from tproxy.policy.schema.limits import RateLimitPolicy
 from tproxy.policy.schema.policy_test import PolicyTest
 from tproxy.policy.schema.proxy_config import ProxyConfig
 from tproxy.policy.schema.resilience import ResiliencePolicy
+from tproxy.policy.schema.routes import VirtualService
 from tproxy.policy.schema.security import AuthorizationPolicy, PeerAuthentication
 
 Config = (
@@ -13,7 +15,9 @@ Config = (
     | PeerAuthentication
     | DestinationRule
     | ServiceEntry
+    | VirtualService
     | RateLimitPolicy
+    | FaultPolicy
     | ResiliencePolicy
     | PolicyTest
 )
@@ -29,12 +33,14 @@ _ISTIO_NETWORKING = (
 KINDS: dict[tuple[str, str], type[Config]] = {
     ("tproxy.io/v1alpha1", "ProxyConfig"): ProxyConfig,
     ("tproxy.io/v1alpha1", "RateLimitPolicy"): RateLimitPolicy,
+    ("tproxy.io/v1alpha1", "FaultPolicy"): FaultPolicy,
     ("tproxy.io/v1alpha1", "ResiliencePolicy"): ResiliencePolicy,
     ("tproxy.io/v1alpha1", "PolicyTest"): PolicyTest,
     **{(version, "AuthorizationPolicy"): AuthorizationPolicy for version in _ISTIO_SECURITY},
     **{(version, "PeerAuthentication"): PeerAuthentication for version in _ISTIO_SECURITY},
     **{(version, "DestinationRule"): DestinationRule for version in _ISTIO_NETWORKING},
     **{(version, "ServiceEntry"): ServiceEntry for version in _ISTIO_NETWORKING},
+    **{(version, "VirtualService"): VirtualService for version in _ISTIO_NETWORKING},
 }
 """The kinds that are supported, by `apiVersion` and `kind`."""
 
@@ -46,8 +52,23 @@ NOT_IMPLEMENTED: dict[str, str] = {
     "provider": "no external authorizer is asked",
     "trustDomains": "write principals",
     "notTrustDomains": "write notPrincipals",
-    "route": "policies choose no routes",
-    "destination": "policies choose no destinations",
+    "delegate": "write the other's entries here",
+    "corsPolicy": "answer in the application, or set response headers",
+    "retryRemoteLocalities": "endpoints are not told apart by where they are: leave it out",
+    "exponentialDelay": "write fixedDelay",
+    "percent": "write percentage: {value: …}",
+    "mirror_percent": "write mirrorPercentage: {value: …}",
+    "mirrorPercent": "write mirrorPercentage: {value: …}",
+    "http2Error": "write httpStatus or grpcStatus",
+    "derivePort": "write port",
+    "statPrefix": "write name, by which logs and metrics tell entries apart",
+    "sourceSubnet": "write sourceLabels",
+    "websocketUpgrade": "upgrades are carried anyway: leave it out",
+    "appendHeaders": "write headers.request.add",
+    "appendRequestHeaders": "write headers.request.add",
+    "appendResponseHeaders": "write headers.response.add",
+    "removeRequestHeaders": "write headers.request.remove",
+    "removeResponseHeaders": "write headers.response.remove",
     "maglev": "write ringHash",
     "localityLbSetting": "endpoints are not told apart by where they are",
     "consecutiveErrors": "write consecutive5xxErrors or consecutiveGatewayErrors",
@@ -82,9 +103,8 @@ OTHER_KINDS: dict[str, str] = {
     "WorkloadEntry": "write spec.workload in ProxyConfig for this workload, a ServiceEntry with endpoints for another",
     "WorkloadGroup": "write spec.workload in ProxyConfig",
     "ProxyConfig": "write apiVersion: tproxy.io/v1alpha1, whose fields are others",
-    "VirtualService": "requests go where they were going",
-    "HTTPRoute": "requests go where they were going",
-    "GRPCRoute": "requests go where they were going",
+    "HTTPRoute": "write a VirtualService",
+    "GRPCRoute": "write a VirtualService: gRPC is HTTP/2",
 }
 """Kinds that are meant for a proxy like this one and not built here: what to do instead."""
 

@@ -7,7 +7,7 @@ import msgspec
 
 from tproxy.model.flow import Direction
 from tproxy.policy.schema.destinations import TlsModeName
-from tproxy.policy.schema.words import Form, Metadata, Name
+from tproxy.policy.schema.words import Form, Metadata, Name, Port
 
 
 class CaseProtocol(StrEnum):
@@ -82,6 +82,16 @@ class ExpectedTls(Form, frozen=True):
     """Who may answer, in any order."""
 
 
+class ExpectedDestination(Form, frozen=True):
+    """Where a request must be led; what is left out may be anything."""
+
+    host: str | None = None
+    """One without a dot is a service of the workload's own namespace."""
+    subset: str | None = None
+    """Empty for none."""
+    port: Port | None = None
+
+
 class Expectation(Form, frozen=True):
     """What must come of a case; what is left out may be anything."""
 
@@ -98,7 +108,17 @@ class Expectation(Form, frozen=True):
     audited: bool | None = None
     """Whether an AUDIT policy marks it."""
     tls: ExpectedTls | None = None
-    """For outbound cases."""
+    """For outbound cases, as what follows."""
+    route: int | str | None = None
+    """The entry of a VirtualService: its name, or which it is of its kind, counted from 0; `none` for no entry."""
+    destination: ExpectedDestination | None = None
+    """Where several have weights, `request.headers` needs an x-request-id, from which one is drawn."""
+    weights: dict[str, int] | None = None
+    """Of the entry's destinations, by their subset, or by their host where they have none."""
+    cluster: str | None = None
+    """As logs name it: `PassthroughCluster` for where the connection was going."""
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
+    """Of the redirect or the answer that an entry gives."""
     limits: tuple[str, ...] | None = None
     """The rate limits that count it, in any order: `foo/httpbin/per-client`."""
 

@@ -1,0 +1,60 @@
+"""Which faults a request is to suffer."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from msgspec import structs
+
+from tproxy.model.flow import Direction, Flow
+from tproxy.model.http import RequestHead
+from tproxy.model.route import Plan, Route
+from tproxy.policy.authorize import AllOf
+from tproxy.policy.paths import Ambiguous, normalised
+from tproxy.policy.schema import PathNormalization
+from tproxy.resilience.fault import FaultSpec
+from tproxy.resilience.retry import RetryPolicy
+
+NO_RETRY = RetryPolicy(attempts=0)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFault:
+    """One rule."""
+
+    wanted: AllOf
+    spec: FaultSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FaultBook:
+    """All rules about the workload."""
+
+    rules: Mapping[Direction, Sequence[CompiledFault]]
+    normalization: PathNormalization = PathNormalization.MERGE_SLASHES
+
+    def way(self, route: Route, flow: Flow, head: RequestHead) -> Route:
+        """Return the route with the faults of the first rule about a request, unless it has faults of its own."""
+        rules = self.rules[flow.direction]
+        if not rules or (route.plan is not None and route.plan.fault is not None):
+            return route
+        head = self._normal(head)
+        for each in rules:
+            if each.wanted.holds(flow, head):
+                return _with_fault(route, each.spec)
+        return route
+
+    def _normal(self, head: RequestHead) -> RequestHead:
+        """Bring the path into the form that policies read; what has no safe reading stays as it is."""
+        try:
+            path = normalised(head.path, self.normalization)
+        except Ambiguous:
+            return head
+        return head if path == head.path else structs.replace(head, path=path)
+
+
+@lru_cache(maxsize=1024)
+def _with_fault(route: Route, spec: FaultSpec) -> Route:
+    plan = route.plan or Plan(retry=NO_RETRY)
+    return dataclasses.replace(route, plan=structs.replace(plan, fault=spec))
