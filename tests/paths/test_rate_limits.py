@@ -2,14 +2,20 @@
 
 # ruff: noqa: ARG001  (a clock's presence makes waiting quick)
 
+from dataclasses import replace
+
 import pytest
 import trio
 from trio.abc import Clock
 
 from fakes.path import Path, ask, reset, to_app, to_script
+from fakes.planned import Turns, across, follow
+from fakes.planned import status as turn
 from fakes.policies import authorization, rate_limit, snapshot
 from fakes.talk import Call, Heard, answer, whole
 from tproxy.model.flow import Direction, Protocol
+from tproxy.model.route import Plan
+from tproxy.resilience.retry import RetryOn, RetryPolicy
 
 both = pytest.mark.parametrize(
     "protocol",
@@ -370,6 +376,20 @@ async def test_what_leaves_the_application_has_limits_of_its_own(autojump_clock:
         assert await statuses(path, 4) == [200] * 4
         path.direction = Direction.OUTBOUND
         assert await statuses(path, 4) == [200, 200, 200, 429]
+
+
+@across
+async def test_what_is_sent_again_counts_once(
+    protocol: Protocol, upstream: Protocol, autojump_clock: Clock
+) -> None:
+    app = Turns([turn(503), turn(200, b"at last")])
+    async with to_app(app, protocol, upstream=upstream) as path:
+        limited = snapshot(rate_limit(f"{{name: a, {THREE}}}", more="direction: OUTBOUND, "))
+        path.policies.swap(replace(path.policies.current, rate_limits=limited.rate_limits))
+        follow(path, Plan(retry=RetryPolicy(retry_on=frozenset({RetryOn.SERVER_ERROR}))))
+        assert await statuses(path, 4) == [200, 200, 200, 429]
+        assert len(app.heads) == 4
+        assert counted(path) == {"ok": 3, "limited": 1}
 
 
 async def echo(stream: trio.SocketStream) -> None:
