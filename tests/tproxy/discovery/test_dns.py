@@ -239,14 +239,13 @@ async def test_hosts_are_asked_of_no_server(
         assert not server.asked
 
 
-async def test_a_pod_without_resolv_conf_is_told_so(tmp_path: Path) -> None:
+async def test_a_pod_without_resolv_conf_and_hosts_asks_the_machine_itself(tmp_path: Path) -> None:
     async with name_server() as server:
+        server.knows(SHOP, "A", "192.0.2.1")
         resolver = server.resolver(tmp_path)
         for each in ("resolv.conf", "hosts"):
             (tmp_path / each).unlink()
-        with pytest.raises(NotFound) as caught:
-            await resolver.addresses(SHOP, "A")
-        assert caught.value.result is Result.FAILED
+        assert (await resolver.addresses(SHOP, "A")).addresses == ("192.0.2.1",)
 
 
 async def test_a_name_that_is_none_is_no_mistake_of_ours(tmp_path: Path) -> None:
