@@ -102,7 +102,8 @@ class Resolver:
             raise NotFound(Result.EMPTY, f"{name}: no {kind}") from empty
         except (dns.exception.Timeout, trio.TooSlowError) as late:
             raise NotFound(Result.TIMEOUT, f"{name}: no answer in time") from late
-        except (dns.exception.DNSException, OSError) as failure:
+        except (dns.exception.DNSException, OSError, ValueError) as failure:
+            # The last for a resolv.conf, or a name, that is no text of DNS's.
             raise NotFound(Result.FAILED, f"{name}: {failure}") from failure
 
     def _asking(self) -> "Asking":

@@ -4,7 +4,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import trio
 from trio.testing import MockClock
 
 from fakes.name_server import NameServer, name_server
@@ -248,8 +247,27 @@ async def test_a_pod_without_resolv_conf_and_hosts_asks_the_machine_itself(tmp_p
         assert (await resolver.addresses(SHOP, "A")).addresses == ("192.0.2.1",)
 
 
-async def test_a_name_that_is_none_is_no_mistake_of_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("a" * 64, id="a label too long"),
+        pytest.param("a.." + "b", id="an empty label"),
+        pytest.param("xn--\xff", id="no international name"),
+        pytest.param("a\\", id="an escape of nothing"),
+    ],
+)
+async def test_a_name_that_is_none_is_no_mistake_of_ours(tmp_path: Path, name: str) -> None:
     async with name_server() as server:
-        with pytest.raises(NotFound):
-            await server.resolver(tmp_path).addresses("a" * 64 + "..b", "A")
-        await trio.lowlevel.checkpoint()
+        with pytest.raises(NotFound) as caught:
+            await server.resolver(tmp_path).addresses(name, "A")
+        assert caught.value.result is Result.FAILED
+        assert not server.asked
+
+
+async def test_a_resolv_conf_that_is_no_text_is_no_mistake_of_ours(tmp_path: Path) -> None:
+    async with name_server() as server:
+        resolver = server.resolver(tmp_path)
+        (tmp_path / "resolv.conf").write_bytes(b"search \xff\n")
+        with pytest.raises(NotFound) as caught:
+            await resolver.addresses(SHOP, "A")
+        assert caught.value.result is Result.FAILED
