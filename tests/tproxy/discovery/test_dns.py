@@ -4,10 +4,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from fakes.name_server import NameServer, name_server
+from fakes.sockets import open_descriptors
 from tproxy.discovery.dns import JITTER, LONGEST_BACK_OFF, MOST_SECONDS, DnsSource
+from tproxy.discovery.resolver import MOST_QUESTIONS
 from tproxy.discovery.source import NotFound, Result
 from tproxy.model.cluster import Dns, DnsName, Endpoint
 
@@ -179,6 +182,18 @@ async def test_a_family_that_nobody_knows_of_just_now_stays(
         del server.records[SHOP, "AAAA"]
         assert shown(await following.endpoints()) == ["192.0.2.1:80"]
         assert autojump_clock is not None
+
+
+async def test_no_more_questions_are_asked_at_once_than_the_bound(tmp_path: Path) -> None:
+    async with name_server() as server, trio.open_nursery() as nursery:
+        server.silent = True
+        resolver = server.resolver(tmp_path)
+        before = len(open_descriptors())
+        for number in range(2 * MOST_QUESTIONS):
+            nursery.start_soon(resolver.addresses, f"{number}.example.", "A")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(open_descriptors()) - before <= MOST_QUESTIONS
+        nursery.cancel_scope.cancel()
 
 
 async def test_one_name_that_fails_leaves_the_others(
