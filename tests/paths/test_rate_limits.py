@@ -201,6 +201,20 @@ async def test_whoever_is_denied_uses_nothing_up(autojump_clock: Clock) -> None:
         assert await statuses(path, 4) == [200, 200, 200, 429]
 
 
+async def test_a_probe_is_answered_whatever_the_limits(autojump_clock: Clock) -> None:
+    application = Application()
+    async with to_app(application, Protocol.HTTP1) as path:
+        probes = (
+            "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\n"
+            f"spec: {{probes: [{{port: {path.origin.address.port}, path: /healthz}}]}}\n"
+        )
+        path.policies.swap(snapshot(probes, rate_limit(f"{{name: a, {THREE}}}")))
+        assert await statuses(path, 4) == [200, 200, 200, 429]
+        assert await statuses(path, 3, b"/healthz") == [200] * 3
+        assert await statuses(path, 1, b"/healthz/x") == [429]
+        assert counted(path) == {"ok": 3, "limited": 2}
+
+
 async def test_each_key_has_its_own_count_and_no_spelling_of_a_path_is_another_one(
     autojump_clock: Clock,
 ) -> None:

@@ -158,6 +158,8 @@ def _logged(lines: Sequence[Line]) -> str:
 
 async def _tell_account(stage: Stage) -> None:
     _title("The account, from the sidecars' access logs")
+    for log in stage.logs.values():
+        log.more()
     rows = [
         (
             *(way.pod, way.direction, way.protocol, way.original_dst, way.upstream, way.outcome),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tproxy.cli.cluster_text import cluster_text
 from tproxy.policy.account_route import PassedEntry, PlanAccount, RouteAccount, UnmetCondition
 from tproxy.policy.traffic import PASSTHROUGH
 
@@ -20,6 +21,8 @@ def route_text(route: RouteAccount) -> Iterator[str]:
         way = ", where it was going" if route.cluster == PASSTHROUGH else ""
         yield f"  cluster: {route.cluster}{way}"
     yield from _plan(route.plan)
+    if route.to is not None:
+        yield from cluster_text(route.to)
 
 
 def _chosen(route: RouteAccount) -> str:
@@ -62,7 +65,7 @@ def _shares(route: RouteAccount) -> Iterator[str]:
 
 def _plan(plan: PlanAccount) -> Iterator[str]:
     timeout = f"{plan.timeout:g} s" if plan.timeout else ""
-    fault = f"{plan.fault}; this one: {plan.injected}" if plan.fault else ""
+    fault = f"{plan.fault}; this one: {plan.injected}" if plan.injected else plan.fault
     for word, said in (
         ("answer of ours", plan.answer),
         ("timeout", timeout),

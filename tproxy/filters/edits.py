@@ -1,16 +1,13 @@
 """Edit heads as routes say: header fields, the path, and whom a request is for."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Headers, Request, RequestHead, Response
 from tproxy.model.route import HeaderEdits, Rewrite
-
-if TYPE_CHECKING:
-    import re2
+from tproxy.policy.regexes import Expression, expression
 
 HOST = frozenset((b"host",))
 ORIGINAL_PATH = b"x-envoy-original-path"
@@ -112,10 +109,8 @@ def _path(path: bytes, rewrite: Rewrite) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> "re2._Regexp":
-    import re2  # noqa: PLC0415  (only whoever rewrites by expressions is to pay for it)
-
-    return re2.compile(pattern.encode())
+def _compiled(pattern: str) -> Expression:
+    return expression(pattern)
 
 
 def _may_edit(name: bytes) -> bool:

@@ -409,7 +409,6 @@ def account(logs: Mapping[str, Log]) -> dict[Passage, Sum]:
     """Everything that the sidecars logged, summed by the way it took."""
     sums: dict[Passage, Sum] = {}
     for pod, log in logs.items():
-        log.more()
         for line in log.lines:
             total = sums.setdefault(_passage(pod, line), Sum())
             total.count += 1

@@ -3,9 +3,10 @@
 import msgspec
 
 from tproxy.model.route import DirectResponse, HeaderEdits, Mirror, Plan, Redirect, Rewrite
+from tproxy.policy.explain_cluster import ClusterAccount, cluster_account
 from tproxy.policy.explain_route import Directing, Tried, Unmet
 from tproxy.policy.routes import Share
-from tproxy.resilience.fault import FaultSpec, Injection
+from tproxy.resilience.fault import UNHARMED, Abort, FaultSpec
 from tproxy.resilience.retry import RetryPolicy
 
 
@@ -71,12 +72,16 @@ class RouteAccount(msgspec.Struct, frozen=True):
     shares: tuple[ShareAccount, ...] = ()
     plan: PlanAccount = PlanAccount()
     missing: tuple[str, ...] = ()
+    to: ClusterAccount | None = None
+    """What is known of the cluster; None where that is not known, or where it was going."""
 
 
 def route_account(way: Directing, *, http: bool) -> RouteAccount:
     """Write a way in words and numbers; `http` says whether it is that of a request."""
     routes, entry, route = way.routes, way.chosen, way.route
     settled = route is not None and not way.missing
+    plan = route.plan if route is not None and settled else None
+    cluster = plan.destination if plan and not plan.answer else None
     return RouteAccount(
         routes.owner if routes else None,
         routes.place if routes else None,
@@ -85,8 +90,11 @@ def route_account(way: Directing, *, http: bool) -> RouteAccount:
         route.cluster if route is not None and settled else None,
         tuple(_passed(each) for each in way.tried if each.entry is not entry),
         tuple(_share(each, way) for each in entry.shares) if entry else (),
-        _plan(route.plan, way, http=http) if route and route.plan else PlanAccount(),
+        _plan(route.plan, way, http=http)
+        if route and route.plan
+        else PlanAccount(fault=_unknown_fault(way)),
         way.missing,
+        cluster_account(cluster) if cluster else None,
     )
 
 
@@ -112,7 +120,7 @@ def _plan(plan: Plan, way: Directing, *, http: bool) -> PlanAccount:
     return PlanAccount(
         plan.timeout,
         _retries(plan.retry) if repeated else "",
-        _fault(plan.fault) if plan.fault else "",
+        _fault(plan.fault) if plan.fault else _unknown_fault(way),
         _injected(way) if plan.fault else "",
         _rewrite(plan.rewrite) if plan.rewrite else "",
         _answer(plan.answer) if plan.answer else "",
@@ -130,18 +138,27 @@ def _retries(retry: RetryPolicy) -> str:
     return f"{retry.attempts} on {', '.join((*words, *statuses))}{each}"
 
 
+def _unknown_fault(way: Directing) -> str:
+    return (
+        f"depend on what is not known: {', '.join(way.unknown_fault)}" if way.unknown_fault else ""
+    )
+
+
 def _fault(fault: FaultSpec) -> str:
     said = []
     if fault.delay is not None:
         said.append(f"{fault.delay.percent:g} % wait {fault.delay.seconds:g} s")
+    if fault.reset:
+        said.append(f"{fault.reset:g} % are reset")
     if fault.abort is not None:
-        said.append(f"{fault.abort.percent:g} % fail with {_status(fault)}")
+        said.append(f"{fault.abort.percent:g} % fail with {_status(fault.abort)}")
+    if fault.throttle is not None:
+        slow = fault.throttle
+        said.append(f"{slow.percent:g} % get {slow.bytes_per_second} bytes per second")
     return ", ".join(said)
 
 
-def _status(fault: FaultSpec) -> str:
-    abort = fault.abort
-    assert abort is not None, "the caller looked"
+def _status(abort: Abort) -> str:
     return (
         f"gRPC status {abort.grpc_status}" if abort.grpc_status is not None else str(abort.status)
     )
@@ -150,9 +167,13 @@ def _status(fault: FaultSpec) -> str:
 def _injected(way: Directing) -> str:
     if not way.identified:
         return "not known without an x-request-id"
-    fault = way.fault or Injection()
-    waits = f"waits {fault.delay:g} s" if fault.delay else ""
-    return ", ".join(filter(None, (waits, "fails" if fault.abort else ""))) or "neither"
+    fault = way.fault or UNHARMED
+    said = (
+        f"waits {fault.delay:g} s" if fault.delay else "",
+        "is reset" if fault.reset else "fails" if fault.abort else "",
+        "is slow" if fault.bytes_per_second else "",
+    )
+    return ", ".join(filter(None, said)) or "unharmed"
 
 
 def _rewrite(rewrite: Rewrite) -> str:

@@ -25,7 +25,7 @@ from tproxy.model.cluster import (
 )
 from tproxy.model.identity import UNKNOWN
 from tproxy.model.upstream_tls import UpstreamTls
-from tproxy.policy.destination_rules import DestinationPolicy, RuleBook
+from tproxy.policy.destination_rules import DestinationPolicy, RuleBook, Said
 from tproxy.policy.destinations import MOST_REMEMBERED, Destinations, secured, secured_at
 from tproxy.policy.hosts import LONGEST, namespace_of
 from tproxy.policy.resilience_policies import Endurance, ResilienceBook
@@ -106,6 +106,13 @@ class ClusterBook:
         """Name the subsets of a host that the DestinationRule about it defines."""
         rule = self._rule(host, self._entries.of(host))
         return frozenset(rule.subsets) if rule else frozenset()
+
+    def said(self, cluster: Cluster) -> tuple[Said | None, Entry | None]:
+        """Return what a DestinationRule says of a cluster, and the first entry that names its host."""
+        entries = self._entries.of(cluster.host)
+        rule = self._rule(cluster.host, entries)
+        said = rule.of(cluster.port, cluster.subset) if rule else None
+        return said, next(iter(entries), None)
 
     def cluster(self, host: str, port: int, subset: str = "") -> Cluster:
         """Return what answers for a host; one that no ServiceEntry names is looked up. The same for the same."""

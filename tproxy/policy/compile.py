@@ -107,7 +107,7 @@ def assembled(
     destinations = _destinations(kinds, scope, config.trust_domain, findings)
     traffic = _traffic(kinds, config, scope, destinations, findings)
     rules = _rules(kinds.authorization, scope, findings)
-    rate_limits = limit_book(documents, scope, config.path_normalization, findings)
+    rate_limits = limit_book(documents, scope, config, findings)
     faults = fault_book(documents, scope, config.path_normalization, findings)
     if not _refused(findings):
         findings.extend(lint(documents, scope, config))

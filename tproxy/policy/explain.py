@@ -22,6 +22,7 @@ from tproxy.policy.paths import normalised
 from tproxy.policy.schema import Action, DefaultAction, MutualTlsMode
 from tproxy.policy.secrecy import HIDDEN, secret
 from tproxy.policy.snapshot import UNREADABLE, Snapshot
+from tproxy.policy.traffic import Traffic
 
 PARTS = ("from", "to", "when")
 
@@ -146,8 +147,8 @@ class Examiner:
         facts = self._normal(facts)
         every = sorted(self.snapshot.policies, key=lambda each: _ORDER.index(each.action))
         traces = tuple(_policy(each, facts) for each in every)
-        way = directing(self.snapshot.traffic, facts)
-        tls = _secured(securing(self.snapshot.destinations, facts), way)
+        way = directing(self.snapshot.traffic, facts, self.snapshot.faults)
+        tls = _secured(securing(self.snapshot.destinations, facts), way, self.snapshot.traffic)
         counted = limits(self.snapshot.rate_limits, facts, refused=outcome.allowed is False)
         return Explanation(facts, outcome, traces, received, tls, counted, way)
 
@@ -220,15 +221,16 @@ class Examiner:
         )
 
 
-def _secured(securing: Securing | None, way: Directing | None) -> Securing | None:
+def _secured(
+    securing: Securing | None, way: Directing | None, traffic: Traffic | None
+) -> Securing | None:
     """Say how the connection is secured on its way."""
-    if securing is None or way is None or way.chosen is None:
+    if securing is None or way is None or traffic is None:
         return securing
     if way.missing:
-        return Securing(Choice(), way.missing)
-    plan = way.route.plan if way.route else None
-    cluster = plan.destination if plan else None
-    return securing if cluster is None else at_endpoints(securing, cluster)
+        return securing if way.chosen is None else Securing(Choice(), way.missing)
+    cluster = way.cluster
+    return securing if cluster is None else at_endpoints(securing, cluster, traffic.clusters)
 
 
 def _wanting(traces: Sequence[PolicyTrace]) -> tuple[str, ...]:

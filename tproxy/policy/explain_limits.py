@@ -29,11 +29,12 @@ class LimitTrace:
 
 
 def limits(book: LimitBook | None, facts: Facts, *, refused: bool) -> tuple[LimitTrace, ...]:
-    """Say which limits count a request, or may; one that is refused anyhow only uses up those of connections."""
+    """Say which limits count a request, or may; one that is refused anyhow, and a probe, only count as connections."""
     if book is None:
         return ()
     if facts.head is not None and facts.flow.direction in book.reads_paths:
         facts = Facts(facts.flow, book.normal(facts.head), facts.hidden, facts.headers)
+    refused = refused or (facts.head is not None and book.is_probe(facts.flow, facts.head))
     return tuple(_traces(book, facts, refused=refused))
 
 

@@ -4,14 +4,16 @@ The rule that must not be broken: what nobody knows is never taken for absent, a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tproxy.model.cluster import Cluster
 from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import UNKNOWN
 from tproxy.model.route import Route
 from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.explain_tls import REQUEST
 from tproxy.policy.facts import DESTINATION_IP, HEADER, HOST, Facts, header_fact
+from tproxy.policy.faults import FaultBook
 from tproxy.policy.route_match import NO_REQUEST, QUERY, Asking, Condition, Match
 from tproxy.policy.routes import Entry, HostRoutes, Share
 from tproxy.policy.secrecy import HIDDEN, secret
@@ -71,14 +73,28 @@ class Directing:
     """Whether the request's id is known."""
     fault: Injection | None = None
     """What would be injected into this very request; None for nothing, or where its id is not known."""
+    unknown_fault: tuple[str, ...] = ()
+    """Facts on which it depends whether a FaultPolicy is about it, and that nobody knows."""
     missing: tuple[str, ...] = ()
     """Facts on which it depends, and that nobody knows."""
 
+    @property
+    def cluster(self) -> Cluster | None:
+        """Return the cluster of its route; None where it stays on its way, or is answered by us."""
+        plan = self.route.plan if self.route else None
+        return plan.destination if plan and plan.answer is None else None
 
-def directing(traffic: Traffic | None, facts: Facts) -> Directing | None:
+
+def directing(
+    traffic: Traffic | None, facts: Facts, faults: FaultBook | None = None
+) -> Directing | None:
     """Say which way it would go; None for what comes in."""
     if facts.flow.direction is Direction.INBOUND:
         return None
+    return _suffering(_way(traffic, facts), faults, facts)
+
+
+def _way(traffic: Traffic | None, facts: Facts) -> Directing:
     if traffic is None:
         meant = _SILENT.meant(facts.flow, facts.head)
         return Directing(meant, route=passthrough(None))
@@ -88,6 +104,25 @@ def directing(traffic: Traffic | None, facts: Facts) -> Directing | None:
     if missing := _nameless(traffic, meant, facts):
         return Directing(missing=missing)
     return _directed(traffic, meant, facts)
+
+
+def _suffering(way: Directing, faults: FaultBook | None, facts: Facts) -> Directing:
+    """Add the faults that it would suffer on its way."""
+    route, head = way.route, facts.head
+    if route is None or head is None:
+        return way
+    fields = {
+        field.name
+        for rule in (faults.rules[facts.flow.direction] if faults else ())
+        for field in rule.wanted.fields
+    }
+    unknown = tuple(dict.fromkeys(filter(None, map(facts.missing, sorted(fields)))))
+    if faults is not None and not unknown:
+        route = faults.way(route, facts.flow, head)
+    spec = route.plan.fault if route.plan else None
+    identified = _identified(facts)
+    hit = injected(spec, head.headers.get(REQUEST_ID) or b"") if spec and identified else None
+    return replace(way, route=route, identified=identified, fault=hit, unknown_fault=unknown)
 
 
 def _nameless(traffic: Traffic, meant: Meant, facts: Facts) -> tuple[str, ...]:
@@ -126,9 +161,7 @@ def _drawn(traffic: Traffic, told: Directing, chosen: Chosen, facts: Facts) -> D
         told.chosen,
         None if undrawn else share,
         told.route,
-        _identified(facts),
-        _fault(told.route, facts),
-        (undrawn,) if undrawn else (),
+        missing=(undrawn,) if undrawn else (),
     )
 
 
@@ -144,13 +177,6 @@ def _undrawn(entry: Entry, facts: Facts) -> str | None:
 def _identified(facts: Facts) -> bool:
     head = facts.head
     return head is not None and not facts.missing(DRAWN_FROM) and REQUEST_ID in head.headers
-
-
-def _fault(route: Route | None, facts: Facts) -> Injection | None:
-    plan = route.plan if route else None
-    if plan is None or plan.fault is None or facts.head is None or not _identified(facts):
-        return None
-    return injected(plan.fault, facts.head.headers.get(REQUEST_ID) or b"")
 
 
 def _missing(tried: tuple[Tried, ...]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tproxy.model.cluster import Cluster, Static
 from tproxy.model.flow import Direction, Protocol
+from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.destinations import Choice, Destinations
 from tproxy.policy.facts import DESTINATION_IP, HOST, Facts
 from tproxy.policy.schema import TlsModeName
@@ -44,20 +45,18 @@ def securing(destinations: Destinations | None, facts: Facts) -> Securing | None
     return Securing(choice)
 
 
-def at_endpoints(securing: Securing, cluster: Cluster) -> Securing:
+def at_endpoints(securing: Securing, cluster: Cluster, clusters: ClusterBook) -> Securing:
     """Say how connections to a cluster's endpoints are secured, where that is not said by the original destination."""
-    origin = cluster.origin
+    origin, wanted = cluster.origin, set(cluster.wanted)
     if origin is None:
         return securing
-    if isinstance(origin, Static):
-        found = {each.tls for each in origin.endpoints if cluster.has(each)}
-    else:
-        found = {each.tls for each in origin.names}
+    asked = origin.endpoints if isinstance(origin, Static) else origin.names
+    found = {each.tls for each in asked if wanted <= set(each.labels)}
     if len(found) > 1:
         return Securing(Choice(), (ENDPOINT,))
-    tls = next(iter(found), None)
-    known = not securing.missing and securing.choice.tls == tls
-    return securing if known else Securing(Choice(tls, (cluster.host,)))
+    said, entry = clusters.said(cluster)
+    hosts = entry.hosts if entry else (cluster.host,)
+    return Securing(Choice(next(iter(found), None), hosts, said, entry))
 
 
 def _nameless(facts: Facts) -> str | None:

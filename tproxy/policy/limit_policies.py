@@ -38,7 +38,7 @@ from tproxy.policy.schema import (
     LimitMatch,
     LimitMode,
     LimitPer,
-    PathNormalization,
+    ProxyConfigSpec,
     RateLimit,
     RateLimitPolicy,
 )
@@ -153,7 +153,7 @@ _SPECS: Mapping[Algorithm, Callable[[Numbers], LimitSpec]] = {
 def limit_book(
     documents: Sequence[Document],
     scope: Scope,
-    normalization: PathNormalization,
+    config: ProxyConfigSpec,
     findings: list[Finding],
 ) -> LimitBook | None:
     """Compile the limits about the workload; None when there are none."""
@@ -169,11 +169,11 @@ def limit_book(
         if len(gathered) > MOST_LIMITS:
             message = f"more than {MOST_LIMITS} limits are about this workload: leave some out"
             findings.append(document.finding(Code.CONFLICT, ("spec", "limits"), message))
-    return _book(gathered, normalization) if gathered else None
+    return _book(gathered, config) if gathered else None
 
 
 def _book(
-    gathered: Sequence[tuple[Direction, LimitPer, Compiled]], normalization: PathNormalization
+    gathered: Sequence[tuple[Direction, LimitPer, Compiled]], config: ProxyConfigSpec
 ) -> LimitBook:
     requests: dict[Direction, list[CompiledLimit]] = {each: [] for each in Direction}
     connections: dict[Direction, list[CompiledLimit]] = {each: [] for each in Direction}
@@ -188,7 +188,10 @@ def _book(
         for direction, of_one in requests.items()
         if any(each.reads_paths for each in of_one)
     )
-    return LimitBook(requests, connections, bandwidths, normalization, reads_paths)
+    probes = frozenset((probe.port, probe.path.encode()) for probe in config.probes)
+    return LimitBook(
+        requests, connections, bandwidths, config.path_normalization, reads_paths, probes
+    )
 
 
 class LimitCompiler:

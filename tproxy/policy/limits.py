@@ -91,6 +91,8 @@ class LimitBook:
     bandwidths: Mapping[Direction, Sequence[CompiledBandwidth]]
     normalization: PathNormalization = PathNormalization.MERGE_SLASHES
     reads_paths: frozenset[Direction] = field(default=frozenset())
+    probes: frozenset[tuple[int, bytes]] = frozenset()
+    """Ports and paths of what must be answered, lest the pod be taken for dead."""
 
     def of_request(
         self, flow: Flow, head: RequestHead, path: bytes | None = None
@@ -99,9 +101,16 @@ class LimitBook:
         limits = self.requests[flow.direction]
         if flow.direction in self.reads_paths:
             head = self.normal(head, path)
+        if self.probes and self.is_probe(flow, head):
+            return ()
         return tuple(
             [each.applied(flow, head) for each in limits if each.scoped.wanted.holds(flow, head)]
         )
+
+    def is_probe(self, flow: Flow, head: RequestHead) -> bool:
+        """Whether a request is a probe that ProxyConfig exempts: no limit of requests is about it."""
+        asked = (flow.original_dst.port, head.path.partition(b"?")[0])
+        return flow.direction is Direction.INBOUND and asked in self.probes
 
     def of_connection(self, flow: Flow) -> tuple[Applied, ...]:
         """Return the limits that are about a connection itself."""

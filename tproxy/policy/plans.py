@@ -8,6 +8,7 @@ from msgspec import structs
 from tproxy.model.route import DirectResponse, HeaderEdits, Plan, Redirect, Rewrite
 from tproxy.policy.schema import (
     FaultAbort,
+    GrpcStatus,
     HeaderOperations,
     HttpDirectResponse,
     HttpFault,
@@ -29,27 +30,6 @@ NO_RETRIES = RetryPolicy(attempts=0)
 
 _CAP = 10
 """How many times the base a pause between tries may be, as in Envoy."""
-
-GRPC_STATUSES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""In the order of their numbers."""
 
 
 def planned(route: HttpRoute, identity: str) -> Plan:
@@ -126,12 +106,12 @@ def _abort(abort: FaultAbort) -> Abort:
 
 
 def grpc_status(text: str) -> int:
-    """Read the name or the number of a gRPC status; ValueError when there is none."""
-    if text.isascii() and text.isdecimal() and int(text) < len(GRPC_STATUSES):
-        return int(text)
-    if text in GRPC_STATUSES:
-        return GRPC_STATUSES.index(text)
-    raise ValueError(f"{text!r} is no gRPC status: write UNAVAILABLE, or 14")
+    """Read the name or the number of a gRPC status that is an error; ValueError when there is none."""
+    numbers = {str(each.value): each for each in GrpcStatus}
+    found = numbers.get(text) or GrpcStatus.__members__.get(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no gRPC status of a failure: write UNAVAILABLE, or 14")
+    return int(found)
 
 
 def share(percentage: Percent | None, otherwise: float) -> float:

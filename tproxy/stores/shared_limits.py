@@ -41,8 +41,8 @@ _SLOT = struct.Struct("=16sddddd")
 _COUNT = struct.Struct("=I")
 """Of what is under way in one worker: as many of them follow a slot as there are workers."""
 _NOBODY = bytes(_DIGEST)
-_STRANGERS = b"strangers".ljust(_DIGEST)
-"""Who shares the last slot of a partition."""
+_STRANGERS = "strangers"
+"""Who share the last slot of a partition; no key is written so."""
 
 
 class _Place(NamedTuple):
@@ -199,8 +199,10 @@ class SharedLedger:
 
     def _place(self, counting: Counting, key: Key, now: float) -> _Place:
         """Find a key's slot, or one that it may have; the strangers' where there is none."""
-        base = self._counts.base(self._partition(counting, now))
-        digest = _hashed(repr(key))
+        index, limit = self._partition(counting, now)
+        base = self._counts.base(index)
+        # With the limit's own, so that what ends late, in a partition that is another's by then, is not taken for it.
+        digest = _hashed(repr(key), limit)
         ways = min(WAYS, counting.keys) if key else 1
         sets = max(counting.keys // ways, 1) if key else 1
         first = base + int.from_bytes(digest[:8], "big") % sets * ways * self._counts.slot
@@ -219,10 +221,11 @@ class SharedLedger:
                 limited.append((until, at))
         if not free and counting.overflow is Overflow.SHARE:
             at = base + MOST_KEYS * self._counts.slot
-            return _Place(at, _STRANGERS, self._memory[at : at + _DIGEST] == _STRANGERS)
+            digest = _hashed(_STRANGERS, limit)
+            return _Place(at, digest, self._memory[at : at + _DIGEST] == digest)
         return _Place(min(free or limited)[1], digest, there=False)
 
-    def _partition(self, counting: Counting, now: float) -> int:
+    def _partition(self, counting: Counting, now: float) -> tuple[int, bytes]:
         """Find a limit's partition, or take the one that has not been used for longest."""
         found = self._found.get(counting)
         if found is None or self._owner(found[0]) != found[1]:
@@ -236,7 +239,7 @@ class SharedLedger:
         index, digest = found
         under_way = isinstance(counting.spec, ConcurrencySpec)
         _ENTRY.pack_into(self._memory, index * _ENTRY.size, digest, now, under_way)
-        return index
+        return found
 
     def _owner(self, index: int) -> bytes:
         return self._memory[index * _ENTRY.size : index * _ENTRY.size + _DIGEST]
@@ -261,5 +264,6 @@ def _digest(counting: Counting) -> bytes:
     return _hashed(repr(counting))
 
 
-def _hashed(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST).digest()
+def _hashed(text: str, limit: bytes = b"") -> bytes:
+    octets = text.encode("utf-8", "surrogateescape")
+    return blake2b(octets, digest_size=_DIGEST, key=limit).digest()

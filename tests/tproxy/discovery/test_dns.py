@@ -253,12 +253,17 @@ async def test_hosts_are_asked_of_no_server(
         assert not server.asked
 
 
-async def test_a_pod_without_resolv_conf_and_hosts_asks_the_machine_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [None, "options timeout:1\n"], ids=["absent", "nobody named"])
+async def test_without_a_server_named_the_machines_own_is_asked(
+    tmp_path: Path, said: str | None
+) -> None:
     async with name_server() as server:
         server.knows(SHOP, "A", "192.0.2.1")
         resolver = server.resolver(tmp_path)
-        for each in ("resolv.conf", "hosts"):
-            (tmp_path / each).unlink()
+        (tmp_path / "resolv.conf").unlink()
+        (tmp_path / "hosts").unlink()
+        if said is not None:
+            (tmp_path / "resolv.conf").write_text(said)
         assert (await resolver.addresses(SHOP, "A")).addresses == ("192.0.2.1",)
 
 

@@ -17,6 +17,7 @@ from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapsho
 from tproxy.policy.units import duration, size
 
 POLICIES = Path(__file__).parents[3] / "policies"
+COPIED = sorted(each.name for each in POLICIES.glob("*.yaml"))
 HEAD = "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\n"
 
 
@@ -127,9 +128,7 @@ def copied(*names: str, shown: bool = False) -> list[SourceFile]:
 
 
 def test_the_policies_that_operators_copy_compile_and_are_the_defaults() -> None:
-    assert compiled(
-        copied("authz.yaml", "destinations.yaml", "limits.yaml", "mtls.yaml", "proxy.yaml"), 1
-    ) == Snapshot(1)
+    assert compiled(copied(*COPIED), 1) == Snapshot(1)
 
 
 def test_every_setting_of_the_proxy_is_shown() -> None:
@@ -148,9 +147,7 @@ def test_what_the_copied_policies_show_in_comments_compiles_too() -> None:
 
 
 def test_the_copied_examples_are_in_force_without_a_warning_once_their_marks_are_deleted() -> None:
-    files = copied(
-        "authz.yaml", "destinations.yaml", "limits.yaml", "mtls.yaml", "proxy.yaml", shown=True
-    )
+    files = copied(*COPIED, shown=True)
     result = compiled(files, 1)
     assert isinstance(result, Snapshot), "\n".join(map(str, result))
     assert {each.severity for each in result.findings} <= {Severity.INFO}

@@ -1,12 +1,32 @@
 """Who would answer is told to people and to scripts, with what is bounded."""
 
+import click
 import msgspec
 import pytest
 
-from fakes.destinations import IN_MESH, OTHER, POD, SIDECAR, STORE, TILL, entry, rule, snapshot
+from fakes.destinations import (
+    IN_MESH,
+    OTHER,
+    POD,
+    SIDECAR,
+    STORE,
+    TILL,
+    UNNAMED,
+    entry,
+    rule,
+    secured,
+    snapshot,
+)
+from tproxy.cli.account_text import account_text
 from tproxy.cli.cluster_text import MOST_SHOWN, cluster_text
 from tproxy.model.cluster import Cluster
+from tproxy.model.flow import Direction
+from tproxy.policy.account import account
+from tproxy.policy.explain import Examiner
 from tproxy.policy.explain_cluster import ClusterAccount, EndpointAccount, cluster_account
+from tproxy.policy.facts import facts_of
+from tproxy.policy.schema import CaseRequest
+from tproxy.policy.snapshot import Snapshot
 from tproxy.policy.traffic import Traffic
 
 HTTP = "ports: [{number: 80, name: http}]"
@@ -89,3 +109,61 @@ def test_scripts_are_told_too() -> None:
     )
     dialled = cluster_account(cluster(entry(f"hosts: [a.example], {HTTP}"), host="a.example"))
     assert (dialled.origin, dialled.balancer, dialled.endpoints) == ("PASSTHROUGH", "PASSTHROUGH", ())  # fmt: skip
+
+
+def explained(policies: Snapshot, host: str, to: str | None = None) -> list[str]:
+    """What people are told of a request that leaves, from who would answer on."""
+    facts = facts_of(CaseRequest(port=80, host=host, destination_ip=to), Direction.OUTBOUND)
+    text = click.unstyle(account_text(account(Examiner(policies).explain(facts))))
+    return [line.strip() for line in text.splitlines()[4:]]
+
+
+SAME = entry(
+    f"hosts: [store], {IN_MESH}, {HTTP}, endpoints: [{{address: {POD}, serviceAccount: till, {SIDECAR}}}]"
+)
+NAMED = f"to: {STORE}, named by db/e (p.yaml:1)"
+WHO = (f"asks for: {STORE}", f"accepts: {TILL}")
+
+
+@pytest.mark.parametrize(
+    ("documents", "to", "lines"),
+    [
+        pytest.param([SAME], None, [NAMED, "TLS: ISTIO_MUTUAL, automatic: a sidecar answers there", *WHO], id="whose address nobody knows"),
+        pytest.param([SAME, secured(STORE, "mode: ISTIO_MUTUAL")], UNNAMED, [NAMED, "TLS: ISTIO_MUTUAL, as web/r (p.yaml:9) says", *WHO], id="at the address of nobody"),
+        pytest.param([PAIR], UNNAMED, ["TLS: it depends on what is not known: endpoint"], id="whose endpoints are unlike"),
+    ],
+)  # fmt: skip
+def test_a_request_for_a_service_is_told_with_who_would_answer_it(
+    documents: list[str], to: str | None, lines: list[str]
+) -> None:
+    policies = snapshot(*documents)
+    who = cluster_text(cluster_account(cluster(*documents)))
+    expected = [f"cluster: outbound|80||{STORE}", *map(str.strip, who), *lines]
+    assert explained(policies, STORE, to) == expected
+
+
+@pytest.mark.parametrize(
+    ("resolution", "lines"),
+    [
+        pytest.param("DNS", ["to: a.example, named by db/e (p.yaml:1)", "TLS: SIMPLE, as web/r (p.yaml:9) says", "asks for: a.example", "accepts: a.example"], id="names that are looked up"),
+        pytest.param("NONE", ["to: a.example", "TLS: SIMPLE, as web/r (p.yaml:9) says", "asks for: a.example", "accepts: a.example"], id="the address that is dialled"),
+    ],
+)  # fmt: skip
+def test_a_service_without_endpoints_is_told_by_its_name(resolution: str, lines: list[str]) -> None:
+    documents = (
+        entry(f"hosts: [a.example], resolution: {resolution}, {HTTP}"),
+        secured("a.example", "mode: SIMPLE"),
+    )
+    assert explained(snapshot(*documents), "a.example", UNNAMED)[-4:] == lines
+
+
+def test_of_what_nobody_knows_no_endpoint_is_told() -> None:
+    assert explained(snapshot(SAME), "b.example", UNNAMED) == [
+        "to: b.example",
+        "TLS: none of ours, no rule is about it and no sidecar is known there",
+    ]
+    only = "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
+    assert explained(snapshot(only), "b.example", UNNAMED)[:2] == [
+        "cluster: BlackHoleCluster",
+        "answer of ours: 502, 0 bytes",
+    ]

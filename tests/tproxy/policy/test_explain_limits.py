@@ -61,6 +61,16 @@ def test_what_is_denied_only_counts_as_a_connection() -> None:
     assert told(facts_of(request("/no"))) == [OPEN]
 
 
+def test_a_probe_only_counts_as_a_connection() -> None:
+    probes = (
+        "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\n"
+        "spec: {probes: [{port: 8080, path: /healthz}]}\n"
+    )
+    examiner = Examiner(snapshot(probes, LIMITS))
+    for path, counted in (("/healthz?x", 1), ("/health", 3)):
+        assert len(examiner.explain(facts_of(request(path))).limits) == counted
+
+
 def test_a_connection_of_bytes_is_counted_as_one() -> None:
     tcp = CaseRequest(port=1, protocol=CaseProtocol.TCP)
     assert told(facts_of(tcp)) == [

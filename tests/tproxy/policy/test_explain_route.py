@@ -54,7 +54,8 @@ def way(policies: Snapshot, facts: Facts) -> Directing:
 def told(policies: Snapshot, facts: Facts) -> list[str]:
     """What people are told of the way."""
     text = click.unstyle(account_text(account(Examiner(policies).explain(facts))))
-    lines = text.partition("from an address not known\n")[2].splitlines()
+    text = text.partition("from an address not known\n")[2].partition("  endpoints")[0]
+    lines = text.splitlines()
     return [each for each in lines if not each.startswith(("  host:", "  TLS:", "  to:"))]
 
 
@@ -168,6 +169,12 @@ def test_people_are_told_what_was_drawn() -> None:
     ]
 
 
+def test_people_are_told_who_would_answer() -> None:
+    policies = snapshot(http(f"{{{to('ratings')}}}"))
+    text = click.unstyle(account_text(account(Examiner(policies).explain(asked()))))
+    assert f"  endpoints: that these names lead to\n    {RATINGS}:80" in text
+
+
 def test_what_is_told_is_what_is_done() -> None:
     policies = snapshot(http(SPLIT), SUBSET)
     ways = set()
@@ -188,7 +195,7 @@ def test_what_is_told_is_what_is_done() -> None:
         pytest.param("timeout: 3s, retries: {attempts: 2, perTryTimeout: 1s, retryOn: '503,reset'}", ["    timeout: 3 s", "    retries: 2 on reset, retriable-status-codes, 503, 1 s for each try"], id="timeouts"),
         pytest.param("retries: {attempts: 0}", ["    retries: none"], id="no retries"),
         pytest.param("fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}, abort: {httpStatus: 503, percentage: {value: 100}}}", ["    retries: none", "    faults: 100 % wait 2 s, 100 % fail with 503; this one: waits 2 s, fails"], id="both faults"),
-        pytest.param("fault: {abort: {grpcStatus: INTERNAL, percentage: {value: 0.1}}}", ["    retries: none", "    faults: 0.1 % fail with gRPC status 13; this one: neither"], id="a fault for few"),
+        pytest.param("fault: {abort: {grpcStatus: INTERNAL, percentage: {value: 0.1}}}", ["    retries: none", "    faults: 0.1 % fail with gRPC status 13; this one: unharmed"], id="a fault for few"),
         pytest.param("fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}", ["    retries: none", "    faults: 100 % wait 2 s; this one: waits 2 s"], id="a delay"),
         pytest.param("rewrite: {uri: /new, authority: a.example}", ["    retries: 2 on connect-failure, reset-before-request", "    rewrite: '/new' in place of '/', authority a.example"], id="a rewrite"),
         pytest.param("match: [{uri: {exact: /}}], rewrite: {uri: /new}", ["    retries: 2 on connect-failure, reset-before-request", "    rewrite: '/new' in place of the path"], id="a rewrite of all"),
@@ -208,6 +215,50 @@ def test_nobody_knows_whom_a_fault_meets_without_an_id() -> None:
     assert told(policies, asked())[-1] == (
         "    faults: 50 % fail with 503; this one: not known without an x-request-id"
     )
+
+
+FAULTS = """\
+apiVersion: tproxy.io/v1alpha1
+kind: FaultPolicy
+metadata: {name: f, namespace: web}
+spec:
+  direction: OUTBOUND
+  rules:
+  - match: {headers: {x-test: [fail]}}
+    abort: {httpStatus: 500, percentage: 100}
+  - match: {headers: {x-test: [reset]}}
+    reset: {percentage: 100}
+  - match: {headers: {x-test: [slow]}}
+    throttle: {percentage: 100, bytesPerSecond: 10}
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        pytest.param("fail", "100 % fail with 500; this one: fails", id="abort"),
+        pytest.param("reset", "100 % are reset; this one: is reset", id="reset"),
+        pytest.param("slow", "100 % get 10 bytes per second; this one: is slow", id="throttle"),
+    ],
+)
+@pytest.mark.parametrize("documents", [(), (http(f"{{{to('ratings')}}}"),)], ids=["alone", "led"])
+def test_faults_that_no_route_names_are_told(
+    documents: tuple[str, ...], value: str, line: str
+) -> None:
+    policies = snapshot(FAULTS, *documents)
+    facts = asked(headers={**ID, "x-test": value})
+    assert told(policies, facts)[-1] == f"    faults: {line}"
+    found = directing(policies.traffic, facts, policies.faults)
+    assert found is not None
+    assert found.route == policies.route(facts.flow, facts.head)
+
+
+def test_nobody_knows_of_faults_without_what_they_are_about() -> None:
+    known = asked()
+    facts = Facts(known.flow, known.head, known.hidden, frozenset())
+    line = told(snapshot(FAULTS), facts)[-1]
+    assert line == "    faults: depend on what is not known: request.headers[x-test]"
+    assert told(snapshot(FAULTS), asked()) == []
 
 
 @pytest.mark.parametrize(

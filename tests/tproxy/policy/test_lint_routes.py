@@ -1,9 +1,12 @@
 """Entries that are sound and hardly mean what their author thinks are told of."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fakes.destinations import entry
-from fakes.routes import findings, http, to, virtual
+from fakes.destinations import entry, snapshot
+from fakes.routes import asked, findings, flow, http, to, virtual
+from tproxy.model.http import RequestHead
 
 GOOD = to("ratings")
 
@@ -113,3 +116,39 @@ def test_connections_to_addresses_that_nobody_knows_are_told() -> None:
     ]
     store = entry('hosts: ["*.svc.cluster.local"], addresses: ["198.51.100.7"]', namespace="web")
     assert findings(document, store) == []
+
+
+PATHS = ("/", "/a", "/A", "/ab", "/a/b")
+TEXTS = st.sampled_from([f"{how}: {path}" for how in ("exact", "prefix") for path in PATHS])
+CASES = st.booleans().map(lambda folded: ", ignoreUriCase: true" if folded else "")
+URIS = st.tuples(TEXTS, CASES).map(lambda uri: f"uri: {{{uri[0]}}}{uri[1]}")
+METHODS = st.sampled_from(["method: {exact: GET}", "method: {prefix: P}"])
+HEADERS = st.sampled_from(
+    ["headers: {a: {}}", "headers: {a: {exact: x}}", "headers: {a: {}, b: {}}"]
+)
+ABSENT = st.sampled_from(["withoutHeaders: {a: {}}", "withoutHeaders: {b: {exact: x}}"])
+MATCHES = st.lists(
+    st.tuples(*(st.one_of(st.none(), each) for each in (URIS, METHODS, HEADERS, ABSENT)))
+    .filter(any)
+    .map(lambda fields: f"{{{', '.join(filter(None, fields))}}}"),
+    max_size=2,
+).map(", ".join)
+ASKED = st.builds(
+    asked,
+    st.just("reviews"),
+    st.sampled_from(PATHS),
+    method=st.sampled_from(["GET", "PUT"]),
+    headers=st.sampled_from([(), (("a", "x"),), (("a", "y"), ("b", "x"))]),
+)
+
+
+@pytest.mark.slow
+@given(st.lists(MATCHES, min_size=2, max_size=5), st.lists(ASKED, max_size=8))
+def test_what_is_told_never_to_decide_never_does(
+    matches: list[str], requests: list[RequestHead]
+) -> None:
+    document = entries(*matches)
+    idle = {each.split("[")[1].split("]")[0] for each in findings(document) if "TPX0211" in each}
+    policies = snapshot(document)
+    names = {policies.route(flow(), request).name for request in requests}
+    assert names.isdisjoint(f"web/v.http[{each}]" for each in idle)

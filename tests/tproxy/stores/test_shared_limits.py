@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.arrivals import TICK, ticks
+from fakes.policies import rate_limit, snapshot
 from tproxy.model.rate_limit import Counting, LimitSpec
 from tproxy.policy.snapshot import Snapshot
 from tproxy.resilience.bucket import LeakyBucketSpec, TokenBucketSpec
 from tproxy.resilience.concurrency import ConcurrencySpec
 from tproxy.resilience.keyed import Overflow
 from tproxy.resilience.windows import FixedWindowSpec, SlidingWindowSpec
-from tproxy.stores.limits import Ledger, OwnLedger
+from tproxy.stores.limits import Ledger, OwnLedger, in_force
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.stores.shared_limits import PARTITIONS, SharedCounts, SharedLedger
 
@@ -82,6 +83,39 @@ def test_what_is_under_way_counts_in_all_workers_and_ends_where_it_began(
     assert held[0].release is not None
     held[0].release()
     assert second.look(counting, (), 0.0).remaining == 1
+
+
+def test_the_keys_of_the_limits_in_force_are_counted(counts: SharedCounts) -> None:
+    policies = PolicyStore(
+        snapshot(
+            rate_limit(
+                "{name: a, key: source.ip, algorithm: FIXED_WINDOW, requests: 3, window: 90s},"
+                " {name: b, algorithm: CONCURRENCY, requests: 3}"
+            )
+        )
+    )
+    first, second = (SharedLedger(counts, policies, number) for number in range(2))
+    assert first.keys() == {}
+    a, b = in_force(policies)
+    for ledger, key in ((first, "x"), (second, "y"), (second, "x")):
+        assert taken(ledger, a, key, 0.0)
+    release = first.take(b, (), 0.0).release
+    assert first.keys() == second.keys() == {"web/p/a": 2, "web/p/b": 1}
+    assert release is not None
+    release()
+    assert second.keys() == {"web/p/a": 2, "web/p/b": 0}
+
+
+def test_an_end_that_comes_late_is_not_taken_for_another_limits(counts: SharedCounts) -> None:
+    first, second, _ = workers(counts)
+    old = Counting(name="old", spec=ONE)
+    release = first.take(old, (), 0.0).release
+    limits = [Counting(name=str(each), spec=ONE) for each in range(PARTITIONS)]
+    for now, counting in enumerate(limits, 1):
+        assert first.take(counting, (), float(now)).grant.allowed
+    assert release is not None
+    release()
+    assert not any(second.look(each, (), 200.0).allowed for each in limits)
 
 
 def test_what_a_dead_worker_had_under_way_is_over_when_its_successor_comes(
