@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from tproxy.cli.cluster_text import cluster_text
 from tproxy.cli.finding_text import printable
 from tproxy.cli.route_text import route_text
 from tproxy.policy.account import (
@@ -40,7 +39,6 @@ def account_text(account: Account) -> str:
         f"  {because(account)}",
         *_facts(account),
         *(route_text(account.route) if account.route else ()),
-        *(cluster_text(account.upstream) if account.upstream else ()),
         *(_tls(account.tls) if account.tls else ()),
         *map(_limit, account.limits),
         *(line for policy in account.policies for line in ("", *_policy(policy))),

@@ -5,9 +5,7 @@ import msgspec
 from tproxy.model.upstream_tls import TlsMode
 from tproxy.policy.account_route import RouteAccount, route_account
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
-from tproxy.policy.explain_cluster import ClusterAccount, cluster_account
 from tproxy.policy.explain_limits import LimitTrace
-from tproxy.policy.explain_route import Directing
 from tproxy.policy.explain_tls import Securing
 from tproxy.policy.facts import (
     DESTINATION_IP,
@@ -123,8 +121,6 @@ class Account(msgspec.Struct, frozen=True):
     limits: tuple[LimitAccount, ...] = ()
     route: RouteAccount | None = None
     """None for what comes in."""
-    upstream: ClusterAccount | None = None
-    """The cluster that it goes to; None where that is not known, or is none."""
 
 
 def account(explanation: Explanation) -> Account:
@@ -145,13 +141,7 @@ def account(explanation: Explanation) -> Account:
         _tls(explanation.tls) if explanation.tls else None,
         tuple(map(_limit, explanation.limits)),
         _way(explanation),
-        _upstream(explanation.directing) if explanation.directing else None,
     )
-
-
-def _upstream(way: Directing) -> ClusterAccount | None:
-    cluster = way.cluster
-    return None if cluster is None or way.missing else cluster_account(cluster)
 
 
 def _limit(trace: LimitTrace) -> LimitAccount:

@@ -138,7 +138,8 @@ def test_a_request_for_a_service_is_told_with_who_would_answer_it(
 ) -> None:
     policies = snapshot(*documents)
     who = cluster_text(cluster_account(cluster(*documents)))
-    expected = [f"cluster: outbound|80||{STORE}", *map(str.strip, who), *lines]
+    retried = "retries: 2 on connect-failure, reset-before-request"
+    expected = [f"cluster: outbound|80||{STORE}", retried, *map(str.strip, who), *lines]
     assert explained(policies, STORE, to) == expected
 
 
