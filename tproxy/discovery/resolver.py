@@ -94,7 +94,8 @@ class Resolver:
             import dns.exception  # noqa: PLC0415  (2 MiB that only those pay for who ask)
             import dns.resolver  # noqa: PLC0415
         except ImportError as missing:
-            raise NotFound(Result.FAILED, f"dnspython cannot be had: {missing}") from missing
+            why = f"{missing}: is dnspython installed where the sidecar's user can read it?"
+            raise NotFound(Result.FAILED, why) from missing
         try:
             # By trio's clock: dnspython's own measure is the wall's, which may jump.
             async with self._turns:
