@@ -12,6 +12,7 @@ from fakes.talk import Broken, Call, answer, whole
 from tproxy.model.address import Address
 from tproxy.model.cluster import Bounds, Dns, DnsName, Endpoint, HashKey, HashOn
 from tproxy.model.flow import Protocol
+from tproxy.model.limits import Limits
 from tproxy.resilience.balance import Algorithm, BalancerSpec
 from tproxy.resilience.breaker import BreakerSpec, ConsecutiveFailures
 from tproxy.resilience.outlier import OutlierSpec
@@ -477,3 +478,53 @@ async def test_policies_that_say_the_same_again_keep_what_is_known() -> None:
             send_to(path, cluster(addresses(found), balancer=TURNS, outlier=OUTLIER))
             await hosts(path, 2)
         assert found[0].asked == 2
+
+
+async def test_a_connection_carried_as_bytes_may_have_been_going_to_no_cluster_at_all() -> None:
+    async def origin(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"here")
+
+    async with to_script(origin) as path:
+        send_to(path, cluster(None, outlier=OUTLIER))
+        near = path.relay()
+        assert await near.receive_some(65536) == b"here"
+        near.close()
+        (line,) = await path.logged()
+        assert line["upstream_host"] == str(path.origin.address)
+
+
+@both
+async def test_an_upstream_that_never_answers_counts_against_it(
+    protocol: Protocol,
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async def never(call: Call) -> None:
+        await whole(call)
+        await trio.sleep_forever()
+
+    async with (
+        to_app(nobody, protocol, Limits(stream_idle_seconds=5)) as path,
+        instances(1, protocol, never) as found,
+    ):
+        strict = OutlierSpec(consecutive_5xx_errors=1, max_ejection_percent=100)
+        send_to(path, cluster(addresses(found), outlier=strict))
+        assert (await path.get()).start == 504
+        assert at_work(path).ejected(trio.current_time()) == {found[0].address}
+
+
+async def test_an_original_destination_that_refuses_gives_way_to_no_other() -> None:
+    async def origin(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"here")
+
+    async with to_script(origin) as path:
+        send_to(path, cluster(None, outlier=OUTLIER))
+        there, path.origin.address = path.origin.address, await refusing()
+        for asked in (there, path.origin.address):
+            live = path.clusters.of(cluster(None, outlier=OUTLIER), 0.0, 9)
+            one = live.ask(Endpoint(asked), 0.0)
+            assert one is not None
+            one.done()
+        with pytest.raises(trio.BrokenResourceError):
+            await path.relay().receive_some(1)
+        (line,) = await path.logged()
+        assert (line["response_flags"], path.origin.accepted) == ("UF", [])

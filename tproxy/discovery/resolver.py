@@ -23,6 +23,8 @@ HOSTS_SECONDS = 5.0
 """How long its answers hold: Kubernetes writes it when the pod begins, and people by hand."""
 LOOK_SECONDS = 5.0
 """A whole look for one name, all servers and attempts together."""
+MOST_QUESTIONS = 64
+"""Questions at once: each takes a descriptor, and after new policies all names are looked up together."""
 MOST_RECORDS = 1000
 """Records of one answer that are used: each becomes an endpoint."""
 
@@ -59,6 +61,7 @@ class Resolver:
         self._resolv_conf = resolv_conf
         self._hosts = hosts
         self._port = port
+        self._turns = trio.CapacityLimiter(MOST_QUESTIONS)
 
     async def addresses(self, name: str, kind: str) -> Answer:
         """Find a name's addresses; `kind` is A or AAAA."""
@@ -91,18 +94,23 @@ class Resolver:
             import dns.exception  # noqa: PLC0415  (2 MiB that only those pay for who ask)
             import dns.resolver  # noqa: PLC0415
         except ImportError as missing:
-            raise NotFound(Result.FAILED, f"dnspython cannot be had: {missing}") from missing
+            why = f"{missing}: is dnspython installed where the sidecar's user can read it?"
+            raise NotFound(Result.FAILED, why) from missing
         try:
             # By trio's clock: dnspython's own measure is the wall's, which may jump.
-            with trio.fail_after(LOOK_SECONDS):
-                return await self._asking().resolve(name, kind, search=True, lifetime=LOOK_SECONDS)
+            async with self._turns:
+                with trio.fail_after(LOOK_SECONDS):
+                    return await self._asking().resolve(
+                        name, kind, search=True, lifetime=LOOK_SECONDS
+                    )
         except dns.resolver.NXDOMAIN as absent:
             raise NotFound(Result.ABSENT, f"{name}: no such name") from absent
         except dns.resolver.NoAnswer as empty:
             raise NotFound(Result.EMPTY, f"{name}: no {kind}") from empty
         except (dns.exception.Timeout, trio.TooSlowError) as late:
             raise NotFound(Result.TIMEOUT, f"{name}: no answer in time") from late
-        except (dns.exception.DNSException, OSError) as failure:
+        except (dns.exception.DNSException, OSError, ValueError) as failure:
+            # The last for a resolv.conf, or a name, that is no text of DNS's.
             raise NotFound(Result.FAILED, f"{name}: {failure}") from failure
 
     def _asking(self) -> "Asking":

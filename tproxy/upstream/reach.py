@@ -109,6 +109,8 @@ class Reach:
 def _another(cluster: LiveCluster, exchange: Exchange, key: int | None) -> Picked | None:
     """Choose one that was not tried, if there is one and it is not enough yet."""
     tried = exchange.tried
+    if cluster.spec.origin is None:  # another original destination is not where this one was going
+        return None
     if len(tried) >= MOST_ENDPOINTS or cluster.endpoints.keys() <= set(tried):
         return None
     picked = cluster.pick(trio.current_time(), tried=tried, key=key)

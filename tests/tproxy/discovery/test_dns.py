@@ -8,7 +8,9 @@ import trio
 from trio.testing import MockClock
 
 from fakes.name_server import NameServer, name_server
+from fakes.sockets import open_descriptors
 from tproxy.discovery.dns import JITTER, LONGEST_BACK_OFF, MOST_SECONDS, DnsSource
+from tproxy.discovery.resolver import MOST_QUESTIONS
 from tproxy.discovery.source import NotFound, Result
 from tproxy.model.cluster import Dns, DnsName, Endpoint
 
@@ -182,6 +184,18 @@ async def test_a_family_that_nobody_knows_of_just_now_stays(
         assert autojump_clock is not None
 
 
+async def test_no_more_questions_are_asked_at_once_than_the_bound(tmp_path: Path) -> None:
+    async with name_server() as server, trio.open_nursery() as nursery:
+        server.silent = True
+        resolver = server.resolver(tmp_path)
+        before = len(open_descriptors())
+        for number in range(2 * MOST_QUESTIONS):
+            nursery.start_soon(resolver.addresses, f"{number}.example.", "A")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(open_descriptors()) - before <= MOST_QUESTIONS
+        nursery.cancel_scope.cancel()
+
+
 async def test_one_name_that_fails_leaves_the_others(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -253,8 +267,27 @@ async def test_without_a_server_named_the_machines_own_is_asked(
         assert (await resolver.addresses(SHOP, "A")).addresses == ("192.0.2.1",)
 
 
-async def test_a_name_that_is_none_is_no_mistake_of_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("a" * 64, id="a label too long"),
+        pytest.param("a.." + "b", id="an empty label"),
+        pytest.param("xn--\xff", id="no international name"),
+        pytest.param("a\\", id="an escape of nothing"),
+    ],
+)
+async def test_a_name_that_is_none_is_no_mistake_of_ours(tmp_path: Path, name: str) -> None:
     async with name_server() as server:
-        with pytest.raises(NotFound):
-            await server.resolver(tmp_path).addresses("a" * 64 + "..b", "A")
-        await trio.lowlevel.checkpoint()
+        with pytest.raises(NotFound) as caught:
+            await server.resolver(tmp_path).addresses(name, "A")
+        assert caught.value.result is Result.FAILED
+        assert not server.asked
+
+
+async def test_a_resolv_conf_that_is_no_text_is_no_mistake_of_ours(tmp_path: Path) -> None:
+    async with name_server() as server:
+        resolver = server.resolver(tmp_path)
+        (tmp_path / "resolv.conf").write_bytes(b"search \xff\n")
+        with pytest.raises(NotFound) as caught:
+            await resolver.addresses(SHOP, "A")
+        assert caught.value.result is Result.FAILED
