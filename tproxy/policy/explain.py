@@ -137,8 +137,6 @@ class Examiner:
         """Those in force first, as the authorizer asks them."""
         names = {each.name: None for policy in applied for each in _fields(policy.rules)}
         self._read = tuple(names)
-        self.headers = frozenset(filter(None, map(header_of, self._read)))
-        """The headers that the policies read, in lower case."""
 
     def explain(self, facts: Facts) -> Explanation:
         """Explain what becomes of a request."""
