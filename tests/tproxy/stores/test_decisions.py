@@ -1,4 +1,5 @@
 """What a sidecar remembers of its decisions, and what it tells those who ask."""
+# ruff: noqa: ARG001 - the clock's presence makes waiting quick
 
 import json
 import time
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from fakes.desk import plain_view
 from fakes.path import to_app
+from fakes.planned import Turns, both, follow, status
 from fakes.policies import snapshot as routed
 from fakes.routes import http
 from fakes.sockets import listening_at
@@ -29,6 +31,7 @@ from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import PLAINTEXT
+from tproxy.model.route import Plan
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.tcp_stream import TcpStream
@@ -38,6 +41,7 @@ from tproxy.policy.nodes import SourceFile
 from tproxy.policy.schema import MutualTlsMode
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.http_server import HttpServer
+from tproxy.resilience.retry import RetryOn, RetryPolicy
 from tproxy.stores.decisions import KEPT, MAX_FIELDS, MAX_PATH, MAX_VALUE, Decisions, Went
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
@@ -285,6 +289,20 @@ def test_ways_do_not_wash_away_what_was_denied() -> None:
     for _ in range(KEPT + 1):
         ways.go()
     assert [len(each) for each in (ways.decisions._led, ways.decisions._denied)] == [KEPT, 0]
+
+
+@both
+async def test_what_came_of_a_way_is_remembered(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol
+) -> None:
+    async with to_app(Turns([status(503), status(200)]), protocol) as path:
+        follow(
+            path, Plan(retry=RetryPolicy(attempts=2, retry_on=frozenset((RetryOn.GATEWAY_ERROR,))))
+        )
+        await path.get(b"/", ((b"x-request-id", b"r-1"),))
+        await path.logged()
+        (kept,) = path.runtime.journal.decisions._led
+    assert kept.went == Went("planned", "outbound|80||shop.example", 2, "-", 200)
 
 
 async def test_the_command_tells_the_way_of_what_left_and_why() -> None:
