@@ -81,9 +81,8 @@ class Kept(msgspec.Struct, frozen=True):
         if self.line is None:
             return Facts(self.flow)
         method, scheme, authority, path = self.line
-        head = RequestHead(
-            method, scheme, authority, path, Headers(self._fields()), HttpVersion.HTTP11
-        )
+        fields = (*self.fields, (REQUEST_ID.encode(), (self.request_id or "").encode()))
+        head = RequestHead(method, scheme, authority, path, Headers(fields), HttpVersion.HTTP11)
         known = {header_fact(name.decode()) for name in self._whole()}
         if FORWARDED_FOR in known:
             known.add(REMOTE)
@@ -97,11 +96,6 @@ class Kept(msgspec.Struct, frozen=True):
                 yield fact
         if self.queried:
             yield QUERY
-
-    def _fields(self) -> Iterator[Field]:
-        yield from self.fields
-        if self.request_id is not None:
-            yield REQUEST_ID.encode(), self.request_id.encode()
 
     def _whole(self) -> Iterator[bytes]:
         """Give the headers that were not cut short."""
