@@ -66,7 +66,7 @@ class ClusterBook:
         self, destinations: Destinations | None = None, endurance: ResilienceBook | None = None
     ) -> None:
         known = destinations or Destinations(EntryBook(), RuleBook(), UNKNOWN)
-        self._endurance = endurance or ResilienceBook()
+        self.endurance = endurance or ResilienceBook()
         self._entries, self._rules = known.entries, known.rules
         self._services = lru_cache(MOST_REMEMBERED)(self._service)
         self._clusters = lru_cache(MOST_REMEMBERED)(self._cluster)
@@ -96,6 +96,13 @@ class ClusterBook:
     def knows(self, host: str) -> bool:
         """Whether a ServiceEntry names a host."""
         return bool(self._entries.of(host))
+
+    def named(self) -> Iterator[tuple[str, int, str]]:
+        """Give host, port and subset of the clusters of all hosts that entries name."""
+        for host in self._entries.by_host.by_host:
+            for port in self.ports(host):
+                for subset in ("", *sorted(self.subsets(host))):
+                    yield host, port, subset
 
     def ports(self, host: str) -> tuple[int, ...]:
         """Return the numbers of a service's ports; none where every port may be one."""
@@ -134,7 +141,7 @@ class ClusterBook:
         wanted = rule.subsets[subset].labels if rule and subset else ()
         tls = _at_address(meant) if origin is None else None
         cluster = structs.replace(cluster, origin=origin, wanted=wanted, tls=tls)
-        return _managed(cluster, said, self._endurance.find(*_names_of(host, entries)))
+        return _managed(cluster, said, self.endurance.find(*_names_of(host, entries)))
 
 
 def _names_of(host: str, entries: Sequence[Entry]) -> tuple[Sequence[str], str]:

@@ -23,6 +23,10 @@ class CompiledFault:
 
     wanted: AllOf
     spec: FaultSpec
+    owner: str
+    """`foo/slow`."""
+    place: str
+    """`file:line`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,13 @@ class FaultBook:
         rules = self.rules[flow.direction]
         if not rules or (route.plan is not None and route.plan.fault is not None):
             return route
-        head = self._normal(head)
+        head = self.normal(head)
         for each in rules:
             if each.wanted.holds(flow, head):
                 return _with_fault(route, each.spec)
         return route
 
-    def _normal(self, head: RequestHead) -> RequestHead:
+    def normal(self, head: RequestHead) -> RequestHead:
         """Bring the path into the form that policies read; what has no safe reading stays as it is."""
         try:
             path = normalised(head.path, self.normalization)

@@ -12,14 +12,14 @@ from tproxy.model.address import Address
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow
-from tproxy.model.http import Request, Response
+from tproxy.model.http import Life, Request, Response
 from tproxy.model.identity import Peer
-from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
+from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, codes
 from tproxy.model.rate_limit import Applied
 from tproxy.model.route import Route
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.schema import LogFormat
-from tproxy.stores.decisions import Decisions
+from tproxy.stores.decisions import Decisions, Went
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
 from tproxy.telemetry.labels import Destination, cluster_service
@@ -104,7 +104,6 @@ class Journal:
         exchange, request, response = told.exchange, told.request, told.response
         now = time.time()
         self._metrics.own.decided(exchange.decision)
-        self.decisions.keep(exchange, request.head, told.trace.request_id, now)
         if exchange.limits:
             self.limited(exchange.limits)
         status, flag, details, cause = _ending(response, told.failure)
@@ -112,6 +111,10 @@ class Journal:
         grpc_status = None if told.messages is None else _grpc_status(response)
         upstream_identity = response.upstream_identity if response else None
         life = request.life
+        went = None
+        if exchange.route.plan is not None:
+            went = _went(exchange.route, life, status, flag)
+        self.decisions.keep(exchange, request.head, told.trace.request_id, now, went)
         series = self._metrics.request_series(
             exchange.flow,
             request.head.authority
@@ -254,6 +257,10 @@ def _ending(
         return status, failure.flag, failure.details, failure.cause
     assert response is not None, "what ended without a failure was answered"
     return response.head.status, response.flag, response.details, response.cause
+
+
+def _went(route: Route, life: Life, status: int, flag: ResponseFlag) -> Went:
+    return Went(route.name, route.cluster, life.attempts, codes((flag, *life.marks)), status)
 
 
 def _sent_to(route: Route) -> Destination | None:
