@@ -1,7 +1,7 @@
 """Hold what an exchange costs against bounds that no machine can blur: calls, reads, writes, and memory that stays.
 
     python bench/guard.py            # the table; exit code 1 if a bound is broken
-    python bench/guard.py profile    # where the time goes, by cProfile
+    python bench/guard.py profile 1  # where the time goes on one of its lines, by cProfile
 
 The path is the real one, from the first byte to the access-log line. Only the sockets are played, by streams that have
 everything at hand: so nothing waits, and every run makes the same calls.
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 from typing import Any, cast
@@ -26,7 +26,8 @@ from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_llhttp import LLHTTP
 from tproxy.codec.h1_parser import HeadParser
-from tproxy.filters.pipelines import pipelines, towards_upstream
+from tproxy.filters.mirror import Mirroring
+from tproxy.filters.pipelines import by_traffic_policies, pipelines, towards_upstream
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.identity import Peer, Proof, Workload
@@ -85,9 +86,66 @@ spec:
   - from: [{source: {principals: [cluster.local/ns/shop/sa/till]}}]
     to: [{operation: {methods: [GET], paths: ["/catalogue/*"]}}]
 """
+ENTRY = b"""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop, namespace: shop}
+spec:
+  hosts: [shop.example.com]
+  addresses: [192.0.2.1]
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints:
+  - {address: 192.0.2.11, labels: {version: v1}}
+  - {address: 192.0.2.12, labels: {version: v1}}
+  - {address: 192.0.2.21, labels: {version: v2}}
+"""
+"""What is asked for is one of its hosts; v1 has two endpoints."""
+STEERED = (
+    ENTRY
+    + b"""
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: shop, namespace: shop}
+spec:
+  host: shop.example.com
+  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}}
+  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: shop}
+spec:
+  hosts: [shop.example.com]
+  http:
+  - match: [{headers: {x-canary: {exact: "1"}}}]
+    route: [{destination: {host: shop.example.com, subset: v2}}]
+  - match: [{uri: {prefix: /basket}}]
+    route: [{destination: {host: shop.example.com, subset: v1}}]
+  - match: [{uri: {prefix: /catalogue}}]
+    route:
+    - {destination: {host: shop.example.com, subset: v1}, weight: 90}
+    - {destination: {host: shop.example.com, subset: v2}, weight: 10}
+    retries: {attempts: 2, retryOn: "5xx,connect-failure"}
+    timeout: 5s
+"""
+)
+LIMITED = b"""
+apiVersion: tproxy.io/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: shop, namespace: shop}
+spec:
+  direction: INBOUND
+  limits:
+  - {name: total, algorithm: TOKEN_BUCKET, tokensPerFill: 1000000, fillInterval: 1s, maxTokens: 1000000}
+  - {name: per-caller, key: source.ip, algorithm: SLIDING_WINDOW, requests: 1000000, window: 1s}
+"""
+"""Nothing that is measured here is over a limit."""
 LIMITS = Limits()
 HERE, THERE = Address("192.0.2.1", 8080), Address("192.0.2.2", 40000)
 FLOW = Flow(Direction.INBOUND, THERE, HERE, HERE, Sniffed(Protocol.HTTP1, Detection.HTTP11))
+LEAVING = replace(FLOW, direction=Direction.OUTBOUND)
 OWN, TILL = Peer("cluster.local", "shop", "web"), Peer("cluster.local", "shop", "till")
 PROOF = Proof(OWN, "ab" * 32, "TLSv1.3", "tproxy-http/1.1")
 
@@ -224,6 +282,7 @@ class Case:
     most_calls: int
     """Calls of Python functions and built-in ones."""
     policies: bytes = POLICIES
+    flow: Flow = FLOW
     mutual: bool = False
     """Whether the downstream has proven by TLS who it is."""
     most_reads: float = 2.1
@@ -237,6 +296,9 @@ CASES = (
     Case("HTTP/1.1, authorized", LLHTTP, 535),
     Case("HTTP/1.1 read by h11, authorized", H11, 890),
     Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 570, policies=PROVEN, mutual=True),
+    Case("HTTP/1.1, limited twice", LLHTTP, 584, policies=LIMITED),
+    Case("HTTP/1.1 to a service", LLHTTP, 626, policies=ENTRY, flow=LEAVING),
+    Case("HTTP/1.1 to a share of a service", LLHTTP, 760, policies=STEERED, flow=LEAVING),
 )
 
 
@@ -244,14 +306,15 @@ class Bench:
     """The proxy with played peers. What changes: what it has counted."""
 
     def __init__(self, case: Case) -> None:
-        self._mutual = case.mutual
+        self._case = case
         snapshot: Snapshot | tuple[object, ...] = Snapshot(1)
         if case.policies:
             files = [SourceFile("bench.yaml", case.policies)]
             snapshot = compiled(files, 1, Workload("web", "shop"))
         assert isinstance(snapshot, Snapshot), snapshot
         store = PolicyStore(snapshot)
-        journal = Journal(Metrics(Workload("web", "shop"), "0"), self._drop, store)
+        metrics = Metrics(Workload("web", "shop"), "0")
+        journal = Journal(metrics, self._drop, store)
         register = Register()
         self.lines = 0
         self.reads = self.writes = 0
@@ -261,10 +324,19 @@ class Bench:
         async def dial(_: Target) -> TcpStream:
             return cast("TcpStream", self._upstream)
 
-        connector, clusters = Connector(LIMITS), Clusters(random.random)
+        drawn = random.Random(1).random  # noqa: S311 - every run draws the same
+        connector, clusters = Connector(LIMITS), Clusters(drawn)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
         ledger = OwnLedger(store)
-        forward = towards_upstream(Balance(clusters, Forward(pool, connector)))
+        features = metrics.own.features
+        planned = by_traffic_policies(
+            Mirroring(LIMITS, features.mirrored),
+            clusters,
+            limits=LIMITS,
+            counts=features,
+            random=drawn,
+        )
+        forward = towards_upstream(Balance(clusters, Forward(pool, connector)), planned)
         lines = pipelines(journal, forward, store, LIMITS, ledger)
         self._runtime = Runtime(
             policies=store,
@@ -291,10 +363,10 @@ class Bench:
         self._upstream.go_on(exchanges)
         downstream = Played(REQUEST, exchanges, first=True)
         before = self._upstream.reads, self._upstream.writes
-        stream, flow = cast("SocketStream", downstream), FLOW
-        if self._mutual:
+        stream, flow = cast("SocketStream", downstream), self._case.flow
+        if self._case.mutual:
             stream = TlsStream(cast("TcpStream", downstream), PlayedTls(downstream))
-            flow = FLOW.authenticated(TILL, PROOF)
+            flow = flow.authenticated(TILL, PROOF)
         with self._journal.connection(flow):
             await serve_http(stream, flow, self._runtime)
         self.reads = downstream.reads + self._upstream.reads - before[0]
@@ -387,7 +459,7 @@ def profile(case: Case) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["profile"]:
-        profile(CASES[1])
+    if sys.argv[1:2] == ["profile"]:
+        profile(CASES[int(sys.argv[2])])
     else:
         sys.exit(main())

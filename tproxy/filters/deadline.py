@@ -4,6 +4,7 @@ A route's time-out begins with the request's end, as Envoy's does: an upload at 
 fault. A caller's grpc-timeout begins with the request's head, since the caller leaves by then.
 """
 
+from collections.abc import Awaitable
 from math import inf
 from typing import Self
 
@@ -21,17 +22,22 @@ EXPECTED = b"x-envoy-expected-rq-timeout-ms"
 GRPC_TIMEOUT = b"grpc-timeout"
 
 
-async def deadline(forward: Handler, exchange: Exchange, request: Request) -> Response:
+def deadline(forward: Handler, exchange: Exchange, request: Request) -> Awaitable[Response]:
     """Answer the application in time, or not at all; a tunnel, once it is open, may stay (holding)."""
     plan = exchange.route.plan
     assert plan is not None
     if exchange.flow.direction is Direction.INBOUND:
-        return await forward(exchange, request)
-    life, now = request.life, trio.current_time()
-    life.ends = now + _asked(request.head)
-    if not plan.timeout and life.ends == inf:
-        return await forward(exchange, request)
-    countdown = Countdown(life, plan.timeout or inf)
+        return forward(exchange, request)
+    asked = _asked(request.head)
+    if not plan.timeout and asked == inf:
+        return forward(exchange, request)
+    request.life.ends = trio.current_time() + asked
+    return _in_time(Countdown(request.life, plan.timeout or inf), forward, exchange, request)
+
+
+async def _in_time(
+    countdown: "Countdown", forward: Handler, exchange: Exchange, request: Request
+) -> Response:
     if (
         request.body.ended or request.head.asks_tunnel
     ):  # what follows the head is no part of a request
@@ -46,14 +52,14 @@ async def deadline(forward: Handler, exchange: Exchange, request: Request) -> Re
     raise upstream_late()
 
 
-def told(head: RequestHead, seconds: float) -> RequestHead:
-    """Tell an upstream how long it has."""
+def told(head: RequestHead, seconds: float) -> dict[bytes, bytes]:
+    """Tell an upstream how long it has, in these headers."""
     if seconds == inf:
-        return head
-    headers = head.headers.with_value(EXPECTED, milliseconds(seconds))
+        return {}
+    fields = {EXPECTED: milliseconds(seconds)}
     if head.is_grpc:
-        headers = headers.with_value(GRPC_TIMEOUT, grpc_timeout(seconds))
-    return replace(head, headers=headers)
+        fields[GRPC_TIMEOUT] = grpc_timeout(seconds)
+    return fields
 
 
 def is_tunnel(head: RequestHead, response: Response) -> bool:
@@ -77,7 +83,7 @@ class Countdown:
     def __init__(self, life: Life, seconds: float) -> None:
         self._life = life
         self._seconds = seconds
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
 
     @property
     def over(self) -> bool:
@@ -88,7 +94,8 @@ class Countdown:
         """Let it run: the request is whole."""
         life = self._life
         life.ends = min(life.ends, trio.current_time() + self._seconds)
-        self._scope.deadline = life.ends
+        if self._scope is not None:
+            self._scope.deadline = life.ends
 
     def within(self) -> trio.CancelScope:
         """Make what cancels a block when the time is over, even if it only begins to run meanwhile."""

@@ -1,12 +1,13 @@
 """Edit heads as routes say: header fields, the path, and whom a request is for."""
 
+from collections.abc import Awaitable
 from functools import lru_cache
 
 from msgspec.structs import replace
 
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Headers, Request, RequestHead, Response
-from tproxy.model.route import HeaderEdits, Rewrite
+from tproxy.model.route import HeaderEdits, Plan, Rewrite
 from tproxy.policy.regexes import Expression, expression
 
 HOST = frozenset((b"host",))
@@ -29,18 +30,25 @@ FIXED = frozenset(
 """What frames a message or belongs to one connection; policies that would edit it do not load."""
 
 
-async def edit(forward: Handler, exchange: Exchange, request: Request) -> Response:
+def edit(forward: Handler, exchange: Exchange, request: Request) -> Awaitable[Response]:
     """Edit the request on its way in, and the response's head on its way out (deciding)."""
     plan = exchange.route.plan
     assert plan is not None
+    asked = forward(exchange, _edited_request(plan, request))
+    return asked if plan.response_headers is None else _answered(asked, plan.response_headers)
+
+
+async def _answered(asked: Awaitable[Response], edits: HeaderEdits) -> Response:
+    return with_edits(await asked, edits)
+
+
+def _edited_request(plan: Plan, request: Request) -> Request:
     head = request.head
     if plan.request_headers is not None:
         head = replace(head, headers=edited(head.headers, plan.request_headers))
     if plan.rewrite is not None:
         head = rewritten(head, plan.rewrite)
-    if head is not request.head:
-        request = replace(request, head=head)
-    return with_edits(await forward(exchange, request), plan.response_headers)
+    return request if head is request.head else replace(request, head=head)
 
 
 def with_edits(response: Response, edits: HeaderEdits | None) -> Response:

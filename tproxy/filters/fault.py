@@ -1,7 +1,7 @@
 """Make requests late or fail on purpose."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 from msgspec.structs import replace
@@ -24,13 +24,21 @@ class Fault:
         self._count = count
         self._faults: OrderedDict[FaultSpec, Faults] = OrderedDict()
 
-    async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
+    def __call__(
+        self, forward: Handler, exchange: Exchange, request: Request
+    ) -> Awaitable[Response]:
         """Wait, fail, do both, or neither."""
         plan = exchange.route.plan
         assert plan is not None
-        faults = None if plan.fault is None else self._of(plan.fault)
-        injection = None if faults is None else self._begun(faults, request)
-        if faults is None or injection is None:
+        if plan.fault is None:
+            return forward(exchange, request)
+        return self._injected(self._of(plan.fault), forward, exchange, request)
+
+    async def _injected(
+        self, faults: Faults, forward: Handler, exchange: Exchange, request: Request
+    ) -> Response:
+        injection = self._begun(faults, request)
+        if injection is None:
             return await forward(exchange, request)
         try:
             await self._suffer(injection, request)

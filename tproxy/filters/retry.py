@@ -14,7 +14,7 @@ from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
-from tproxy.model.http import Beside, Body, Headers, Life, Request, RequestHead, Response, Work
+from tproxy.model.http import Beside, Body, Life, Request, RequestHead, Response, Work
 from tproxy.model.outcome import (
     ProxyError,
     ResponseFlag,
@@ -42,7 +42,7 @@ ATTEMPT_COUNT = b"x-envoy-attempt-count"
 MOST_BUDGETS = 1024
 """Routes without a cluster whose budgets are remembered: as many as files are likely to name, and a bound."""
 
-PUSHES_BACK = (b"x-envoy-overloaded", b"x-envoy-ratelimited")
+PUSHES_BACK = frozenset((b"x-envoy-overloaded", b"x-envoy-ratelimited"))
 
 FAILURES = {
     ResponseFlag.UPSTREAM_CONNECT: Failure.CONNECT,
@@ -81,7 +81,7 @@ class Retry:
                 result = await tries.next(self._random)
             finally:
                 allowance.release()
-            verdict = tries.judged(result, allowance, trio.current_time())
+            verdict = tries.judged(result, allowance)
             if verdict is not Verdict.NOT_COVERED:
                 self._count(verdict)
             if verdict is not Verdict.RETRY:
@@ -154,7 +154,7 @@ class _Result(msgspec.Struct, frozen=True):
         head = self.response.head
         status = head.headers.get(b"grpc-status")
         grpc_status = int(status) if status and status.isdigit() and len(status) < 3 else None
-        pushes_back = any(name in head.headers for name in PUSHES_BACK)
+        pushes_back = not PUSHES_BACK.isdisjoint(head.headers.by_name())
         return Outcome(head.status, grpc_status, pushes_back=pushes_back)
 
 
@@ -182,8 +182,9 @@ class _Tries:
             Replay(body, replay_bytes) if plan.retry.attempts and not body.ended else None
         )
         self._number = 0
-        self._life = Life()
-        self._work: list[Beside] = []
+        self._life: Life
+        """The present attempt's."""
+        self._work: list[Beside]
         """What the present attempt has going on beside it."""
 
     async def next(self, random: Random) -> _Result:
@@ -205,9 +206,12 @@ class _Tries:
             self._life.end(upstream_late() if late else None)
             raise
 
-    def judged(self, result: _Result, allowance: _Allowance, now: float) -> Verdict:
+    def judged(self, result: _Result, allowance: _Allowance) -> Verdict:
         """Decide whether to try again."""
         if not self._policy.attempts:
+            return Verdict.NOT_COVERED
+        outcome = result.outcome
+        if not self._policy.covers(outcome):
             return Verdict.NOT_COVERED
         head = self._request.head
         attempt = Attempt(
@@ -216,7 +220,8 @@ class _Tries:
             idempotency_key=b"idempotency-key" in head.headers,
             replayable=self._replay is None or self._replay.possible,
         )
-        return may_retry(self._policy, result.outcome, attempt, budget=allowance, now=now)
+        now = trio.current_time()
+        return may_retry(self._policy, outcome, attempt, budget=allowance, now=now)
 
     async def discard(self, result: _Result) -> None:
         """End an attempt: nothing may pull the body any more when the next one begins."""
@@ -275,10 +280,14 @@ class _Tries:
 
     def _head(self) -> RequestHead:
         head = self._request.head
-        headers: Headers = head.headers.with_value(ATTEMPT_COUNT, b"%d" % self._number)
-        left = self._request.life.ends - trio.current_time()
-        per_try = self._policy.per_try_timeout or inf
-        return told(replace(head, headers=headers), min(left, self._timeout, per_try))
+        fields = {ATTEMPT_COUNT: b"%d" % self._number, **told(head, self._left())}
+        return replace(head, headers=head.headers.with_values(fields))
+
+    def _left(self) -> float:
+        """Say how long an upstream has."""
+        ends = self._request.life.ends
+        left = ends if ends == inf else ends - trio.current_time()
+        return min(left, self._timeout, self._policy.per_try_timeout or inf)
 
     def _beside(self, work: Work) -> Beside:
         beside = self._request.beside(work)

@@ -12,16 +12,20 @@ def _unseen(_: bytes) -> None:
 
 
 class WatchedBody:
-    """A body of which somebody is told each part that is pulled, and once that it is whole. What changes: whether it is."""
+    """A body of which somebody is told each part that is pulled, or once that it is whole. What changes: whether it is."""
 
     __slots__ = ("_body", "_ended", "_part")
 
     def __init__(
-        self, body: Body, *, ended: Callable[[], None], part: Callable[[bytes], None] = _unseen
+        self,
+        body: Body,
+        *,
+        ended: Callable[[], None] | None = None,
+        part: Callable[[bytes], None] = _unseen,
     ) -> None:
         self._body = body
         self._part = part
-        self._ended: Callable[[], None] | None = ended
+        self._ended = ended
 
     @property
     def size(self) -> int:

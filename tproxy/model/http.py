@@ -66,6 +66,13 @@ class Headers:
         fields = self.without(frozenset((name,))) if name in index else self.fields
         return type(self)((*fields, (name, value)), {**index, name: value})
 
+    def with_values(self, values: Mapping[bytes, bytes]) -> Self:
+        """Return these fields with several set, by their names in lower case, at the end."""
+        index = self.by_name()
+        new = index.keys().isdisjoint(values)
+        fields = self.fields if new else self.without(frozenset(values))
+        return type(self)((*fields, *values.items()), {**index, **values})
+
     def __iter__(self) -> Iterator[Field]:
         """Give the fields in order."""
         return iter(self.fields)
@@ -98,6 +105,10 @@ def _indexed(fields: tuple[Field, ...]) -> dict[bytes, bytes]:
 NO_HEADERS = Headers()
 
 
+GRPC_GOES_ON = frozenset((b"", b"+", b";"))
+"""What may follow in a content type that begins with `application/grpc`."""
+
+
 class RequestHead(msgspec.Struct, frozen=True):
     """A request without its body; fields that belong to one connection only are already gone.
 
@@ -126,8 +137,10 @@ class RequestHead(msgspec.Struct, frozen=True):
     @property
     def is_grpc(self) -> bool:
         """Whether failures must be told as gRPC status."""
-        kind = self.headers.get(b"content-type") or b""
-        return kind.startswith(b"application/grpc") and kind[16:17] in (b"", b"+", b";")
+        kind = self.headers.get(b"content-type")
+        if kind is None or kind[:16] != b"application/grpc":
+            return False
+        return kind[16:17] in GRPC_GOES_ON
 
 
 class ResponseHead(msgspec.Struct, frozen=True):

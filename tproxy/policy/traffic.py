@@ -6,6 +6,7 @@ A request's way is drawn from its x-request-id, and a connection's from who dial
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import msgspec
 from msgspec import structs
 
 from tproxy.model.address import Address
@@ -48,8 +49,7 @@ class Meant:
         return self.asked or (self.service.host if self.service else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(msgspec.Struct, frozen=True):
     """The entry that is about a request or a connection."""
 
     entry: Entry

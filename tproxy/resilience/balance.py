@@ -158,8 +158,12 @@ class Balancer(Generic[E]):
         """
         if len(draws.endpoints) == 1:
             return draws.endpoints[0]
-        index = self._warm(draws, draws.draw, now)
-        other = self._warm(draws, lambda: draws.draw_other(index), now)
+        if self._spec.slow_start is None:
+            index = draws.draw()
+            other = draws.draw_other(index)
+        else:
+            index = self._warm(draws, draws.draw, now)
+            other = self._warm(draws, lambda: draws.draw_other(index), now)
         first, second = draws.endpoints[index], draws.endpoints[other]
         return second if self._load(second) < self._load(first) else first
 

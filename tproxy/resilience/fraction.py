@@ -1,6 +1,7 @@
 """Turn a text into a number that it always gives, in every process, so that a choice can be made again alike."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 
@@ -36,6 +37,7 @@ def positions(text: bytes, count: int) -> list[int]:
     return found[:count]
 
 
+@lru_cache(maxsize=1024)
 def _person(salt: bytes) -> bytes:
     """Fit a salt of any length into blake2b's 16 bytes."""
     return salt if len(salt) <= 16 else blake2b(salt, digest_size=16).digest()

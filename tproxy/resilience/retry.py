@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -136,17 +137,20 @@ class RetryPolicy:
             return False
         if outcome.failure is not None:
             return not self.retry_on.isdisjoint(outcome.failure.meets)
-        listed = RetryOn.RETRIABLE_STATUS_CODES in self.retry_on
-        return (
-            any(outcome.status in each.statuses for each in self.retry_on)
-            or (listed and outcome.status in self.status_codes)
-            or self.names_grpc_status(outcome)
-        )
+        listed = _statuses(self.retry_on, self.status_codes)
+        return outcome.status in listed or self.names_grpc_status(outcome)
 
     def names_grpc_status(self, outcome: Outcome) -> bool:
         """Whether an outcome meets a condition of gRPC's."""
         status = outcome.grpc_status
         return status is not None and any(status == each.grpc_status for each in self.retry_on)
+
+
+@lru_cache(maxsize=1024)
+def _statuses(retry_on: frozenset[RetryOn], status_codes: frozenset[int]) -> frozenset[int]:
+    """List all statuses that conditions mean: every answer is held against them."""
+    listed = status_codes if RetryOn.RETRIABLE_STATUS_CODES in retry_on else frozenset[int]()
+    return listed.union(*(each.statuses for each in retry_on))
 
 
 NO_RETRY = RetryPolicy(attempts=0)

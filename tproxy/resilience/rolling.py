@@ -29,6 +29,8 @@ class Rolling:
 
     def _turn(self, now: float) -> None:
         newest = int(now * self._parts_per_second)
+        if newest == self._newest:
+            return
         for part in range(max(self._newest, newest - SLOTS) + 1, newest + 1):
             self._total -= self._counts[part % SLOTS]
             self._counts[part % SLOTS] = 0

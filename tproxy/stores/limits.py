@@ -4,8 +4,8 @@ The rule that must not be broken: **between the look at all limits and what is t
 what one of them refuses has used nothing up of the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -117,13 +117,12 @@ class OwnLedger:
         self._rates: dict[Counting, KeyedLimits] = {}
         self._under_way: dict[Counting, KeyedConcurrency] = {}
 
-    @contextmanager
-    def turn(self) -> Iterator[float]:
+    def turn(self) -> AbstractContextManager[float]:
         """Say what time it is: nothing waits meanwhile, so nobody else counts."""
         if self._asked is not self._policies.current:
             self._asked = self._policies.current
             self._forget_those_of_the_past()
-        yield trio.current_time()
+        return nullcontext(trio.current_time())
 
     def look(self, counting: Counting, key: Key, now: float) -> Grant:
         """Say what `take` would."""

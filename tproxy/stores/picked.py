@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from tproxy.model.address import Address
 from tproxy.model.cluster import Endpoint
 from tproxy.resilience.balance import Balancer
@@ -30,8 +32,7 @@ class Load:
     active: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Judges:
+class Judges(msgspec.Struct, frozen=True):
     """The machines that are asked for a choice, and told what became of it."""
 
     balancer: Balancer[Address] | None

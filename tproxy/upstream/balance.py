@@ -74,9 +74,10 @@ class Balance:
 
 async def known(cluster: LiveCluster, limits: Limits) -> None:
     """Wait for the first look for a cluster's endpoints, for no longer than dialling one of them might take."""
-    if not cluster.known.is_set():
-        with trio.move_on_after(cluster.spec.bounds.connect_seconds or limits.connect_seconds):
-            await cluster.known.wait()
+    if cluster.known.is_set():
+        return
+    with trio.move_on_after(cluster.spec.bounds.connect_seconds or limits.connect_seconds):
+        await cluster.known.wait()
     if not cluster.known.is_set():
         raise unhealthy("its endpoints are not found yet")
 
@@ -101,17 +102,19 @@ def unhealthy(cause: str) -> UpstreamError:
 class _Asked:
     """One attempt. What changes: what is known of its answer."""
 
-    __slots__ = ("_picked", "_request", "_response")
+    __slots__ = ("_picked", "_request", "_response", "_status")
 
     def __init__(self, picked: Picked, request: Request) -> None:
         self._picked = picked
         self._request = request
         self._response: Response | None = None
+        self._status = 0
+        """What its head says."""
 
     def answered(self, response: Response) -> None:
         """Take the response's head: what is bad already is told at once, and what a breaker waits for."""
         self._response = response
-        status = _status(response)
+        self._status = status = _status(response)
         if status >= 500 or (self._picked.probes and not self._request.head.is_grpc):
             self._picked.answered(status, trio.current_time())
 
@@ -125,7 +128,7 @@ class _Asked:
         if failure is not None:
             self.failed(failure)
         if self._response is not None:
-            status = _status(self._response)
+            status = self._status
             if self._request.head.is_grpc:
                 told = self._response.body.trailers.get(b"grpc-status") or b""
                 status = GRPC_FAILURES.get(told, status)

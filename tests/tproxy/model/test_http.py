@@ -23,6 +23,15 @@ def test_a_value_that_is_set_replaces_all_of_its_name() -> None:
     assert FIELDS.with_value(b"x-b", b"3").fields == (*FIELDS.fields, (b"x-b", b"3"))
 
 
+def test_several_values_are_set_as_one_after_the_other_would_be() -> None:
+    for names in ((b"x-b", b"x-c"), (b"x-b", b"x-a")):
+        values = dict.fromkeys(names, b"3")
+        one, other = names
+        expected = FIELDS.with_value(one, b"3").with_value(other, b"3")
+        assert FIELDS.with_values(values) == expected
+        assert FIELDS.with_values(values).by_name() == expected.by_name()
+
+
 def test_equal_headers_are_one_key_and_case_tells_them_apart() -> None:
     assert (
         len({FIELDS, Headers(FIELDS), Headers([(b"host", b"a")]), Headers([(b"Host", b"a")])}) == 3
