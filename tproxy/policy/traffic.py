@@ -136,8 +136,17 @@ class Traffic:
         route = ways.choose(drawn(chosen.entry, flow, head) if several else 0.0)
         if not _stays(route):
             return route
-        tls = self.secured(flow, head)
+        tls = self._at_dialled(flow, head, route.plan.destination if route.plan else None)
         return route if tls is None else _secured(route, tls)
+
+    def _at_dialled(
+        self, flow: Flow, head: RequestHead | None, cluster: Cluster | None
+    ) -> UpstreamTls | None:
+        """Say how the original destination is secured: as who is known there, else as whom it is taken for."""
+        choice = self.destinations.choice(flow.original_dst, head) if self.destinations else None
+        if cluster is None or (choice is not None and choice.entry is not None):
+            return choice.tls if choice else None
+        return cluster.tls
 
     def share(self, chosen: Chosen, flow: Flow, head: RequestHead | None) -> Share | None:
         """Tell which of an entry's destinations it is; None where the answer is ours."""

@@ -373,3 +373,42 @@ def test_copies_go_to_clusters_even_of_whom_nobody_knows() -> None:
 def test_copies_are_sent_to_whom_an_entry_names(said: str, copies: list[tuple[str, float]]) -> None:
     mirrors: tuple[Mirror, ...] = planned(f"{to('reviews')}, {said}").mirrors
     assert [(each.cluster.host, each.percent) for each in mirrors] == copies
+
+
+@pytest.mark.parametrize(
+    ("documents", "way"),
+    [
+        pytest.param((), to("b.example"), id="another host"),
+        pytest.param((secured("a.example", "mode: SIMPLE"),), to("b.example"), id="of two rules"),
+        pytest.param((), to("b.example", subset="s"), id="a subset"),
+    ],
+)
+def test_where_no_endpoint_is_chosen_the_route_is_secured_as_whom_it_leads_to(
+    documents: tuple[str, ...], way: str
+) -> None:
+    entries = [
+        entry(f"hosts: [{each}.example], ports: [{{number: 80, name: http}}]", name=each)
+        for each in ("a", "b")
+    ]
+    told = rule(
+        "host: b.example, trafficPolicy: {tls: {mode: SIMPLE}},"
+        " subsets: [{name: s, labels: {}, trafficPolicy: {tls: {mode: SIMPLE, sni: s.example}}}]",
+        name="b",
+    )
+    policies = snapshot(*entries, told, *documents, http(f"{{{way}}}", hosts="a.example"))
+    tls = policies.route(flow(), asked("a.example")).tls
+    assert tls is not None
+    assert tls.server_name == ("s.example" if "subset" in way else "b.example")
+
+
+def test_an_address_that_an_entry_names_is_secured_by_it_wherever_a_route_leads() -> None:
+    named = entry(
+        f"hosts: [a.example], addresses: [{VIP}], ports: [{{number: 80, name: http}}]", name="a"
+    )
+    other = entry("hosts: [b.example], ports: [{number: 80, name: http}]", name="b")
+    told = secured("b.example", "mode: SIMPLE", name="b")
+    way = http(f"{{{to('b.example')}}}", hosts="a.example")
+    policies = snapshot(named, other, told, secured("a.example", "mode: SIMPLE"), way)
+    tls = policies.route(flow(VIP), asked("a.example")).tls
+    assert tls is not None
+    assert tls.server_name == "a.example"
