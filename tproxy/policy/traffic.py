@@ -3,7 +3,7 @@
 A request's way is drawn from its x-request-id, and a connection's from who dialled: asked again, it is the same.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import msgspec
@@ -250,4 +250,4 @@ def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | Non
 
 @lru_cache(maxsize=1024)
 def _secured(route: Route, tls: UpstreamTls) -> Route:
-    return replace(route, tls=tls)
+    return structs.replace(route, tls=tls)
