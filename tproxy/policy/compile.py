@@ -201,7 +201,7 @@ def _traffic(
     """Make ready to choose ways; None when nothing is said of any."""
     known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
     endurance = resilience(kinds.resilience, scope, findings)
-    if destinations is None and not (known or kinds.routes):
+    if destinations is None and not (known or kinds.routes or kinds.resilience):
         return None
     entries = destinations.entries if destinations else EntryBook()
     clusters = ClusterBook(destinations, endurance)
