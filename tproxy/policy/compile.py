@@ -61,8 +61,8 @@ from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import NO_ROUTES, Traffic
 from tproxy.policy.units import duration, size
+from tproxy.policy.virtual_services import destination_mistakes
 from tproxy.policy.virtual_services import mistakes as route_mistakes
-from tproxy.policy.virtual_services import unknown_subsets
 
 NOBODY = Workload()
 
@@ -207,7 +207,7 @@ def _traffic(
     clusters = ClusterBook(destinations, endurance)
     found = list(route_mistakes(kinds.routes, scope))
     if not _refused(found):
-        found.extend(unknown_subsets(kinds.routes, scope, clusters))
+        found.extend(destination_mistakes(kinds.routes, scope, clusters))
     findings.extend(found)
     book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope)
     egress = Egress(entries, registry_only=known)
