@@ -42,6 +42,8 @@ class Meant:
     """What is said of the name."""
     addressed: HostRoutes | None
     """What is said of the service, whatever name is asked for."""
+    original: Cluster | None = None
+    """What is said of the name where the connection was going, be there no service."""
 
     @property
     def host(self) -> str:
@@ -93,7 +95,10 @@ class Traffic:
         if meant.service is None:
             if self.egress.refuses(flow.original_dst, meant.asked):
                 return black_hole(protocol)
-            return passthrough(protocol, self.secured(flow, head))
+            tls = self.secured(flow, head)
+            if meant.original is None:
+                return passthrough(protocol, tls)
+            return _default(meant.original, protocol, tls)
         cluster = self.clusters.cluster(meant.service.host, meant.service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None
         return _default(cluster, protocol, tls)
@@ -111,8 +116,9 @@ class Traffic:
             asked,
             service,
             service.port if service else port,
-            self.routes.find(asked),
+            self.routes.find(asked) if self.clusters.serves(asked, port) else None,
             self.routes.find(service.host) if service else None,
+            None if service else self.clusters.original(asked, port),
         )
 
     def choose(self, meant: Meant, flow: Flow, head: RequestHead | None) -> Chosen | None:
@@ -191,10 +197,10 @@ class Traffic:
         return Route(chosen.entry.name, cluster.name, protocol, plan=plan)
 
     def _cluster(self, target: Target, host: str, port: int) -> Cluster | None:
-        """Return where a target is; None when that is where the connection was going."""
+        """Return where a target is; None when that is where the connection was going, of which nothing is said."""
         stays = target.host == host and not target.subset and target.port in (None, port)
         if stays and not self.clusters.knows(host):
-            return None
+            return self.clusters.original(host, port)
         return self.clusters.cluster(target.host, self._port(target, port), target.subset)
 
     def _port(self, target: Target, dialled: int) -> int:
