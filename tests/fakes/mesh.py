@@ -4,14 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 import trio
 
 from tproxy.lab import Lab, Pod, Process, Stdio, User, attach
@@ -67,16 +67,22 @@ def _lines(pod: Pod, began: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running_pod(name: str, lab: Lab, *options: str) -> Iterator[None]:
-    """A pod for as long as the block lasts, captured unless the options say otherwise."""
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options]
-    held = subprocess.Popen([*command, "--", "sleep", "600"])
-    try:
-        trio.run(ready, lab, name, held)
+def running_pods(lab: Lab, pods: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Pods for as long as the block lasts, started together, captured unless their options say otherwise."""
+    with ExitStack() as scopes:
+        held = {name: _begun(name, lab, options) for name, options in pods.items()}
+        for each in held.values():
+            scopes.callback(each.wait, 30)
+        for each in held.values():
+            scopes.callback(each.terminate)
+        for name, each in held.items():
+            trio.run(ready, lab, name, each)
         yield
-    finally:
-        held.terminate()
-        held.wait(30)
+
+
+def _begun(name: str, lab: Lab, options: Sequence[str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options, "--", "sleep", "3600"]
+    return subprocess.Popen(command, env={**os.environ, "TPROXY_LAB_DIR": str(lab.root)})
 
 
 async def ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
@@ -90,19 +96,15 @@ async def ready(lab: Lab, name: str, held: "subprocess.Popen[bytes]") -> None:
 @contextmanager
 def two_pods(policies: str, *limits: str) -> Iterator[Lab]:
     """A lab of its own with the pods `server` and `client`, both captured and under `policies` and `limits`."""
-    root = Path("/run") / f"tproxy-mesh-{os.getpid()}"
-    directory = root / "policies"
-    directory.mkdir(parents=True)
-    (directory / "proxy.yaml").write_text(policies)
-    lab = Lab(root / "lab")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
-        patch.setenv("TPROXY_LAB_DIR", str(root / "lab"))
-        scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
+    with TemporaryDirectory(dir="/run", prefix="tproxy-mesh-") as name:
+        (root := Path(name)).chmod(0o755)
+        (directory := root / "policies").mkdir()
+        (directory / "proxy.yaml").write_text(policies)
+        lab = Lab(root / "lab")
         limited = (f"--run-arg=--limit={limit}" for limit in limits)
         options = ("--policies", str(directory), *limited)
-        for name in ("server", "client"):
-            scopes.enter_context(running_pod(name, lab, *options))
-        yield lab
+        with running_pods(lab, dict.fromkeys(("server", "client"), options)):
+            yield lab
 
 
 @asynccontextmanager

@@ -1,15 +1,14 @@
 """A mesh whose pods prove who they are: a server's and a client's with sidecars, and an outsider's without one."""
 
 import json
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
@@ -17,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes.ca import FakeCa
 from fakes.footprint import answer
-from fakes.mesh import ROOT, Mesh, ready
+from fakes.mesh import ROOT, Mesh, running_pods
 from fakes.sidecars import ADMIN
 from tproxy.lab import Lab, Pod, attach
 from tproxy.lab.namespaces import enter_network, in_thread
@@ -153,29 +152,22 @@ def policies_of(lab: Lab, name: str) -> Path:
 @contextmanager
 def known_pods() -> Iterator[Lab]:
     """A lab of its own with all of `PODS`."""
-    root = Path("/run") / f"tproxy-mutual-{os.getpid()}"
-    lab = Lab(root / "lab")
-    with ExitStack() as scopes:
-        scopes.callback(subprocess.run, ["rm", "-rf", str(root)], check=True)
-        started = [_begun(lab, name, scopes) for name in PODS]
-        for name, held in zip(PODS, started, strict=True):
-            trio.run(ready, lab, name, held)
-        yield lab
+    with TemporaryDirectory(dir="/run", prefix="tproxy-mutual-") as name:
+        (root := Path(name)).chmod(0o755)
+        lab = Lab(root / "lab")
+        with running_pods(lab, {name: _options(lab, name) for name in PODS}):
+            yield lab
 
 
-def _begun(lab: Lab, name: str, scopes: ExitStack) -> "subprocess.Popen[bytes]":
+def _options(lab: Lab, name: str) -> tuple[str, ...]:
     directory = policies_of(lab, name)
     directory.mkdir(parents=True)
     (directory / "proxy.yaml").write_text(POLICIES)
     options = PODS[name]
-    if "--no-proxy" not in options:
-        limited = (f"--run-arg=--limit={limit}" for limit in LIMITS)
-        options = (*options, "--policies", str(directory), *limited)
-    command = [sys.executable, "-m", "tproxy", "pod", "run", name, *options, "--", "sleep", "3600"]
-    held = subprocess.Popen(command, env={**os.environ, "TPROXY_LAB_DIR": str(lab.root)})
-    scopes.callback(held.wait, 30)
-    scopes.callback(held.terminate)
-    return held
+    if "--no-proxy" in options:
+        return options
+    limited = (f"--run-arg=--limit={limit}" for limit in LIMITS)
+    return (*options, "--policies", str(directory), *limited)
 
 
 @asynccontextmanager

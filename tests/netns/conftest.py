@@ -1,4 +1,4 @@
-"""The pods that most files of tests here share, each file its own; a file overrides the fixture that it wants otherwise."""
+"""The pods that most files of tests here share; a file overrides the fixture that it wants otherwise."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,15 +9,20 @@ from fakes.mutual import Mutual, known_pods, quiet
 from tproxy.lab import Lab
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last what is timed: the tests in memory, which run beside these, are done by then."""
+    items.sort(key=lambda item: item.get_closest_marker("timed") is not None)
+
+
+@pytest.fixture(scope="session")
 def policies() -> str:
     """A policy file that changes nothing."""
     return "{apiVersion: tproxy.io/v1alpha1, kind: ProxyConfig, spec: {}}\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pods(policies: str) -> Iterator[Lab]:
-    """Two pods that live as long as the tests of a file."""
+    """Two pods that know nothing of each other; several files share them."""
     with two_pods(policies) as lab:
         yield lab
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from fakes.footprint import (
     suffered,
     watched,
 )
-from fakes.mesh import APPS, Mesh, quiet_mesh, running_pod
+from fakes.mesh import APPS, Mesh, quiet_mesh, running_pods
 from fakes.sidecars import handshakes
 from fakes.siege import (
     FLOODS,
@@ -30,7 +29,7 @@ from fakes.siege import (
 )
 from tproxy.lab import Lab, attach
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.timed, pytest.mark.slow]
 
 FLOOD_SECONDS = 1.0
 MOST_SECONDS = 2.0
@@ -57,25 +56,28 @@ UPSTREAM_FAULTS = {
 def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A captured server's pod, an uncaptured client's, and one whose sidecar is the server's peer, for all tests here."""
     directory = tmp_path_factory.mktemp("floods")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
-        patch.setenv("TPROXY_LAB_DIR", str(directory))
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TPROXY_LIMITS", LIMITS)
         lab = Lab(directory)
-        scopes.enter_context(running_pod("server", lab))
-        scopes.enter_context(running_pod("client", lab, "--no-proxy"))
-        scopes.enter_context(running_pod("neighbour", lab))
-        yield lab
+        with running_pods(lab, {"server": (), "client": ("--no-proxy",), "neighbour": ()}):
+            yield lab
 
 
 @pytest.fixture
 async def siege(pods: Lab, tmp_path: Path) -> AsyncIterator[Mesh]:
-    """The two pods, with servers of both HTTP versions behind the sidecar, and one that is broken."""
+    """The two pods, with servers of both HTTP versions behind the sidecar."""
     make_site(tmp_path)
     async with quiet_mesh(pods) as mesh:
         await mesh.serve(["nginx", "-c", str(tmp_path / "nginx.conf")], HTTP1)
         await mesh.serve(["nghttpd", "--no-tls", "-d", str(tmp_path), str(HTTP2)], HTTP2)
-        await mesh.serve([sys.executable, str(APPS / "bad_origin.py"), str(BAD)], BAD)
         yield mesh
+
+
+@pytest.fixture
+async def broken(siege: Mesh) -> Mesh:
+    """The same, and an origin that is broken."""
+    await siege.serve([sys.executable, str(APPS / "bad_origin.py"), str(BAD)], BAD)
+    return siege
 
 
 def there(siege: Mesh, port: int = HTTP1) -> tuple[str, int]:
@@ -160,28 +162,28 @@ async def test_heads_that_trickle_are_dropped(siege: Mesh, said: tuple[bytes, by
 
 @pytest.mark.parametrize(("path", "status"), UPSTREAM_FAULTS.items())
 async def test_an_upstreams_fault_is_told_as_what_it_is(
-    siege: Mesh, path: str, status: bytes
+    broken: Mesh, path: str, status: bytes
 ) -> None:
-    said = await answer(siege.client, there(siege, BAD), asking(path))
+    said = await answer(broken.client, there(broken, BAD), asking(path))
     assert said.split(b" ", 2)[1] == status
 
 
-async def test_upstreams_that_never_answer_are_given_up(siege: Mesh) -> None:
-    said = await answer(siege.client, there(siege, BAD), asking("/never"))
+async def test_upstreams_that_never_answer_are_given_up(broken: Mesh) -> None:
+    said = await answer(broken.client, there(broken, BAD), asking("/never"))
     assert said.startswith(b"HTTP/1.1 504 ")
 
 
 @pytest.mark.parametrize("path", ["/cut-counted", "/cut-chunked", "/cut-delimited"])
 @pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
 async def test_a_body_that_was_cut_never_looks_whole(
-    siege: Mesh, path: str, version: bytes
+    broken: Mesh, path: str, version: bytes
 ) -> None:
     if version == b"HTTP/1.0" and path != "/cut-counted":
         # Without a length, an end would complete the body.
         with pytest.raises(trio.BrokenResourceError):
-            await answer(siege.client, there(siege, BAD), asking(path, version))
+            await answer(broken.client, there(broken, BAD), asking(path, version))
         return
-    said = await answer(siege.client, there(siege, BAD), asking(path, version), broken=True)
+    said = await answer(broken.client, there(broken, BAD), asking(path, version), broken=True)
     head, _, body = said.partition(b"\r\n\r\n")
     if b"content-length: 100" in head.lower():
         assert len(body) < 100

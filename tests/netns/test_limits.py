@@ -11,7 +11,7 @@ import trio
 
 from tproxy.lab import Lab, Pod, PodSpec, Stdio, User, open_pod
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 APPS = Path(__file__).parent / "apps"
 QUIET = Stdio(subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)

@@ -16,7 +16,7 @@ from fakes.sidecars import open_connections
 from fakes.two_ways import python
 from tproxy.lab import Lab, Process, attach
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 COUNT = 5000
 PATIENCE = 180

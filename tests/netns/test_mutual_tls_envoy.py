@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from fakes.mesh import APPS, QUIET, ROOT, Mesh, quiet_mesh, running_pod
+from fakes.mesh import APPS, QUIET, ROOT, Mesh, quiet_mesh, running_pods
 from fakes.sidecars import handshakes
 from fakes.two_ways import python
 from tproxy.lab import Lab, Pod, attach
@@ -102,15 +101,13 @@ def place() -> Iterator[Path]:
 def pods(place: Path) -> Iterator[Lab]:
     """A captured server, a captured client, and a pod for Envoy."""
     lab = Lab(place / "lab")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as scopes:
-        patch.setenv("TPROXY_LAB_DIR", str(lab.root))
-        for name, account, text in (("server", "till", ONLY_PROVEN), ("client", "desk", TO_ENVOY)):
-            (directory := place / name).mkdir()
-            (directory / "policies.yaml").write_text(text)
-            options = ("--service-account", account, "--policies", str(directory))
-            scopes.enter_context(running_pod(name, lab, *options))
-        own = ("--namespace", GATE.namespace, "--service-account", GATE.service_account)
-        scopes.enter_context(running_pod("envoy", lab, "--no-proxy", *own))
+    own = ("--namespace", GATE.namespace, "--service-account", GATE.service_account)
+    options: dict[str, tuple[str, ...]] = {"envoy": ("--no-proxy", *own)}
+    for name, account, text in (("server", "till", ONLY_PROVEN), ("client", "desk", TO_ENVOY)):
+        (directory := place / name).mkdir()
+        (directory / "policies.yaml").write_text(text)
+        options[name] = ("--service-account", account, "--policies", str(directory))
+    with running_pods(lab, options):
         yield lab
 
 

@@ -18,7 +18,7 @@ from fakes.sidecars import ADMIN
 from tproxy.lab import Lab, Pod, PodSpec, open_pod
 from tproxy.lab.identity import issue_identity, utc_now
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 WORKERS = ("--workers=2",)
 TURNS = 3

@@ -10,7 +10,7 @@ from fakes.mutual import Mutual
 from fakes.sidecars import ADMIN
 from fakes.traffic import HOST, Shop, own, routes, rule, service, shop
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 
 async def test_an_endpoint_dies_under_load_and_no_client_sees_it(mutual: Mutual) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ import trio
 from h2.settings import SettingCodes
 
 from fakes.footprint import answer, dialled
-from fakes.mesh import ROOT, Mesh, quiet_mesh, running_pod
+from fakes.mesh import ROOT, Mesh, quiet_mesh, running_pods
 from fakes.sidecars import ADMIN, METRICS, handshakes, said, server_info
 from fakes.talk import Call, whole
 from fakes.talk_h2 import Http2Talk
@@ -31,7 +31,7 @@ from tproxy.model.identity import Peer
 from tproxy.stores.authority_files import AuthorityFiles, hand_out
 from tproxy.tls.root import Svid
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 EVERY = 0.04
 """Seconds between two requests of a kind: some seventy a second in all."""
@@ -157,19 +157,20 @@ async def until(claim: Callable[[], object]) -> None:
 @pytest.fixture(scope="module")
 def pods() -> Iterator[Lab]:
     """Two pods of one trust domain, one of which has several workers, and one of another."""
-    with TemporaryDirectory(dir="/run", prefix="tproxy-rotation-") as name, ExitStack() as scopes:
+    with TemporaryDirectory(dir="/run", prefix="tproxy-rotation-") as name:
         (place := Path(name)).chmod(0o755)
         (place / "policies").mkdir()
         (place / "policies" / "strict.yaml").write_text(STRICT)
-        patch = scopes.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("TPROXY_LAB_DIR", f"{place}/lab")
         lab = Lab(place / "lab")
         options = ("--policies", f"{place}/policies", "--service-account", "till")
         workers = f"--run-arg=--workers={SERVERS_WORKERS}"
-        scopes.enter_context(running_pod("server", lab, *options, workers))
-        scopes.enter_context(running_pod("client", lab))
-        scopes.enter_context(running_pod("partner", lab, "--trust-domain", PARTNER))
-        yield lab
+        pods = {
+            "server": (*options, workers),
+            "client": (),
+            "partner": ("--trust-domain", PARTNER),
+        }
+        with running_pods(lab, pods):
+            yield lab
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fakes.mesh import APPS, QUIET, ROOT
 from fakes.sidecars import open_connections
 from tproxy.lab import Lab, Pod, PodSpec, open_pod
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 EACH = 100
 """Connections of each kind of slow client."""

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 import trio
 import trustme
 
-from fakes.mesh import APPS, Mesh
+from fakes.mesh import APPS, Mesh, two_pods
+from tproxy.lab import Lab
 
 pytestmark = pytest.mark.netns
 
@@ -20,10 +22,7 @@ GIBIBYTE = 1 << 30
 families = pytest.mark.parametrize("family", ["-4", "-6"])
 
 
-@pytest.fixture(scope="module")
-def policies() -> str:
-    """A short detection, and a port of which it is declared that it carries bytes."""
-    return """
+POLICIES = """
 apiVersion: tproxy.io/v1alpha1
 kind: ProxyConfig
 spec:
@@ -31,6 +30,14 @@ spec:
   ports:
   - {port: 7100, protocol: TCP}
 """
+"""A short detection, and a port of which it is declared that it carries bytes."""
+
+
+@pytest.fixture(scope="module")
+def pods() -> Iterator[Lab]:
+    """Two pods that live as long as the tests of this file."""
+    with two_pods(POLICIES) as lab:
+        yield lab
 
 
 def detected(lines: list[dict[str, Any]]) -> set[tuple[str, str]]:
@@ -230,7 +237,7 @@ async def test_a_server_that_speaks_first(
     mesh: Mesh, family: str, port: int, detection: str
 ) -> None:
     await mesh.serve([sys.executable, str(APPS / "tcp_services.py"), f"greet:{port}"], port)
-    script = "sleep 2; echo hello; sleep 0.2"
+    script = "sleep 1; echo hello; sleep 0.2"
     done = await mesh.run("sh", "-c", f"({script}) | socat -t3 - TCP{family[1]}:server:{port}")
     assert done.stdout.replace("\r", "") == "220 ready\n250 hello\n"
     declared = detection == "declared"

@@ -15,7 +15,7 @@ from fakes.sidecars import open_connections
 from fakes.two_ways import node, python
 from tproxy.lab import Lab, Pod, attach
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.timed]
 
 PORTS = {"http1": 8080, "http2": 8081, "tcp": 8082}
 BODY_BYTES = 200_000

@@ -19,7 +19,7 @@ from fakes.mesh import APPS, QUIET, ROOT
 from fakes.sidecars import said, workers
 from tproxy.lab import Lab, Pod, PodSpec, Process, open_pod
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.timed, pytest.mark.slow]
 
 CONFIG = "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {{workload: {{name: {name}}}}}\n"
 NGINX = """
@@ -171,11 +171,17 @@ async def test_a_worker_that_comes_later_has_the_policies_of_the_others(place: P
     policies = place / "policies"
     policies.mkdir()
     (policies / "proxy.yaml").write_text(CONFIG.format(name="first"))
+
+    def write(text: str) -> None:
+        # At once: half of a file is another policy.
+        (policies / "proxy.draft").write_text(text)
+        (policies / "proxy.draft").replace(policies / "proxy.yaml")
+
     async with scene(place, "--workers", "2", policies=policies) as at:
-        (policies / "proxy.yaml").write_text(CONFIG.format(name="second"))
+        write(CONFIG.format(name="second"))
         at.sidecar.send_signal(signal.SIGHUP)
         await at.said("policies of generation 2 are in force", times=2)
-        (policies / "proxy.yaml").write_text("kind: Nonsense\n")
+        write("kind: Nonsense\n")
         os.kill(at.workers()[0], signal.SIGKILL)
         await at.said("ready:", times=3)
         dumps = json.loads(await at.page("15000/config_dump"))["workers"].values()

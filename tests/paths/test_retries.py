@@ -328,3 +328,27 @@ async def test_grpc_calls_are_repeated_for_the_statuses_that_are_named(
         heard = await post(path, b"\0\0\0\0\0", *GRPC)
         assert heard.get(b"grpc-status") == [b"0"]
         assert [head.body for head in app.heads] == [b"\0\0\0\0\0"] * 2
+
+
+COUNT = (b"x-envoy-attempt-count", b"9")
+
+
+@both
+async def test_the_application_hears_which_attempt_its_callers_sidecar_makes(
+    protocol: Protocol,
+) -> None:
+    app = Turns([status(200)])
+    async with to_app(app, protocol) as path:
+        await path.get(b"/", (COUNT,))
+        assert app.said(COUNT[0]) == [[b"9"]]
+
+
+@both
+async def test_an_application_does_not_count_its_own_attempts_where_policies_lead(
+    protocol: Protocol,
+) -> None:
+    app = Turns([status(200)])
+    async with to_app(app, protocol) as path:
+        follow(path, Plan())
+        await path.get(b"/", (COUNT,))
+        assert app.said(COUNT[0]) == [[b"1"]]

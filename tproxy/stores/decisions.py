@@ -16,6 +16,7 @@ from tproxy.model.decision import ALLOWED, Decision, verdict
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
+from tproxy.model.outcome import ResponseFlag, codes
 from tproxy.policy.account import account
 from tproxy.policy.explain import OUTBOUND, Examiner
 from tproxy.policy.facts import FORWARDED_FOR, HOST, METHOD, PATH, REMOTE, Facts, header_fact
@@ -47,10 +48,19 @@ class Went(msgspec.Struct, frozen=True):
     cluster: str
     """Empty where the answer was ours."""
     attempts: int
-    flags: str
-    """As the access log writes them."""
+    flags: tuple[ResponseFlag, ...]
     status: int
     """0 when nothing was answered."""
+
+    def shown(self) -> dict[str, Any]:
+        """Say it, flags as the access log writes them."""
+        return {
+            "route": self.route,
+            "cluster": self.cluster,
+            "attempts": self.attempts,
+            "flags": codes(self.flags),
+            "status": self.status,
+        }
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -71,7 +81,7 @@ class Kept(msgspec.Struct, frozen=True):
     queried: bool = False
     """Whether the path had a query, which is not kept."""
     fields: tuple[Field, ...] = ()
-    looked_for: tuple[bytes, ...] = ()
+    looked_for: frozenset[bytes] = frozenset()
     """The headers, in lower case, of which `fields` are all."""
     went: Went | None = None
     """None where no traffic policy had a part in it."""
@@ -128,9 +138,11 @@ class Decisions:
         if decision is ALLOWED and went is None:
             return
         names = self._current()[1][exchange.flow.direction]
-        fields = _picked(head.headers, names) if names else ()
+        fields: tuple[Field, ...] = ()
+        if names and not names.isdisjoint(head.headers.by_name()):
+            fields = _picked(head.headers, names)
         if len(fields) > MAX_FIELDS:
-            names, fields = (), ()
+            names, fields = frozenset(), ()
         path, query, _ = head.path.partition(b"?")
         kept = Kept(
             now,
@@ -188,13 +200,13 @@ class Decisions:
             "verdict": verdict(kept.decision.allowed),
             "reason": OUTBOUND if outbound else kept.decision.reason,
             "rule": None if kept.decision.rule is None else str(kept.decision.rule),
-            "went": msgspec.to_builtins(kept.went),
+            "went": kept.went.shown() if kept.went else None,
             "explanation": msgspec.to_builtins(account(examiner.explain(kept.facts())))
             if told
             else None,
         }
 
-    def _current(self) -> tuple[Examiner, Mapping[Direction, tuple[bytes, ...]]]:
+    def _current(self) -> tuple[Examiner, Mapping[Direction, frozenset[bytes]]]:
         if self._asked[0].snapshot is not self._policies.current:
             self._asked = _asked(self._policies.current)
         return self._asked
@@ -204,17 +216,17 @@ def _is_outbound(kept: Kept) -> bool:
     return kept.flow.direction is Direction.OUTBOUND
 
 
-def _asked(snapshot: Snapshot) -> tuple[Examiner, Mapping[Direction, tuple[bytes, ...]]]:
+def _asked(snapshot: Snapshot) -> tuple[Examiner, Mapping[Direction, frozenset[bytes]]]:
     """Make ready to explain by a snapshot, and find the headers that it reads and that may be kept."""
     names = {direction: _kept(read) for direction, read in headers_read(snapshot).items()}
     return Examiner(snapshot), names
 
 
-def _kept(read: frozenset[str]) -> tuple[bytes, ...]:
-    return tuple(name.encode() for name in sorted(read) if name != REQUEST_ID and not secret(name))
+def _kept(read: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in read if name != REQUEST_ID and not secret(name))
 
 
-def _picked(headers: Headers, names: tuple[bytes, ...]) -> tuple[Field, ...]:
+def _picked(headers: Headers, names: frozenset[bytes]) -> tuple[Field, ...]:
     return tuple(
         (name.lower(), value[: MAX_VALUE + 1]) for name, value in headers if name.lower() in names
     )

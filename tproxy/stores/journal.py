@@ -12,9 +12,9 @@ from tproxy.model.address import Address
 from tproxy.model.decision import ALLOWED, Decision
 from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Detection, Direction, Flow
-from tproxy.model.http import Life, Request, Response
+from tproxy.model.http import Request, Response
 from tproxy.model.identity import Peer
-from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, codes
+from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag
 from tproxy.model.rate_limit import Applied
 from tproxy.model.route import Route
 from tproxy.model.upstream_tls import UpstreamTls
@@ -111,9 +111,10 @@ class Journal:
         grpc_status = None if told.messages is None else _grpc_status(response)
         upstream_identity = response.upstream_identity if response else None
         life = request.life
-        went = None
-        if exchange.route.plan is not None:
-            went = _went(exchange.route, life, status, flag)
+        went, route = None, exchange.route
+        if route.plan is not None:
+            flags = (flag, *life.marks)
+            went = Went(route.name, route.cluster, life.attempts, flags, status)
         self.decisions.keep(exchange, request.head, told.trace.request_id, now, went)
         series = self._metrics.request_series(
             exchange.flow,
@@ -257,10 +258,6 @@ def _ending(
         return status, failure.flag, failure.details, failure.cause
     assert response is not None, "what ended without a failure was answered"
     return response.head.status, response.flag, response.details, response.cause
-
-
-def _went(route: Route, life: Life, status: int, flag: ResponseFlag) -> Went:
-    return Went(route.name, route.cluster, life.attempts, codes((flag, *life.marks)), status)
 
 
 def _sent_to(route: Route) -> Destination | None:

@@ -30,7 +30,7 @@ from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import PLAINTEXT
+from tproxy.model.outcome import PLAINTEXT, ResponseFlag
 from tproxy.model.route import Plan
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
@@ -235,7 +235,7 @@ class Ways:
         decision, path = policies.judge(OUT, head)
         route = policies.route(OUT, head)
         exchange = Exchange(OUT, route, decision, path, policies.generation)
-        went = Went(route.name, route.cluster, attempts, "-", 200)
+        went = Went(route.name, route.cluster, attempts, (ResponseFlag.NONE,), 200)
         self.decisions.keep(exchange, head, "r-1", time.time(), went)
 
     def asked(self) -> dict[str, Any]:
@@ -302,7 +302,7 @@ async def test_what_came_of_a_way_is_remembered(
         await path.get(b"/", ((b"x-request-id", b"r-1"),))
         await path.logged()
         (kept,) = path.runtime.journal.decisions._led
-    assert kept.went == Went("planned", "outbound|80||shop.example", 2, "-", 200)
+    assert kept.went == Went("planned", "outbound|80||shop.example", 2, (ResponseFlag.NONE,), 200)
 
 
 async def test_the_command_tells_the_way_of_what_left_and_why() -> None:
