@@ -128,6 +128,39 @@ async def test_a_body_is_sent_again_whole(
 
 
 @across
+@pytest.mark.parametrize(
+    "plan", [pytest.param(None, id="unplanned"), pytest.param(Plan(), id="planned")]
+)
+async def test_a_request_that_meets_a_connection_that_just_closed_never_loses_its_body(
+    autojump_clock: trio.testing.MockClock,
+    protocol: Protocol,
+    upstream: Protocol,
+    plan: Plan | None,
+) -> None:
+    app = Turns([status(200), giving_up, status(200)])
+    async with to_app(app, protocol, upstream=upstream) as path:
+        if plan is not None:
+            follow(path, plan)
+        talk = path.talk()
+        await ask(talk)
+        assert (await ask(talk, method=b"PUT", body=b"order")).start == 503
+        assert [head.body for head in app.heads] == [b"", b"order"]
+
+
+@across
+async def test_a_body_whose_connection_just_closed_is_sent_again_whole_where_retries_say_so(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
+) -> None:
+    app = Turns([status(200), giving_up, status(200, b"at last")])
+    async with to_app(app, protocol, upstream=upstream) as path:
+        follow(path, Plan(retry=on("reset")))
+        talk = path.talk()
+        await ask(talk)
+        assert (await ask(talk, method=b"PUT", body=b"order")).body == b"at last"
+        assert [head.body for head in app.heads] == [b"", b"order", b"order"]
+
+
+@across
 async def test_a_body_beyond_the_bound_is_sent_once(
     autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
 ) -> None:
