@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tproxy.filters.deadline import told
 from tproxy.filters.replay import Replay
-from tproxy.filters.watched_body import WatchedBody
+from tproxy.net.watched_body import WatchedBody
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
