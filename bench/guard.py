@@ -297,8 +297,8 @@ CASES = (
     Case("HTTP/1.1 read by h11, authorized", H11, 890),
     Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 570, policies=PROVEN, mutual=True),
     Case("HTTP/1.1, limited twice", LLHTTP, 584, policies=LIMITED),
-    Case("HTTP/1.1 to a service", LLHTTP, 626, policies=ENTRY, flow=LEAVING),
-    Case("HTTP/1.1 to a share of a service", LLHTTP, 760, policies=STEERED, flow=LEAVING),
+    Case("HTTP/1.1 to a service", LLHTTP, 640, policies=ENTRY, flow=LEAVING),
+    Case("HTTP/1.1 to a share of a service", LLHTTP, 780, policies=STEERED, flow=LEAVING),
 )
 
 

@@ -16,8 +16,9 @@ from tproxy.model.cluster import Cluster, Endpoint, Origin, Static
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.route import Plan, Route
+from tproxy.policy.routes import RouteBook
 from tproxy.policy.snapshot import Snapshot
-from tproxy.policy.traffic import Traffic
+from tproxy.policy.traffic import NO_ROUTES, Traffic
 from tproxy.resilience.retry import RetryPolicy
 
 NAME = "outbound|80||shop.example"
@@ -48,6 +49,7 @@ class Fixed:
     """Sends everything to one cluster, once."""
 
     cluster: Cluster
+    routes: RouteBook = NO_ROUTES
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
         """Choose the only way there is."""

@@ -14,7 +14,8 @@ from tproxy.model.cluster import Cluster, Endpoint, Static
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.http import RequestHead
 from tproxy.model.route import Plan, Route
-from tproxy.policy.traffic import Traffic
+from tproxy.policy.routes import RouteBook
+from tproxy.policy.traffic import NO_ROUTES, Traffic
 
 across = pytest.mark.parametrize(
     ("protocol", "upstream"),
@@ -35,6 +36,7 @@ class Planned:
     """A `Traffic` that sends all one way."""
 
     plan: Plan
+    routes: RouteBook = NO_ROUTES
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
         """Choose it."""

@@ -1,10 +1,13 @@
 """What VirtualService says, as real clients and servers in captured pods meet it."""
 
+from functools import partial
+
 import pytest
 import trio
 
 from fakes.mutual import Mutual
-from fakes.traffic import HOST, URL, routes, rule, service, shop, to
+from fakes.traffic import HOST, URL, own, routes, rule, service, shop, to
+from fakes.two_ways import python
 
 pytestmark = pytest.mark.netns
 
@@ -147,3 +150,25 @@ async def test_a_timeout_is_told_and_a_slow_try_is_repeated(mutual: Mutual) -> N
     assert lines[0]["response_flags"] == "UT"
     assert {line["response_flags"] for line in lines[1:]} == {"-"}
     assert max(line["tproxy"]["attempts"] for line in lines[1:]) == 2
+
+
+async def test_faults_of_what_comes_in_are_met_by_whoever_asks(mutual: Mutual) -> None:
+    await mutual.mesh.serve(python("http_sink.py", "8080"), 8080)
+    await mutual.decree(
+        mutual.server,
+        own(
+            "FaultPolicy",
+            "direction: INBOUND, rules: ["
+            '{match: {paths: ["/10"]}, reset: {percentage: 100}},'
+            ' {match: {paths: ["/30000"]}, throttle: {percentage: 100, bytesPerSecond: 10KiB}}]',
+        ),
+    )
+    curl = ("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_download} %{time_total}")
+    asked = partial(mutual.mesh.run, *curl)
+    assert (await asked("http://server:8080/10")).stdout.startswith("503 ")
+    assert (await asked("http://server:8080/20")).stdout.startswith("200 20 ")
+    status, size, seconds = (await asked("http://server:8080/30000")).stdout.split()
+    assert (status, size) == ("200", "30000")
+    assert 1.5 < float(seconds) < 4
+    lines = await mutual.mesh.lines(mutual.server, 3)
+    assert [line["response_flags"] for line in lines] == ["FI", "-", "DI"]

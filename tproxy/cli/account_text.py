@@ -16,6 +16,7 @@ from tproxy.policy.account import (
     RuleAccount,
     TlsAccount,
 )
+from tproxy.policy.account_fault import FaultAccount
 from tproxy.policy.explain import NOT_HTTP
 
 _COLOURS = {"ALLOW": "green", "DENY": "red", "UNDETERMINED": "yellow"}
@@ -41,6 +42,8 @@ def account_text(account: Account) -> str:
         *(route_text(account.route) if account.route else ()),
         *(_tls(account.tls) if account.tls else ()),
         *map(_limit, account.limits),
+        # What is said of a way says what is done on it.
+        *(map(_fault, account.faults) if account.route is None else ()),
         *(line for policy in account.policies for line in ("", *_policy(policy))),
     ]
     return "\n".join(lines)
@@ -101,6 +104,13 @@ def _limit(limit: LimitAccount) -> str:
         return f"{text} may count it, depending on what is not known: {', '.join(limit.missing)}"
     whose = ", ".join(f"{name} {value or '(none)'}" for name, value in limit.key)
     return f"{text} counts this {limit.per.lower()} for {whose or 'all'}"
+
+
+def _fault(fault: FaultAccount) -> str:
+    text = f"  faults of {fault.name} ({fault.place}): {fault.faults}"
+    if fault.missing:
+        return f"{text}; depend on what is not known: {', '.join(fault.missing)}"
+    return f"{text}; this one: {fault.injected}"
 
 
 def _tls(tls: TlsAccount) -> Iterator[str]:

@@ -4,6 +4,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -143,6 +144,18 @@ def _from_options(options: dict[str, Any]) -> CaseRequest:
     )
 
 
+class Went(msgspec.Struct, frozen=True):
+    """Which way a request went, and what came of it."""
+
+    route: str
+    cluster: str
+    """Empty where the sidecar gave the answer."""
+    attempts: int
+    flags: str
+    status: int
+    """0 when nothing was answered."""
+
+
 class Kept(msgspec.Struct, frozen=True):
     """What a sidecar remembers of one decision."""
 
@@ -156,7 +169,10 @@ class Kept(msgspec.Struct, frozen=True):
     """What was decided; why, and by which rule."""
     reason: str
     rule: str | None
-    explanation: Account
+    explanation: Account | None
+    """None for a way that other policies chose than those in force."""
+    went: Went | None = None
+    """None where no traffic policy had a part in it."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -171,7 +187,8 @@ def _live(form: str, options: dict[str, Any]) -> str:
         raise NotThere("the sidecar remembers no such decision; it keeps the last ones only")
     if form == "json":
         return pretty(kept)
-    return "\n".join((*map(printable, _told(kept)), account_text(kept.explanation)))
+    why = () if kept.explanation is None else (account_text(kept.explanation),)
+    return "\n".join((*map(printable, _told(kept)), *why))
 
 
 def _kept(answer: _Answer) -> Kept | None:
@@ -181,14 +198,25 @@ def _kept(answer: _Answer) -> Kept | None:
     return max(found, key=lambda kept: kept.at, default=None)
 
 
-def _told(kept: Kept) -> list[str]:
-    lines = [
+def _told(kept: Kept) -> Iterator[str]:
+    yield (
         f"request {kept.request_id or 'without id'}: {kept.verdict}, {kept.rule or kept.reason},"
         f" by generation {kept.generation} of the policies"
-    ]
-    if kept.generation != kept.explained_by:
-        lines.append(f"explained by generation {kept.explained_by}, which is in force now")
-    return lines
+    )
+    if kept.went is not None:
+        yield _went(kept.went)
+    if kept.explanation is None:
+        yield f"not explained, as generation {kept.explained_by} is in force now"
+    elif kept.generation != kept.explained_by:
+        yield f"explained by generation {kept.explained_by}, which is in force now"
+
+
+def _went(went: Went) -> str:
+    tries = f", {went.attempts} attempt{'s' * (went.attempts > 1)}" if went.attempts else ""
+    where = f"cluster {went.cluster}{tries}" if went.cluster else "answered by the sidecar"
+    came = f"status {went.status}" if went.status else "no answer"
+    flags = "" if went.flags == "-" else f", flags {went.flags}"
+    return f"it went by route {went.route}, {where}: {came}{flags}"
 
 
 def _ask(port: int, asked: dict[str, str]) -> _Answer:

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from tproxy.filters.watched_body import WatchedBody
+from tproxy.net.watched_body import WatchedBody
 from tproxy.model.http import Request, Response
 from tproxy.telemetry.grpc_messages import MessageCounter
 

@@ -11,7 +11,7 @@ from typing import Self
 import trio
 from msgspec.structs import replace
 
-from tproxy.filters.watched_body import WatchedBody
+from tproxy.net.watched_body import WatchedBody
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import NO_HEADERS, Body, Content, Headers, Request, Response
 from tproxy.model.limits import Limits

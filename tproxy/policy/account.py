@@ -3,6 +3,7 @@
 import msgspec
 
 from tproxy.model.upstream_tls import TlsMode
+from tproxy.policy.account_fault import FaultAccount, fault_account
 from tproxy.policy.account_route import RouteAccount, route_account
 from tproxy.policy.explain import Explanation, Missed, PolicyTrace, RuleTrace
 from tproxy.policy.explain_limits import LimitTrace
@@ -121,6 +122,7 @@ class Account(msgspec.Struct, frozen=True):
     limits: tuple[LimitAccount, ...] = ()
     route: RouteAccount | None = None
     """None for what comes in."""
+    faults: tuple[FaultAccount, ...] = ()
 
 
 def account(explanation: Explanation) -> Account:
@@ -141,6 +143,7 @@ def account(explanation: Explanation) -> Account:
         _tls(explanation.tls) if explanation.tls else None,
         tuple(map(_limit, explanation.limits)),
         _way(explanation),
+        tuple(map(fault_account, explanation.faults)),
     )
 
 

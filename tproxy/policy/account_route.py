@@ -3,10 +3,11 @@
 import msgspec
 
 from tproxy.model.route import DirectResponse, HeaderEdits, Mirror, Plan, Redirect, Rewrite
+from tproxy.policy.account_fault import fault_text, injected_text
 from tproxy.policy.explain_cluster import ClusterAccount, cluster_account
 from tproxy.policy.explain_route import Directing, Tried, Unmet
 from tproxy.policy.routes import Share
-from tproxy.resilience.fault import UNHARMED, Abort, FaultSpec
+from tproxy.resilience.fault import UNHARMED
 from tproxy.resilience.retry import RetryPolicy
 
 
@@ -120,7 +121,7 @@ def _plan(plan: Plan, way: Directing, *, http: bool) -> PlanAccount:
     return PlanAccount(
         plan.timeout,
         _retries(plan.retry) if repeated else "",
-        _fault(plan.fault) if plan.fault else _unknown_fault(way),
+        fault_text(plan.fault) if plan.fault else _unknown_fault(way),
         _injected(way) if plan.fault else "",
         _rewrite(plan.rewrite) if plan.rewrite else "",
         _answer(plan.answer) if plan.answer else "",
@@ -144,36 +145,8 @@ def _unknown_fault(way: Directing) -> str:
     )
 
 
-def _fault(fault: FaultSpec) -> str:
-    said = []
-    if fault.delay is not None:
-        said.append(f"{fault.delay.percent:g} % wait {fault.delay.seconds:g} s")
-    if fault.reset:
-        said.append(f"{fault.reset:g} % are reset")
-    if fault.abort is not None:
-        said.append(f"{fault.abort.percent:g} % fail with {_status(fault.abort)}")
-    if fault.throttle is not None:
-        slow = fault.throttle
-        said.append(f"{slow.percent:g} % get {slow.bytes_per_second} bytes per second")
-    return ", ".join(said)
-
-
-def _status(abort: Abort) -> str:
-    return (
-        f"gRPC status {abort.grpc_status}" if abort.grpc_status is not None else str(abort.status)
-    )
-
-
 def _injected(way: Directing) -> str:
-    if not way.identified:
-        return "not known without an x-request-id"
-    fault = way.fault or UNHARMED
-    said = (
-        f"waits {fault.delay:g} s" if fault.delay else "",
-        "is reset" if fault.reset else "fails" if fault.abort else "",
-        "is slow" if fault.bytes_per_second else "",
-    )
-    return ", ".join(filter(None, said)) or "unharmed"
+    return injected_text(way.fault or UNHARMED if way.identified else None)
 
 
 def _rewrite(rewrite: Rewrite) -> str:

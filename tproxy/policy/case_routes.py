@@ -1,6 +1,6 @@
 """Hold the way of a case against what it expects."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tproxy.model.route import DirectResponse, Redirect
@@ -46,7 +46,12 @@ def _open(way: Directing) -> bool:
 
 
 def _undrawn(way: Directing) -> str:
-    return f"{UNDETERMINED}, it depends on {', '.join(way.missing)}"
+    return undetermined(way.missing)
+
+
+def undetermined(missing: Sequence[str]) -> str:
+    """Say that nobody knows what came, and why."""
+    return f"{UNDETERMINED}, it depends on {', '.join(missing)}"
 
 
 def _entry(way: Directing, expected: str | int) -> str:

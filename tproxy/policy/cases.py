@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tproxy.model.decision import RuleName
 from tproxy.model.flow import Direction
 from tproxy.model.identity import UNKNOWN, Workload
+from tproxy.policy.case_faults import harmed
 from tproxy.policy.case_routes import ROUTE_FIELDS, compared
 from tproxy.policy.compile import NOBODY, assembled
 from tproxy.policy.explain import Examiner, Explanation, Outcome
@@ -166,6 +167,7 @@ def _result(examiner: Examiner, document: Document, at: int, case: Case) -> Resu
             *_mismatches(case.expect, explanation.outcome),
             *_tls_mismatches(case.expect.tls, explanation.tls),
             *_limit_mismatches(case.expect.limits, explanation.limits),
+            *_fault_mismatches(case.expect, explanation),
             *_route_mismatches(case.expect, explanation.directing, namespace),
         ),
     )
@@ -208,6 +210,12 @@ def _limit_mismatches(
     found = [f"{each.name} (perhaps)" if each.missing else each.name for each in came]
     if sorted(expect) != sorted(found):
         yield Mismatch("limits", _sorted(expect) or "none", _sorted(found) or "none")
+
+
+def _fault_mismatches(expect: Expectation, explanation: Explanation) -> Iterator[Mismatch]:
+    for each in harmed(expect, explanation.faults, explanation.directing):
+        if each.expected != each.came:
+            yield Mismatch(*each)
 
 
 def _route_mismatches(

@@ -66,7 +66,7 @@ class ClusterBook:
         self, destinations: Destinations | None = None, endurance: ResilienceBook | None = None
     ) -> None:
         known = destinations or Destinations(EntryBook(), RuleBook(), UNKNOWN)
-        self._endurance = endurance or ResilienceBook()
+        self.endurance = endurance or ResilienceBook()
         self._entries, self._rules = known.entries, known.rules
         self._services = lru_cache(MOST_REMEMBERED)(self._service)
         self._clusters = lru_cache(MOST_REMEMBERED)(self._cluster)
@@ -97,10 +97,42 @@ class ClusterBook:
         """Whether a ServiceEntry names a host."""
         return bool(self._entries.of(host))
 
+    def named(self) -> Iterator[tuple[str, int, str]]:
+        """Give host, port and subset of the clusters of all hosts that entries name."""
+        for host in self._entries.by_host.by_host:
+            for port in self.ports(host):
+                for subset in ("", *sorted(self.subsets(host))):
+                    yield host, port, subset
+
     def ports(self, host: str) -> tuple[int, ...]:
         """Return the numbers of a service's ports; none where every port may be one."""
         numbers = {each.number for entry in self._entries.of(host) for each in entry.ports}
         return tuple(sorted(numbers))
+
+    def serves(self, host: str, port: int) -> bool:
+        """Whether a port may be one of a host's: where entries name ports, only these are."""
+        entries = self._entries.of(host)
+        if not entries:
+            return True
+        return any(
+            not entry.ports or any(each.number == port for each in entry.ports) for entry in entries
+        )
+
+    def original(self, host: str, port: int) -> Cluster | None:
+        """Return what answers for a host where a connection was going; None where no policy says how.
+
+        Only of hosts that no entry names. What is looked up under the same name is another cluster.
+        """
+        if not host or self.knows(host):
+            return None
+        rule, endurance = self._rule(host, ()), self.endurance.find(*_names_of(host, ()))
+        said = rule.of(port).settings if rule else NOTHING
+        if endurance is None and not said.at_any_address:
+            return None
+        cluster = self.cluster(host, port)
+        name = cluster_name(port, host, "", where="original")
+        tls = None if said.tls is None else secured(said.tls, host, ())
+        return structs.replace(cluster, name=name, origin=None, tls=tls)
 
     def subsets(self, host: str) -> frozenset[str]:
         """Name the subsets of a host that the DestinationRule about it defines."""
@@ -134,7 +166,7 @@ class ClusterBook:
         wanted = rule.subsets[subset].labels if rule and subset else ()
         tls = _at_address(meant) if origin is None else None
         cluster = structs.replace(cluster, origin=origin, wanted=wanted, tls=tls)
-        return _managed(cluster, said, self._endurance.find(*_names_of(host, entries)))
+        return _managed(cluster, said, self.endurance.find(*_names_of(host, entries)))
 
 
 def _names_of(host: str, entries: Sequence[Entry]) -> tuple[Sequence[str], str]:

@@ -14,6 +14,7 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.policy.authorize import DEFAULTS, AllOf, CompiledRule, Field
 from tproxy.policy.compiled_policy import CompiledPolicy
 from tproxy.policy.destinations import Choice
+from tproxy.policy.explain_faults import FaultTrace, faults
 from tproxy.policy.explain_limits import LimitTrace, limits
 from tproxy.policy.explain_route import Directing, directing
 from tproxy.policy.explain_tls import REQUEST, Securing, at_endpoints, securing
@@ -125,6 +126,8 @@ class Explanation:
     """The rate limits by which it would be counted, or may be."""
     directing: Directing | None = None
     """Which way it would go; None for what comes in."""
+    faults: tuple[FaultTrace, ...] = ()
+    """The faults that are about it, or may be."""
 
 
 class Examiner:
@@ -137,8 +140,6 @@ class Examiner:
         """Those in force first, as the authorizer asks them."""
         names = {each.name: None for policy in applied for each in _fields(policy.rules)}
         self._read = tuple(names)
-        self.headers = frozenset(filter(None, map(header_of, self._read)))
-        """The headers that the policies read, in lower case."""
 
     def explain(self, facts: Facts) -> Explanation:
         """Explain what becomes of a request."""
@@ -149,8 +150,10 @@ class Examiner:
         traces = tuple(_policy(each, facts) for each in every)
         way = directing(self.snapshot.traffic, facts, self.snapshot.faults)
         tls = _secured(securing(self.snapshot.destinations, facts), way, self.snapshot.traffic)
-        counted = limits(self.snapshot.rate_limits, facts, refused=outcome.allowed is False)
-        return Explanation(facts, outcome, traces, received, tls, counted, way)
+        refused = outcome.allowed is False
+        counted = limits(self.snapshot.rate_limits, facts, refused=refused)
+        harm = faults(self.snapshot.faults, facts, way, refused=refused)
+        return Explanation(facts, outcome, traces, received, tls, counted, way, harm)
 
     def decide(self, facts: Facts) -> Outcome:
         """Say what becomes of a request."""

@@ -68,9 +68,9 @@ def cluster_account(cluster: Cluster) -> ClusterAccount:
         cluster.port,
         cluster.subset,
         dict(cluster.wanted),
-        _origin(cluster),
+        origin_text(cluster),
         tuple(_endpoints(cluster)),
-        _balancer(cluster),
+        balancer_text(cluster),
         _bounds(cluster.bounds),
         _outlier(cluster.outlier) if cluster.outlier else None,
         _breaker(cluster.breaker) if cluster.breaker else None,
@@ -78,7 +78,8 @@ def cluster_account(cluster: Cluster) -> ClusterAccount:
     )
 
 
-def _origin(cluster: Cluster) -> str:
+def origin_text(cluster: Cluster) -> str:
+    """Name where endpoints come from."""
     match cluster.origin:
         case Static():
             return "STATIC"
@@ -118,7 +119,8 @@ def _expected(tls: UpstreamTls | None) -> tuple[str, ...]:
     return () if tls is None else tls.subject_alt_names
 
 
-def _balancer(cluster: Cluster) -> str:
+def balancer_text(cluster: Cluster) -> str:
+    """Name how one of them is chosen."""
     spec, key = cluster.balancer, cluster.hash_key
     if cluster.origin is None:
         return PASSTHROUGH

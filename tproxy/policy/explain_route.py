@@ -120,9 +120,9 @@ def _suffering(way: Directing, faults: FaultBook | None, facts: Facts) -> Direct
     if faults is not None and not unknown:
         route = faults.way(route, facts.flow, head)
     spec = route.plan.fault if route.plan else None
-    identified = _identified(facts)
-    hit = injected(spec, head.headers.get(REQUEST_ID) or b"") if spec and identified else None
-    return replace(way, route=route, identified=identified, fault=hit, unknown_fault=unknown)
+    known = identified(facts)
+    hit = injected(spec, head.headers.get(REQUEST_ID) or b"") if spec and known else None
+    return replace(way, route=route, identified=known, fault=hit, unknown_fault=unknown)
 
 
 def _nameless(traffic: Traffic, meant: Meant, facts: Facts) -> tuple[str, ...]:
@@ -171,10 +171,11 @@ def _undrawn(entry: Entry, facts: Facts) -> str | None:
         return None
     if facts.head is None:
         return PEER
-    return None if _identified(facts) else DRAWN_FROM
+    return None if identified(facts) else DRAWN_FROM
 
 
-def _identified(facts: Facts) -> bool:
+def identified(facts: Facts) -> bool:
+    """Whether the id of a request is known, from which its way and its faults are drawn."""
     head = facts.head
     return head is not None and not facts.missing(DRAWN_FROM) and REQUEST_ID in head.headers
 

@@ -84,7 +84,8 @@ class FaultCompiler:
             self._throttle((*path, "throttle"), rule.throttle) if rule.throttle else None,
         )
         fields = self._fields((*path, "match"), rule.match) if rule.match else ()
-        return CompiledFault(AllOf(tuple(fields)), spec)
+        place = f"{self._document.file}:{self._document.node.nearest(path).line}"
+        return CompiledFault(AllOf(tuple(fields)), spec, self._owner, place)
 
     def _delay(self, path: Path, fault: DelayFault) -> Delay:
         seconds = self._read((*path, "fixedDelay"), _delay_seconds, fault.fixed_delay)

@@ -41,6 +41,11 @@ class ResilienceBook:
     """The workload's namespace."""
     root: str = ""
 
+    def every(self) -> Iterator[tuple[str, Endurance]]:
+        """Give each policy with the host that it is about."""
+        for table in self.by_namespace.values():
+            yield from table.by_host.items()
+
     def find(self, hosts: Sequence[str], namespace: str) -> Endurance | None:
         """Return the policy about a service of `namespace`: the workload's own, the service's, the root's."""
         # The root's are about every workload, those in the root namespace included: nearer ones are asked first.

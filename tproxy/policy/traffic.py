@@ -42,6 +42,8 @@ class Meant:
     """What is said of the name."""
     addressed: HostRoutes | None
     """What is said of the service, whatever name is asked for."""
+    original: Cluster | None = None
+    """What is said of the name where the connection was going, be there no service."""
 
     @property
     def host(self) -> str:
@@ -80,6 +82,10 @@ class Traffic:
         """The workload's own."""
         self._remembered = lru_cache(MOST_REMEMBERED)(self._meant)
         self._ways = lru_cache(MOST_REMEMBERED)(self._split)
+        # These end with the policies: others that say the same would be compared with them by each request.
+        self._defaults = lru_cache(MOST_REMEMBERED)(_default)
+        self._passed = lru_cache(MOST_REMEMBERED)(passthrough)
+        self._secured = lru_cache(MOST_REMEMBERED)(_secured)
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
         """Go the way of the entry that is about it; else to the service that is meant; else where it was going.
@@ -93,10 +99,13 @@ class Traffic:
         if meant.service is None:
             if self.egress.refuses(flow.original_dst, meant.asked):
                 return black_hole(protocol)
-            return passthrough(protocol, self.secured(flow, head))
+            tls = self.secured(flow, head)
+            if meant.original is None:
+                return self._passed(protocol, tls)
+            return self._defaults(meant.original, protocol, tls)
         cluster = self.clusters.cluster(meant.service.host, meant.service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None
-        return _default(cluster, protocol, tls)
+        return self._defaults(cluster, protocol, tls)
 
     def meant(self, flow: Flow, head: RequestHead | None) -> Meant:
         """Tell whom it means."""
@@ -111,16 +120,19 @@ class Traffic:
             asked,
             service,
             service.port if service else port,
-            self.routes.find(asked),
+            self.routes.find(asked) if self.clusters.serves(asked, port) else None,
             self.routes.find(service.host) if service else None,
+            None if service else self.clusters.original(asked, port),
         )
 
     def choose(self, meant: Meant, flow: Flow, head: RequestHead | None) -> Chosen | None:
         """Return the first entry that is about it."""
+        asking = Asking(flow, head or NO_REQUEST, meant.port)
         for entry in candidates(meant, flow, head):
-            match = entry.match(Asking(flow, head or NO_REQUEST, meant.port))
-            if match is not None:
-                return Chosen(entry, match)
+            # Not in a function of the entry's: a request may be held against very many.
+            for match in entry.matches:
+                if match.holds(asking):
+                    return Chosen(entry, match)
         return None
 
     def _drawn(
@@ -131,13 +143,24 @@ class Traffic:
         head: RequestHead | None,
         protocol: Protocol | None,
     ) -> Route:
-        ways = self._ways(chosen, meant.host, meant.port, protocol)
+        # Of the names that a pattern is about, most are no destination, and one choice is right for all of these.
+        host = meant.host if meant.host in chosen.entry.leads_to else ""
+        ways = self._ways(chosen, host, meant.port, protocol)
         several = len(chosen.entry.shares) > 1
         route = ways.choose(drawn(chosen.entry, flow, head) if several else 0.0)
         if not _stays(route):
             return route
-        tls = self.secured(flow, head)
-        return route if tls is None else _secured(route, tls)
+        tls = self._at_dialled(flow, head, route.plan.destination if route.plan else None)
+        return route if tls is None else self._secured(route, tls)
+
+    def _at_dialled(
+        self, flow: Flow, head: RequestHead | None, cluster: Cluster | None
+    ) -> UpstreamTls | None:
+        """Say how the original destination is secured: as who is known there, else as whom it is taken for."""
+        choice = self.destinations.choice(flow.original_dst, head) if self.destinations else None
+        if cluster is None or (choice is not None and choice.entry is not None):
+            return choice.tls if choice else None
+        return cluster.tls
 
     def share(self, chosen: Chosen, flow: Flow, head: RequestHead | None) -> Share | None:
         """Tell which of an entry's destinations it is; None where the answer is ours."""
@@ -150,7 +173,7 @@ class Traffic:
     def _split(
         self, chosen: Chosen, host: str, port: int, protocol: Protocol | None
     ) -> Split[Route]:
-        """Make the routes of an entry for those who ask for a host at a port."""
+        """Make the routes of an entry for those who ask at a port for a host, or for none that it leads to."""
         entry = chosen.entry
         mirrors = tuple(
             Mirror(self.clusters.cluster(target.host, self._port(target, port), target.subset), of)
@@ -182,10 +205,10 @@ class Traffic:
         return Route(chosen.entry.name, cluster.name, protocol, plan=plan)
 
     def _cluster(self, target: Target, host: str, port: int) -> Cluster | None:
-        """Return where a target is; None when that is where the connection was going."""
+        """Return where a target is; None when that is where the connection was going, of which nothing is said."""
         stays = target.host == host and not target.subset and target.port in (None, port)
         if stays and not self.clusters.knows(host):
-            return None
+            return self.clusters.original(host, port)
         return self.clusters.cluster(target.host, self._port(target, port), target.subset)
 
     def _port(self, target: Target, dialled: int) -> int:
@@ -228,17 +251,14 @@ def _stays(route: Route) -> bool:
     return not ours and (cluster is None or cluster.origin is None)
 
 
-@lru_cache(maxsize=1024)
 def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Route:
     """Leave it on its way."""
     return Route("allow_any", PASSTHROUGH, protocol, tls)
 
 
-@lru_cache(maxsize=1024)
 def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
     return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
 
 
-@lru_cache(maxsize=1024)
 def _secured(route: Route, tls: UpstreamTls) -> Route:
     return structs.replace(route, tls=tls)

@@ -14,18 +14,22 @@ import msgspec
 
 from tproxy.model.decision import ALLOWED, Decision, verdict
 from tproxy.model.exchange import Exchange
-from tproxy.model.flow import Flow
+from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
+from tproxy.model.outcome import ResponseFlag, codes
 from tproxy.policy.account import account
-from tproxy.policy.explain import Examiner
+from tproxy.policy.explain import OUTBOUND, Examiner
 from tproxy.policy.facts import FORWARDED_FOR, HOST, METHOD, PATH, REMOTE, Facts, header_fact
+from tproxy.policy.headers_read import headers_read
+from tproxy.policy.route_match import QUERY, SCHEME
 from tproxy.policy.secrecy import secret
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_store import PolicyStore
 
 KEPT = 512
-"""Decisions to allow, and as many to deny: a flood of one kind does not wash the other away. Ordinary
-ones take less than a kilobyte each; with the bounds below, all of them at their worst some fifteen megabytes."""
+"""Decisions to allow, as many to deny, and as many ways of what nobody judged: a flood of one kind does not wash
+the others away. Ordinary ones take less than a kilobyte each; with the bounds below, all of them at their worst some
+twenty-five megabytes."""
 MAX_PATH = 4096
 """Bytes, as in the access log."""
 MAX_VALUE = 1024
@@ -34,7 +38,29 @@ MAX_FIELDS = 8
 """Headers of one request; of one that repeats them more often, none is kept."""
 
 REQUEST_ID = "x-request-id"
-"""A header that the proxy may have added after the decision."""
+"""A header that is kept of every request, since draws are made from it."""
+
+
+class Went(msgspec.Struct, frozen=True):
+    """Which way a request went as traffic policies say, and what came of it."""
+
+    route: str
+    cluster: str
+    """Empty where the answer was ours."""
+    attempts: int
+    flags: tuple[ResponseFlag, ...]
+    status: int
+    """0 when nothing was answered."""
+
+    def shown(self) -> dict[str, Any]:
+        """Say it, flags as the access log writes them."""
+        return {
+            "route": self.route,
+            "cluster": self.cluster,
+            "attempts": self.attempts,
+            "flags": codes(self.flags),
+            "status": self.status,
+        }
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -49,32 +75,44 @@ class Kept(msgspec.Struct, frozen=True):
     decision: Decision
     generation: int
     request_id: str | None = None
-    line: tuple[bytes, bytes, bytes] | None = None
-    """Method, authority, path, a byte longer than their bounds where they are too long; None without a request."""
+    line: tuple[bytes, bytes, bytes, bytes] | None = None
+    """Method, scheme, authority, path, a byte longer than their bounds where they are too long; None without a
+    request."""
+    queried: bool = False
+    """Whether the path had a query, which is not kept."""
     fields: tuple[Field, ...] = ()
-    looked_for: tuple[bytes, ...] = ()
+    looked_for: frozenset[bytes] = frozenset()
     """The headers, in lower case, of which `fields` are all."""
+    went: Went | None = None
+    """None where no traffic policy had a part in it."""
 
     def facts(self) -> Facts:
         """Say what is known of the request."""
         if self.line is None:
             return Facts(self.flow)
-        method, authority, path = self.line
-        sizes = ((METHOD, method, MAX_VALUE), (HOST, authority, MAX_VALUE), (PATH, path, MAX_PATH))
-        hidden = frozenset(fact for fact, value, most in sizes if len(value) > most)
+        method, scheme, authority, path = self.line
+        fields = (*self.fields, (REQUEST_ID.encode(), (self.request_id or "").encode()))
+        head = RequestHead(method, scheme, authority, path, Headers(fields), HttpVersion.HTTP11)
         known = {header_fact(name.decode()) for name in self._whole()}
         if FORWARDED_FOR in known:
             known.add(REMOTE)
-        head = RequestHead(
-            method, b"http", authority, path, Headers(self.fields), HttpVersion.HTTP11
-        )
-        return Facts(self.flow, head, hidden, frozenset(known))
+        return Facts(self.flow, head, frozenset(self._hidden(self.line)), frozenset(known))
+
+    def _hidden(self, line: tuple[bytes, bytes, bytes, bytes]) -> Iterator[str]:
+        """Name what was not kept, or not whole."""
+        bounds = ((METHOD, MAX_VALUE), (SCHEME, MAX_VALUE), (HOST, MAX_VALUE), (PATH, MAX_PATH))
+        for (fact, most), value in zip(bounds, line, strict=True):
+            if len(value) > most:
+                yield fact
+        if self.queried:
+            yield QUERY
 
     def _whole(self) -> Iterator[bytes]:
         """Give the headers that were not cut short."""
         for name in self.looked_for:
             if all(len(value) <= MAX_VALUE for each, value in self.fields if each == name):
                 yield name
+        yield REQUEST_ID.encode()
 
 
 class Decisions:
@@ -84,17 +122,28 @@ class Decisions:
         self._policies = policies
         self._allowed: deque[Kept] = deque(maxlen=KEPT)
         self._denied: deque[Kept] = deque(maxlen=KEPT)
+        self._led: deque[Kept] = deque(maxlen=KEPT)
         self._asked = _asked(policies.current)
 
-    def keep(self, exchange: Exchange, head: RequestHead, request_id: str, now: float) -> None:
-        """Remember what was decided on a request; where no policy applied, nothing was."""
+    def keep(
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        request_id: str,
+        now: float,
+        went: Went | None = None,
+    ) -> None:
+        """Remember what was decided on a request, or which way it went; where no policy applied, nothing is."""
         decision = exchange.decision
-        if decision is ALLOWED:
+        if decision is ALLOWED and went is None:
             return
-        names = self._current()[1]
-        fields = _picked(head.headers, names) if names else ()
+        names = self._current()[1][exchange.flow.direction]
+        fields: tuple[Field, ...] = ()
+        if names and not names.isdisjoint(head.headers.by_name()):
+            fields = _picked(head.headers, names)
         if len(fields) > MAX_FIELDS:
-            names, fields = (), ()
+            names, fields = frozenset(), ()
+        path, query, _ = head.path.partition(b"?")
         kept = Kept(
             now,
             exchange.flow,
@@ -103,13 +152,19 @@ class Decisions:
             request_id,
             (
                 head.method[: MAX_VALUE + 1],
+                head.scheme[: MAX_VALUE + 1],
                 head.authority[: MAX_VALUE + 1],
-                head.path.partition(b"?")[0][: MAX_PATH + 1],
+                path[: MAX_PATH + 1],
             ),
+            query != b"",
             fields,
             names,
+            went,
         )
-        (self._allowed if decision.allowed else self._denied).append(kept)
+        if decision is ALLOWED:
+            self._led.append(kept)
+        else:
+            (self._allowed if decision.allowed else self._denied).append(kept)
 
     def keep_connection(self, flow: Flow, decision: Decision, generation: int) -> None:
         """Remember what was decided on a connection that is no HTTP."""
@@ -121,8 +176,8 @@ class Decisions:
         """Explain the latest decision that is asked for (`id=…`, `last=denied`); None when nothing is."""
         if "id" in query:
             wanted = query["id"][0]
-            both = chain(reversed(self._denied), reversed(self._allowed))
-            return self._explained(each for each in both if each.request_id == wanted)
+            every = chain(reversed(self._denied), reversed(self._allowed), reversed(self._led))
+            return self._explained(each for each in every if each.request_id == wanted)
         if query.get("last") == ["denied"]:
             return self._explained(reversed(self._denied))
         return None
@@ -134,31 +189,44 @@ class Decisions:
     def _described(self, kept: Kept) -> dict[str, Any]:
         """Explain a decision by the policies in force, which need not be those that made it."""
         examiner, _ = self._current()
+        generation, outbound = examiner.snapshot.generation, _is_outbound(kept)
+        # Nothing was decided on it but its way, of which other policies say nothing.
+        told = not outbound or kept.generation == generation
         return {
             "at": kept.at,
             "request_id": kept.request_id,
             "generation": kept.generation,
-            "explained_by": examiner.snapshot.generation,
+            "explained_by": generation,
             "verdict": verdict(kept.decision.allowed),
-            "reason": kept.decision.reason,
+            "reason": OUTBOUND if outbound else kept.decision.reason,
             "rule": None if kept.decision.rule is None else str(kept.decision.rule),
-            "explanation": msgspec.to_builtins(account(examiner.explain(kept.facts()))),
+            "went": kept.went.shown() if kept.went else None,
+            "explanation": msgspec.to_builtins(account(examiner.explain(kept.facts())))
+            if told
+            else None,
         }
 
-    def _current(self) -> tuple[Examiner, tuple[bytes, ...]]:
+    def _current(self) -> tuple[Examiner, Mapping[Direction, frozenset[bytes]]]:
         if self._asked[0].snapshot is not self._policies.current:
             self._asked = _asked(self._policies.current)
         return self._asked
 
 
-def _asked(snapshot: Snapshot) -> tuple[Examiner, tuple[bytes, ...]]:
+def _is_outbound(kept: Kept) -> bool:
+    return kept.flow.direction is Direction.OUTBOUND
+
+
+def _asked(snapshot: Snapshot) -> tuple[Examiner, Mapping[Direction, frozenset[bytes]]]:
     """Make ready to explain by a snapshot, and find the headers that it reads and that may be kept."""
-    examiner = Examiner(snapshot)
-    names = (name for name in sorted(examiner.headers) if name != REQUEST_ID and not secret(name))
-    return examiner, tuple(name.encode() for name in names)
+    names = {direction: _kept(read) for direction, read in headers_read(snapshot).items()}
+    return Examiner(snapshot), names
 
 
-def _picked(headers: Headers, names: tuple[bytes, ...]) -> tuple[Field, ...]:
+def _kept(read: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in read if name != REQUEST_ID and not secret(name))
+
+
+def _picked(headers: Headers, names: frozenset[bytes]) -> tuple[Field, ...]:
     return tuple(
         (name.lower(), value[: MAX_VALUE + 1]) for name, value in headers if name.lower() in names
     )

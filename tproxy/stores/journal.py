@@ -19,7 +19,7 @@ from tproxy.model.rate_limit import Applied
 from tproxy.model.route import Route
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.schema import LogFormat
-from tproxy.stores.decisions import Decisions
+from tproxy.stores.decisions import Decisions, Went
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.access_log import FlowFields, Record, json_line, text_line
 from tproxy.telemetry.labels import Destination, cluster_service
@@ -104,7 +104,6 @@ class Journal:
         exchange, request, response = told.exchange, told.request, told.response
         now = time.time()
         self._metrics.own.decided(exchange.decision)
-        self.decisions.keep(exchange, request.head, told.trace.request_id, now)
         if exchange.limits:
             self.limited(exchange.limits)
         status, flag, details, cause = _ending(response, told.failure)
@@ -112,6 +111,11 @@ class Journal:
         grpc_status = None if told.messages is None else _grpc_status(response)
         upstream_identity = response.upstream_identity if response else None
         life = request.life
+        went, route = None, exchange.route
+        if route.plan is not None:
+            flags = (flag, *life.marks)
+            went = Went(route.name, route.cluster, life.attempts, flags, status)
+        self.decisions.keep(exchange, request.head, told.trace.request_id, now, went)
         series = self._metrics.request_series(
             exchange.flow,
             request.head.authority

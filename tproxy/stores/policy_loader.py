@@ -17,6 +17,7 @@ from tproxy.policy.compile import NOBODY, compiled
 from tproxy.policy.findings import Finding, Severity
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
+from tproxy.policy.traffic_described import traffic_described
 from tproxy.stores.policy_files import Reading, read_directory
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.stores.watch import watch
@@ -222,6 +223,7 @@ class PolicyLoader:
                 for action, tried, name in snapshot.authorizer.names()
             ],
             "destinations": None if (book := snapshot.destinations) is None else book.describe(),
+            "traffic": traffic_described(snapshot),
             "path_normalization": snapshot.normalization,
             "detection": asdict(snapshot.detection),
             "access_log": asdict(snapshot.access_log),

@@ -162,6 +162,28 @@ def test_the_copied_examples_are_in_force_without_a_warning_once_their_marks_are
     assert len(result.rate_limits.connections[Direction.OUTBOUND]) == 1
 
 
+def shown_in_docs() -> list[str]:
+    """The examples of the page on traffic, those of a part of a VirtualService made whole."""
+    page = (POLICIES.parent / "docs" / "traffic.md").read_text()
+    whole = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop}\n"
+    return [
+        text if text.startswith("apiVersion") else f"{whole}spec:\n  hosts: [shop.example]\n{text}"
+        for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize("text", shown_in_docs())
+def test_the_examples_of_the_page_on_traffic_compile(text: str) -> None:
+    service = shown_in_docs()[0].rpartition("---\n")[0]
+    alone = "kind: ServiceEntry" in text
+    files = [text] if alone else [text, service]
+    workload = Workload("shop", "default", "shop", labels={"app": "shop"})
+    result = compiled(
+        [SourceFile(f"{at}", each.encode()) for at, each in enumerate(files)], 1, workload
+    )
+    assert isinstance(result, Snapshot), "\n".join(map(str, result))
+
+
 def test_every_code_is_listed_for_operators() -> None:
     readme = (POLICIES / "README.md").read_text()
     assert set(re.findall(r"(?m)^\| `(TPX\d{4})`", readme)) == {str(code) for code in Code}

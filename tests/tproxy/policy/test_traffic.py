@@ -105,6 +105,63 @@ def test_a_request_without_a_name_that_is_known_goes_by_its_address() -> None:
     assert policies.route(flow(), asked("nobody.example")).name == "allow_any"
 
 
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        pytest.param("ports: [{number: 80, name: http}], ", ["one", "allow_any"], id="ports"),
+        pytest.param("", ["one", "one"], id="no ports"),
+    ],
+)
+def test_a_virtual_service_is_about_the_ports_of_its_service(
+    ports: str, expected: list[str]
+) -> None:
+    named = entry(
+        f"hosts: [reviews], {ports}resolution: STATIC, endpoints: [{{address: 192.0.2.4}}]",
+        namespace="web",
+    )
+    policies = snapshot(named, http(f"{{name: one, {to('ratings')}}}"))
+    names = [policies.route(flow(port=port), asked()).name for port in (80, 9090)]
+    assert names == expected
+
+
+POOL = "connectionPool: {http: {http2MaxRequests: 3}}"
+
+
+def test_what_rules_say_of_a_name_without_an_entry_holds_where_it_was_going() -> None:
+    spec = f"trafficPolicy: {{{POOL}, tls: {{mode: SIMPLE}}}}"
+    policies = snapshot(rule(f"host: api.example, {spec}"))
+    route = policies.route(flow(port=443), asked("api.example"))
+    found = plan(route).destination
+    assert found is not None
+    assert (route.name, route.cluster) == ("default", "original|443||api.example")
+    assert (found.origin, found.bounds.requests) == (None, 3)
+    assert route.tls == found.tls
+    assert route.tls is not None
+    assert route.tls.server_name == "api.example"
+    assert policies.route(flow(), asked("other.example")) == Route("allow_any", PASSTHROUGH)
+
+
+def test_a_resilience_policy_holds_for_a_name_without_an_entry() -> None:
+    policy = (
+        "apiVersion: tproxy.io/v1alpha1\nkind: ResiliencePolicy\n"
+        "metadata: {name: p, namespace: web}\nspec: {host: api.example, breaker: {}}\n"
+    )
+    found = plan(snapshot(policy).route(flow(), asked("api.example"))).destination
+    assert found is not None
+    assert found.breaker is not None
+    assert (found.origin, found.tls) == (None, None)
+
+
+def test_a_route_to_the_very_name_without_an_entry_uses_what_rules_say_of_it() -> None:
+    itself = http(f"{{name: one, {to('api.example')}}}", hosts="api.example, b.example")
+    policies = snapshot(rule(f"host: api.example, trafficPolicy: {{{POOL}}}"), itself)
+    ways = [policies.route(flow(), asked(host)) for host in ("api.example", "b.example")]
+    assert [each.cluster for each in ways] == [
+        "original|80||api.example",
+        "outbound|80||api.example",
+    ]
+
+
 def test_a_service_of_connections_has_no_say_on_requests() -> None:
     policies = snapshot(
         service("reviews"), virtual(f"hosts: [reviews], tcp: [{{{to('ratings')}}}]")
@@ -123,6 +180,24 @@ def test_what_comes_in_is_not_led() -> None:
 def test_one_way_is_chosen_once() -> None:
     policies = snapshot(http(f"{{{to('ratings')}}}"))
     assert policies.route(flow(), asked()) is policies.route(flow(), asked(path="/other"))
+
+
+def test_all_names_of_a_pattern_go_one_way_but_that_where_it_leads() -> None:
+    policies = snapshot(virtual(f'hosts: ["*.example"], http: [{{{to("a.example")}}}]'))
+    one, two, itself = (policies.route(flow(), asked(f"{each}.example")) for each in "bca")
+    assert one is two
+    assert (one.cluster, itself.cluster) == ("outbound|80||a.example", PASSTHROUGH)
+
+
+def test_policies_that_say_the_same_share_no_routes() -> None:
+    secure = rule("host: '*', trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}")
+    texts = (service("reviews"), http(f"{{{to('ratings')}}}", hosts="ratings"), secure)
+    before, after = snapshot(*texts), snapshot(*texts)
+    for host, to_address in (("reviews", VIP), ("ratings", "203.0.113.9"), ("x.y", "203.0.113.9")):
+        routes = [each.route(flow(to_address), asked(host)) for each in (before, after, after)]
+        assert routes[0] == routes[1]
+        assert routes[0] is not routes[1]
+        assert routes[1] is routes[2]
 
 
 def test_an_upstream_is_asked_in_the_version_of_its_port() -> None:
@@ -373,3 +448,42 @@ def test_copies_go_to_clusters_even_of_whom_nobody_knows() -> None:
 def test_copies_are_sent_to_whom_an_entry_names(said: str, copies: list[tuple[str, float]]) -> None:
     mirrors: tuple[Mirror, ...] = planned(f"{to('reviews')}, {said}").mirrors
     assert [(each.cluster.host, each.percent) for each in mirrors] == copies
+
+
+@pytest.mark.parametrize(
+    ("documents", "way"),
+    [
+        pytest.param((), to("b.example"), id="another host"),
+        pytest.param((secured("a.example", "mode: SIMPLE"),), to("b.example"), id="of two rules"),
+        pytest.param((), to("b.example", subset="s"), id="a subset"),
+    ],
+)
+def test_where_no_endpoint_is_chosen_the_route_is_secured_as_whom_it_leads_to(
+    documents: tuple[str, ...], way: str
+) -> None:
+    entries = [
+        entry(f"hosts: [{each}.example], ports: [{{number: 80, name: http}}]", name=each)
+        for each in ("a", "b")
+    ]
+    told = rule(
+        "host: b.example, trafficPolicy: {tls: {mode: SIMPLE}},"
+        " subsets: [{name: s, labels: {}, trafficPolicy: {tls: {mode: SIMPLE, sni: s.example}}}]",
+        name="b",
+    )
+    policies = snapshot(*entries, told, *documents, http(f"{{{way}}}", hosts="a.example"))
+    tls = policies.route(flow(), asked("a.example")).tls
+    assert tls is not None
+    assert tls.server_name == ("s.example" if "subset" in way else "b.example")
+
+
+def test_an_address_that_an_entry_names_is_secured_by_it_wherever_a_route_leads() -> None:
+    named = entry(
+        f"hosts: [a.example], addresses: [{VIP}], ports: [{{number: 80, name: http}}]", name="a"
+    )
+    other = entry("hosts: [b.example], ports: [{number: 80, name: http}]", name="b")
+    told = secured("b.example", "mode: SIMPLE", name="b")
+    way = http(f"{{{to('b.example')}}}", hosts="a.example")
+    policies = snapshot(named, other, told, secured("a.example", "mode: SIMPLE"), way)
+    tls = policies.route(flow(VIP), asked("a.example")).tls
+    assert tls is not None
+    assert tls.server_name == "a.example"

@@ -1,4 +1,5 @@
 """What a sidecar remembers of its decisions, and what it tells those who ask."""
+# ruff: noqa: ARG001 - the clock's presence makes waiting quick
 
 import json
 import time
@@ -14,6 +15,9 @@ from click.testing import CliRunner, Result
 
 from fakes.desk import plain_view
 from fakes.path import to_app
+from fakes.planned import Turns, both, follow, status
+from fakes.policies import snapshot as routed
+from fakes.routes import http
 from fakes.sockets import listening_at
 from fakes.talk import Call, answer, whole
 from tproxy.admin import ADMIN, Desk, Reply, Table, as_json
@@ -26,7 +30,8 @@ from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
-from tproxy.model.outcome import PLAINTEXT
+from tproxy.model.outcome import PLAINTEXT, ResponseFlag
+from tproxy.model.route import Plan
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots
 from tproxy.net.tcp_stream import TcpStream
@@ -36,7 +41,8 @@ from tproxy.policy.nodes import SourceFile
 from tproxy.policy.schema import MutualTlsMode
 from tproxy.policy.snapshot import Snapshot
 from tproxy.proxy.http_server import HttpServer
-from tproxy.stores.decisions import KEPT, MAX_FIELDS, MAX_PATH, MAX_VALUE, Decisions
+from tproxy.resilience.retry import RetryOn, RetryPolicy
+from tproxy.stores.decisions import KEPT, MAX_FIELDS, MAX_PATH, MAX_VALUE, Decisions, Went
 from tproxy.stores.journal import Journal
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
@@ -204,6 +210,122 @@ def test_a_connection_that_proves_nothing_is_remembered_as_denied() -> None:
     assert json.loads(lines[0])["tproxy"]["authz"]["reason"] == "plaintext_on_strict_port"
 
 
+OUT = replace(FLOW, direction=Direction.OUTBOUND)
+SPLIT = (
+    "{name: testers, match: [{headers: {x-canary: {exact: '1'}}}], route: [{destination: {host: shop, port: {number: 81}}}]},"
+    " {name: asked, match: [{queryParams: {a: {exact: b}}}], route: [{destination: {host: shop, port: {number: 82}}}]},"
+    " {name: old, match: [{uri: {prefix: /old}}], redirect: {uri: /new}},"
+    " {name: rest, route: [{destination: {host: shop, port: {number: 83}}, weight: 50},"
+    " {destination: {host: shop, port: {number: 84}}, weight: 50}]}"
+)
+
+
+class Ways:
+    """Ways that one worker has chosen, and the policies that chose them."""
+
+    def __init__(self) -> None:
+        self.store = PolicyStore(routed(http(SPLIT, hosts="shop")))
+        self.decisions = Decisions(self.store)
+
+    def go(self, target: str = "/", *fields: Field, attempts: int = 1) -> None:
+        """Lead a request on its way, and remember."""
+        headers = Headers((*fields, (b"x-request-id", b"r-1")))
+        head = RequestHead(b"GET", b"http", b"shop", target.encode(), headers, HttpVersion.HTTP11)
+        policies = self.store.current
+        decision, path = policies.judge(OUT, head)
+        route = policies.route(OUT, head)
+        exchange = Exchange(OUT, route, decision, path, policies.generation)
+        went = Went(route.name, route.cluster, attempts, (ResponseFlag.NONE,), 200)
+        self.decisions.keep(exchange, head, "r-1", time.time(), went)
+
+    def asked(self) -> dict[str, Any]:
+        """What is remembered, as it travels."""
+        (told,) = self.decisions.asked({"id": ["r-1"]}) or []
+        travelled: dict[str, Any] = json.loads(json.dumps(told))
+        return travelled
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "route"),
+    [
+        pytest.param("/", ((b"X-Canary", b"1"),), "testers", id="by a header"),
+        pytest.param("/old/a", (), "old", id="by a path"),
+        pytest.param("/new", (), "rest", id="drawn"),
+    ],
+)
+def test_a_way_is_explained_as_it_was_chosen(
+    target: str, fields: tuple[Field, ...], route: str
+) -> None:
+    ways = Ways()
+    ways.go(target, *fields)
+    told = ways.asked()
+    explained = told["explanation"]["route"]
+    assert (told["reason"], told["went"]["route"]) == ("outbound", route)
+    assert (explained["entry"], explained["missing"]) == (route, [])
+    assert explained["cluster"] == told["went"]["cluster"]
+
+
+def test_a_query_is_not_kept_and_not_taken_for_absent() -> None:
+    ways = Ways()
+    ways.go("/?a=b")
+    told = ways.asked()
+    assert told["went"]["route"] == "asked"
+    assert told["explanation"]["route"]["missing"] == ["request.query"]
+    assert "a=b" not in json.dumps(told)
+
+
+def test_a_way_that_other_policies_chose_is_told_and_not_explained() -> None:
+    ways = Ways()
+    ways.go()
+    ways.store.swap(routed(generation=3))
+    told = ways.asked()
+    assert (told["generation"], told["explained_by"]) == (2, 3)
+    assert told["went"]["route"] == "rest"
+    assert told["explanation"] is None
+
+
+def test_ways_do_not_wash_away_what_was_denied() -> None:
+    ways = Ways()
+    for _ in range(KEPT + 1):
+        ways.go()
+    assert [len(each) for each in (ways.decisions._led, ways.decisions._denied)] == [KEPT, 0]
+
+
+@both
+async def test_what_came_of_a_way_is_remembered(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol
+) -> None:
+    async with to_app(Turns([status(503), status(200)]), protocol) as path:
+        follow(
+            path, Plan(retry=RetryPolicy(attempts=2, retry_on=frozenset((RetryOn.GATEWAY_ERROR,))))
+        )
+        await path.get(b"/", ((b"x-request-id", b"r-1"),))
+        await path.logged()
+        (kept,) = path.runtime.journal.decisions._led
+    assert kept.went == Went("planned", "outbound|80||shop.example", 2, (ResponseFlag.NONE,), 200)
+
+
+async def test_the_command_tells_the_way_of_what_left_and_why() -> None:
+    ways = Ways()
+    ways.go("/", (b"x-canary", b"1"), attempts=2)
+    async with administration(ways) as port:
+        done = await explain(port, "--id", "r-1")
+        ways.go("/old")
+        ours = await explain(port, "--id", "r-1")
+        ways.store.swap(routed(generation=3))
+        later = await explain(port, "--id", "r-1")
+    first, way, verdict, *_ = done.output.splitlines()
+    assert first == "request r-1: ALLOW, outbound, by generation 2 of the policies"
+    name = "outbound|81||shop.web.svc.cluster.local"
+    assert way == f"it went by route testers, cluster {name}, 2 attempts: status 200"
+    assert verdict == "ALLOW GET / to port 8080"
+    assert (
+        "  route: entry testers of web/v (policies.yaml:1) decides (policies.yaml:4)" in done.output
+    )
+    assert "it went by route old, answered by the sidecar: status 200\n" in ours.output
+    assert later.output.splitlines()[2:] == ["not explained, as generation 3 is in force now"]
+
+
 async def greet(call: Call) -> None:
     """Answer."""
     await whole(call)
@@ -225,7 +347,7 @@ async def test_what_passes_the_proxy_is_remembered_under_its_id(protocol: Protoc
 
 
 @asynccontextmanager
-async def administration(memory: Memory, table: Table = ADMIN) -> AsyncIterator[int]:
+async def administration(memory: "Memory | Ways", table: Table = ADMIN) -> AsyncIterator[int]:
     """The admin port of a sidecar that remembers."""
     view = replace(plain_view(), decisions=memory.decisions.asked)
     listener = Listener(

@@ -48,6 +48,7 @@ from tproxy.policy.schema.limits import (
 )
 from tproxy.policy.schema.policy_test import (
     Case,
+    CaseFault,
     CaseProtocol,
     CaseReason,
     CaseRequest,
@@ -151,6 +152,7 @@ __all__ = [
     "AuthorizationPolicySpec",
     "BoundedRetries",
     "Case",
+    "CaseFault",
     "CaseProtocol",
     "CaseReason",
     "CaseRequest",

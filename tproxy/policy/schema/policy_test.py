@@ -71,6 +71,15 @@ class CaseReason(StrEnum):
     """PeerAuthentication is STRICT, and nobody proved who they are."""
 
 
+class CaseFault(StrEnum):
+    """What can be injected into a request."""
+
+    DELAY = "delay"
+    ABORT = "abort"
+    RESET = "reset"
+    THROTTLE = "throttle"
+
+
 class ExpectedTls(Form, frozen=True):
     """How the connection to the upstream must be secured; what is left out may be anything."""
 
@@ -121,6 +130,10 @@ class Expectation(Form, frozen=True):
     """Of the redirect or the answer that an entry gives."""
     limits: tuple[str, ...] | None = None
     """The rate limits that count it, in any order: `foo/httpbin/per-client`."""
+    faults: tuple[str, ...] | None = None
+    """The FaultPolicy of which a rule is about it: `foo/slow`; or the entry with faults: `foo/shop.http[canary]`."""
+    injected: tuple[CaseFault, ...] | None = None
+    """What is injected into it, in any order: `request.headers` needs an x-request-id, from which that is drawn."""
 
 
 class Case(Form, frozen=True):
