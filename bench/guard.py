@@ -1,7 +1,7 @@
 """Hold what an exchange costs against bounds that no machine can blur: calls, reads, writes, and memory that stays.
 
     python bench/guard.py            # the table; exit code 1 if a bound is broken
-    python bench/guard.py profile 1  # where the time goes on one of its lines, by cProfile
+    python bench/guard.py profile    # where the time goes, by cProfile; `profile 6`: on another of its lines, from 0
 
 The path is the real one, from the first byte to the access-log line. Only the sockets are played, by streams that have
 everything at hand: so nothing waits, and every run makes the same calls.
@@ -460,6 +460,6 @@ def profile(case: Case) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["profile"]:
-        profile(CASES[int(sys.argv[2])])
+        profile(CASES[int(sys.argv[2]) if sys.argv[2:] else 1])
     else:
         sys.exit(main())

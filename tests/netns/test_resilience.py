@@ -81,10 +81,10 @@ async def _ejected(mutual: Mutual) -> set[int]:
     """Return the ports of the service's endpoints that the sidecar says are ejected."""
     said = b"GET /clusters?format=json HTTP/1.0\r\n\r\n"
     body = (await answer(mutual.client, ADMIN, said)).partition(b"\r\n\r\n")[2]
-    (cluster,) = [each for each in json.loads(body)["cluster_statuses"] if HOST in each["name"]]
+    clusters = {each["name"]: each for each in json.loads(body)["cluster_statuses"]}
     return {
         each["address"]["socket_address"]["port_value"]
-        for each in cluster["host_statuses"]
+        for each in clusters[f"outbound|80||{HOST}"]["host_statuses"]
         if each["health_status"]["failed_outlier_check"]
     }
 

@@ -31,7 +31,8 @@ def deadline(forward: Handler, exchange: Exchange, request: Request) -> Awaitabl
     asked = _asked(request.head)
     if not plan.timeout and asked == inf:
         return forward(exchange, request)
-    request.life.ends = trio.current_time() + asked
+    if asked != inf:
+        request.life.ends = trio.current_time() + asked
     return _in_time(Countdown(request.life, plan.timeout or inf), forward, exchange, request)
 
 

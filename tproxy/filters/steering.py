@@ -58,7 +58,7 @@ def steer(forward: Handler, exchange: Exchange, request: Request) -> Awaitable[R
         # As Istio says of faults on the client's side: what they show would be hidden.
         plan = structs.replace(plan, timeout=0.0, retry=NO_RETRY)
     if plan is not route.plan:
-        exchange = structs.replace(exchange, route=replace(route, plan=plan))
+        exchange = structs.replace(exchange, route=structs.replace(route, plan=plan))
     return forward(exchange, request)
 
 

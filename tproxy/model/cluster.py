@@ -128,6 +128,6 @@ class Cluster(msgspec.Struct, frozen=True, cache_hash=True, kw_only=True):
         return not self.wanted or set(self.wanted) <= set(endpoint.labels)
 
 
-def cluster_name(port: int, host: str, subset: str = "") -> str:
+def cluster_name(port: int, host: str, subset: str = "", *, where: str = "outbound") -> str:
     """Write a cluster's name as Istio does."""
-    return f"outbound|{port}|{subset}|{host}"
+    return f"{where}|{port}|{subset}|{host}"

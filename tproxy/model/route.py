@@ -1,7 +1,5 @@
 """Which way a request or a connection goes, and what becomes of it on the way."""
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from tproxy.model.cluster import Cluster
@@ -79,8 +77,7 @@ class Plan(msgspec.Struct, frozen=True, cache_hash=True, kw_only=True):
     mirrors: tuple[Mirror, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, cache_hash=True):
     """A named way to a cluster; without traffic policies the cluster is the original destination itself."""
 
     name: str
@@ -90,5 +87,5 @@ class Route:
     """The HTTP version that the upstream is asked in; None: the one that the downstream speaks."""
     tls: UpstreamTls | None = None
     """How the connection to the upstream is secured; None: as what is carried is, without TLS of ours."""
-    plan: Plan | None = field(default=None, kw_only=True)
+    plan: Plan | None = None
     """What else is to be done; None for what goes where it was going."""

@@ -109,6 +109,31 @@ class ClusterBook:
         numbers = {each.number for entry in self._entries.of(host) for each in entry.ports}
         return tuple(sorted(numbers))
 
+    def serves(self, host: str, port: int) -> bool:
+        """Whether a port may be one of a host's: where entries name ports, only these are."""
+        entries = self._entries.of(host)
+        if not entries:
+            return True
+        return any(
+            not entry.ports or any(each.number == port for each in entry.ports) for entry in entries
+        )
+
+    def original(self, host: str, port: int) -> Cluster | None:
+        """Return what answers for a host where a connection was going; None where no policy says how.
+
+        Only of hosts that no entry names. What is looked up under the same name is another cluster.
+        """
+        if not host or self.knows(host):
+            return None
+        rule, endurance = self._rule(host, ()), self.endurance.find(*_names_of(host, ()))
+        said = rule.of(port).settings if rule else NOTHING
+        if endurance is None and not said.at_any_address:
+            return None
+        cluster = self.cluster(host, port)
+        name = cluster_name(port, host, "", where="original")
+        tls = None if said.tls is None else secured(said.tls, host, ())
+        return structs.replace(cluster, name=name, origin=None, tls=tls)
+
     def subsets(self, host: str) -> frozenset[str]:
         """Name the subsets of a host that the DestinationRule about it defines."""
         rule = self._rule(host, self._entries.of(host))

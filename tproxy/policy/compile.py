@@ -61,8 +61,8 @@ from tproxy.policy.service_entries import EntryBook, entries
 from tproxy.policy.snapshot import AccessLogSettings, DetectionSettings, Snapshot
 from tproxy.policy.traffic import NO_ROUTES, Traffic
 from tproxy.policy.units import duration, size
+from tproxy.policy.virtual_services import destination_mistakes
 from tproxy.policy.virtual_services import mistakes as route_mistakes
-from tproxy.policy.virtual_services import unknown_subsets
 
 NOBODY = Workload()
 
@@ -201,13 +201,13 @@ def _traffic(
     """Make ready to choose ways; None when nothing is said of any."""
     known = config.outbound_traffic_policy.mode is OutboundMode.REGISTRY_ONLY
     endurance = resilience(kinds.resilience, scope, findings)
-    if destinations is None and not (known or kinds.routes):
+    if destinations is None and not (known or kinds.routes or kinds.resilience):
         return None
     entries = destinations.entries if destinations else EntryBook()
     clusters = ClusterBook(destinations, endurance)
     found = list(route_mistakes(kinds.routes, scope))
     if not _refused(found):
-        found.extend(unknown_subsets(kinds.routes, scope, clusters))
+        found.extend(destination_mistakes(kinds.routes, scope, clusters))
     findings.extend(found)
     book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope)
     egress = Egress(entries, registry_only=known)

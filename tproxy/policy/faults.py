@@ -1,6 +1,5 @@
 """Which faults a request is to suffer."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -69,4 +68,4 @@ class FaultBook:
 
 def _with_fault(route: Route, spec: FaultSpec) -> Route:
     plan = route.plan or Plan(retry=NO_RETRY)
-    return dataclasses.replace(route, plan=structs.replace(plan, fault=spec))
+    return structs.replace(route, plan=structs.replace(plan, fault=spec))

@@ -82,6 +82,8 @@ class Code(StrEnum):
     """A subset to which no endpoint belongs."""
     NOBODY_EJECTED = "TPX0227"
     """An outlier detection that can eject nobody, for there are too few endpoints."""
+    UNKNOWN_PORT = "TPX0228"
+    """A destination's port that its service does not have."""
 
 
 class Severity(StrEnum):

@@ -12,26 +12,34 @@ from tproxy.policy.schema import (
     Resolution,
     ServiceEndpoint,
     ServiceEntrySpec,
+    SimpleLoadBalancer,
     Subset,
 )
 
 
 def endpoint_findings(document: Document, entries: Sequence[ServiceEntrySpec]) -> Iterator[Finding]:
     """Look at a rule, and at the entries that name what it is about."""
-    if not entries:
-        return
-    if all(each.resolution is Resolution.NONE for each in entries):
+    resolutions = {each.resolution for each in entries}
+    if resolutions == {Resolution.NONE} or _passes(document):
         yield from _unchosen(document)
-    elif all(each.resolution is Resolution.STATIC for each in entries):
+    elif Resolution.NONE not in resolutions:
         endpoints = [each for entry in entries for each in entry.endpoints]
         yield from _empty_subsets(document, endpoints)
-        yield from _nobody_ejected(document, len(endpoints))
+        if resolutions == {Resolution.STATIC}:
+            yield from _nobody_ejected(document, len(endpoints))
+
+
+def _passes(document: Document) -> bool:
+    balancer = _spec(document).traffic_policy.load_balancer
+    return balancer is not None and balancer.simple is SimpleLoadBalancer.PASSTHROUGH
 
 
 def _unchosen(document: Document) -> Iterator[Finding]:
     why = "changes nothing, for connections go where they were going (resolution NONE)"
+    if _passes(document):
+        why = "changes nothing, for connections go where they were going (PASSTHROUGH)"
     for path, policy in every_policy(document):
-        if policy.load_balancer is not None:
+        if policy.load_balancer is not None and not _passes(document):
             where = (*path, "loadBalancer")
             yield document.finding(Code.NO_EFFECT, where, why, severity=Severity.WARNING)
     for index, _ in enumerate(_subsets(document)):
@@ -42,7 +50,7 @@ def _unchosen(document: Document) -> Iterator[Finding]:
 def _empty_subsets(document: Document, endpoints: Sequence[ServiceEndpoint]) -> Iterator[Finding]:
     for index, subset in enumerate(_subsets(document)):
         wanted = subset.labels.items()
-        if not any(wanted <= each.labels.items() for each in endpoints):
+        if wanted and not any(wanted <= each.labels.items() for each in endpoints):
             message = f"no endpoint has the labels {dict(wanted)}: what is sent to {subset.name!r} is answered with 503"
             path: Path = ("spec", "subsets", index, "labels")
             yield document.finding(Code.EMPTY_SUBSET, path, message, severity=Severity.WARNING)

@@ -52,6 +52,11 @@ class Settings:
     outlier: OutlierSpec | None = None
     retry_budget: RetryBudgetSpec | None = None
 
+    @property
+    def at_any_address(self) -> bool:
+        """Whether something is said that holds where no endpoint is chosen, besides TLS."""
+        return any(each is not None for each in (self.bounds, self.outlier, self.retry_budget))
+
     def over(self, others: "Settings") -> "Settings":
         """Let these stand in place of others, part by part."""
         parts = (each.name for each in fields(self))

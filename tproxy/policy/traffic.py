@@ -3,7 +3,7 @@
 A request's way is drawn from its x-request-id, and a connection's from who dialled: asked again, it is the same.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import msgspec
@@ -42,6 +42,8 @@ class Meant:
     """What is said of the name."""
     addressed: HostRoutes | None
     """What is said of the service, whatever name is asked for."""
+    original: Cluster | None = None
+    """What is said of the name where the connection was going, be there no service."""
 
     @property
     def host(self) -> str:
@@ -81,7 +83,7 @@ class Traffic:
         self._remembered = lru_cache(MOST_REMEMBERED)(self._meant)
         self._ways = lru_cache(MOST_REMEMBERED)(self._split)
         # These end with the policies: others that say the same would be compared with them by each request.
-        self._defaults = lru_cache(MOST_REMEMBERED)(self._default)
+        self._defaults = lru_cache(MOST_REMEMBERED)(_default)
         self._passed = lru_cache(MOST_REMEMBERED)(passthrough)
         self._secured = lru_cache(MOST_REMEMBERED)(_secured)
 
@@ -97,16 +99,13 @@ class Traffic:
         if meant.service is None:
             if self.egress.refuses(flow.original_dst, meant.asked):
                 return black_hole(protocol)
-            return self._passed(protocol, self.secured(flow, head))
+            tls = self.secured(flow, head)
+            if meant.original is None:
+                return self._passed(protocol, tls)
+            return self._defaults(meant.original, protocol, tls)
         cluster = self.clusters.cluster(meant.service.host, meant.service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None
-        return self._defaults(meant.service.host, meant.service.port, protocol, tls)
-
-    def _default(
-        self, host: str, port: int, protocol: Protocol | None, tls: UpstreamTls | None
-    ) -> Route:
-        cluster = self.clusters.cluster(host, port)
-        return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
+        return self._defaults(cluster, protocol, tls)
 
     def meant(self, flow: Flow, head: RequestHead | None) -> Meant:
         """Tell whom it means."""
@@ -121,8 +120,9 @@ class Traffic:
             asked,
             service,
             service.port if service else port,
-            self.routes.find(asked),
+            self.routes.find(asked) if self.clusters.serves(asked, port) else None,
             self.routes.find(service.host) if service else None,
+            None if service else self.clusters.original(asked, port),
         )
 
     def choose(self, meant: Meant, flow: Flow, head: RequestHead | None) -> Chosen | None:
@@ -205,10 +205,10 @@ class Traffic:
         return Route(chosen.entry.name, cluster.name, protocol, plan=plan)
 
     def _cluster(self, target: Target, host: str, port: int) -> Cluster | None:
-        """Return where a target is; None when that is where the connection was going."""
+        """Return where a target is; None when that is where the connection was going, of which nothing is said."""
         stays = target.host == host and not target.subset and target.port in (None, port)
         if stays and not self.clusters.knows(host):
-            return None
+            return self.clusters.original(host, port)
         return self.clusters.cluster(target.host, self._port(target, port), target.subset)
 
     def _port(self, target: Target, dialled: int) -> int:
@@ -256,5 +256,9 @@ def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Ro
     return Route("allow_any", PASSTHROUGH, protocol, tls)
 
 
+def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
+    return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
+
+
 def _secured(route: Route, tls: UpstreamTls) -> Route:
-    return replace(route, tls=tls)
+    return structs.replace(route, tls=tls)

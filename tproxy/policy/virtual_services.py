@@ -137,20 +137,64 @@ class _Checks:
             yield self._document.finding(Code.CONFLICT, (*path, "host"), NAMELESS)
 
 
-def unknown_subsets(
+def destination_mistakes(
     documents: Sequence[Document], scope: Scope, clusters: ClusterBook
 ) -> Iterator[Finding]:
-    """Tell of subsets that no DestinationRule defines; a document that this workload does not read may know others."""
+    """Tell of destinations that there are not; a document that this workload does not read may know others."""
     for document in documents:
         if not (is_own(document, scope) or is_exported(document)):
             continue
         namespace = scope.namespace_of(document.config)
         for path, destination in every_destination(document):
             host = qualified(destination.host, namespace)
-            known = clusters.subsets(host) if destination.subset else ()
-            if destination.subset and destination.subset not in known:
-                message = _undefined(destination.subset, host, known)
-                yield document.finding(Code.UNKNOWN_SUBSET, (*path, "subset"), message)
+            yield from _unknown_subset(document, path, destination, (host, clusters))
+            yield from _unknown_port(document, path, destination, (host, clusters))
+            if not any(covers(each, host) for each in hosts_of(document, scope)):
+                yield from _elsewhere(document, path, destination, (host, clusters))
+
+
+def _unknown_subset(
+    document: Document, path: Path, destination: Destination, at: tuple[str, ClusterBook]
+) -> Iterator[Finding]:
+    host, clusters = at
+    known = clusters.subsets(host) if destination.subset else ()
+    if destination.subset and destination.subset not in known:
+        message = _undefined(destination.subset, host, known)
+        yield document.finding(Code.UNKNOWN_SUBSET, (*path, "subset"), message)
+
+
+def _unknown_port(
+    document: Document, path: Path, destination: Destination, at: tuple[str, ClusterBook]
+) -> Iterator[Finding]:
+    host, clusters = at
+    number = destination.port.number if destination.port else None
+    if number is not None and not clusters.serves(host, number):
+        there_are = ", ".join(map(str, clusters.ports(host)))
+        message = f"{host} has no port {number}, known are {there_are}: write one of these"
+        yield document.finding(Code.UNKNOWN_PORT, (*path, "port"), message)
+
+
+def _elsewhere(
+    document: Document, path: Path, destination: Destination, at: tuple[str, ClusterBook]
+) -> Iterator[Finding]:
+    """Find other services that have no endpoints to go to."""
+    host, clusters = at
+    port = destination.port.number if destination.port else next(iter(clusters.ports(host)), 80)
+    if clusters.cluster(host, port, destination.subset or "").origin is not None:
+        return
+    where: Path = (*path, "host")
+    if "route" in path:
+        message = (
+            f"{host} has no endpoints of its own (NONE or PASSTHROUGH), so this goes where it was"
+            " going: write endpoints, or set resolution to DNS"
+        )
+        yield document.finding(Code.NO_EFFECT, where, message, severity=Severity.WARNING)
+    else:
+        message = (
+            f"{host} has no endpoints of its own (NONE or PASSTHROUGH), so copies would go where"
+            " the request goes: write endpoints, or set resolution to DNS"
+        )
+        yield document.finding(Code.CONFLICT, where, message)
 
 
 def _undefined(subset: str, host: str, known: Collection[str]) -> str:

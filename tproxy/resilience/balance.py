@@ -172,10 +172,9 @@ class Balancer(Generic[E]):
 
     def _warm(self, draws: Draws[E], draw: Callable[[], int], now: float) -> int:
         """Draw one, and draw again as often as it is colder than others: this leaves shares as slow start wants them."""
-        index = draw()
         slow_start = self._spec.slow_start
-        if slow_start is None:
-            return index
+        assert slow_start is not None, "the caller looked"
+        index = draw()
         warmest = slow_start.share(now - self._oldest)
         for _ in range(_DRAWS):
             if self._random() * warmest < self._share(draws.endpoints[index], now):

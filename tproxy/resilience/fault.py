@@ -43,8 +43,7 @@ class Throttle:
         assert self.bytes_per_second > 0, "something passes"
 
 
-@dataclass(frozen=True, slots=True)
-class FaultSpec:
+class FaultSpec(msgspec.Struct, frozen=True, cache_hash=True):
     """One policy's faults."""
 
     name: str

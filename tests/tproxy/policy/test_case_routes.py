@@ -14,9 +14,7 @@ SPLIT = (
 CANARY = f"{{name: canary, match: [{{headers: {{x-canary: {{exact: '1'}}}}}}], {to('reviews', subset='v2', port='{number: 9080}')}}}"
 HERE = f"{{name: here, match: [{{uri: {{exact: /here}}}}], {to('reviews')}}}"
 MOVED = "{name: moved, match: [{uri: {exact: /old}}], redirect: {uri: /new}}"
-SUBSETS = rule(
-    "host: reviews, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]"
-)
+SUBSETS = rule("host: reviews, subsets: [{name: v1}, {name: v2}]")
 POLICIES = "---\n".join((SUBSETS, http(CANARY, HERE, MOVED, SPLIT)))
 DEFAULTS = "{host: reviews, port: 80}"
 

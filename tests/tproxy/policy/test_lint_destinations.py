@@ -56,6 +56,11 @@ PAIR = entry(
     f"hosts: [store], {IN_MESH}, endpoints: [{{address: {VIP}, labels: {{version: v1, app: x}}}}, {{address: {OTHER}}}]",
     name="pair",
 )
+LOOKED_UP = entry("hosts: [a.example], resolution: DNS, ports: [{number: 80, name: http}]")
+LABELLED = entry(
+    "hosts: [a.example], resolution: DNS, ports: [{number: 80, name: http}],"
+    " endpoints: [{address: x.example, labels: {a: b}}]"
+)
 DIALLED = "changes nothing, for connections go where they were going (resolution NONE)"
 
 
@@ -75,7 +80,10 @@ def about_store(spec: str) -> str:
         pytest.param([EXTERNAL, PAIR, rule('host: "*.example", subsets: [{name: v1, labels: {a: b}}]')], [f"TPX0222 warning $.spec.subsets[0].labels: {DIALLED}"], id="a pattern about that"),
         pytest.param([EXTERNAL, PAIR, rule('host: "*", subsets: [{name: v1, labels: {a: b}}]')], [], id="some of many may have it"),
         pytest.param([PAIR, rule('host: "*.local", trafficPolicy: {outlierDetection: {}}')], [], id="some services may have enough"),
-        pytest.param([rule("host: a.example, subsets: [{name: v1, labels: {a: b}}]")], [], id="nobody knows the endpoints"),
+        pytest.param([rule("host: a.example, subsets: [{name: v1, labels: {a: b}}]")], ["TPX0226 warning $.spec.subsets[0].labels: no endpoint has the labels {'a': 'b'}: what is sent to 'v1' is answered with 503"], id="nobody knows the endpoints"),
+        pytest.param([LOOKED_UP, rule("host: a.example, subsets: [{name: v1, labels: {a: b}}, {name: all}]")], ["TPX0226 warning $.spec.subsets[0].labels: no endpoint has the labels {'a': 'b'}: what is sent to 'v1' is answered with 503"], id="names that are looked up have no labels"),
+        pytest.param([LABELLED, rule("host: a.example, subsets: [{name: v1, labels: {a: b}}]")], [], id="names with labels"),
+        pytest.param([PAIR, about_store("trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}, subsets: [{name: v1, labels: {a: b}}]")], ["TPX0222 warning $.spec.subsets[0].labels: changes nothing, for connections go where they were going (PASSTHROUGH)"], id="the rule chooses none"),
     ],
 )  # fmt: skip
 def test_a_rule_that_endpoints_leave_without_effect_is_told(

@@ -114,7 +114,7 @@ def test_connections_to_addresses_that_nobody_knows_are_told() -> None:
         "TPX0223 warning $.spec.hosts: no ServiceEntry says which addresses store.web.svc.cluster.local has,"
         " so tcp is about no connection"
     ]
-    store = entry('hosts: ["*.svc.cluster.local"], addresses: ["198.51.100.7"]', namespace="web")
+    store = entry('hosts: [store], addresses: ["198.51.100.7"]', namespace="web")
     assert findings(document, store) == []
 
 

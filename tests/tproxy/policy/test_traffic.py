@@ -105,6 +105,63 @@ def test_a_request_without_a_name_that_is_known_goes_by_its_address() -> None:
     assert policies.route(flow(), asked("nobody.example")).name == "allow_any"
 
 
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        pytest.param("ports: [{number: 80, name: http}], ", ["one", "allow_any"], id="ports"),
+        pytest.param("", ["one", "one"], id="no ports"),
+    ],
+)
+def test_a_virtual_service_is_about_the_ports_of_its_service(
+    ports: str, expected: list[str]
+) -> None:
+    named = entry(
+        f"hosts: [reviews], {ports}resolution: STATIC, endpoints: [{{address: 192.0.2.4}}]",
+        namespace="web",
+    )
+    policies = snapshot(named, http(f"{{name: one, {to('ratings')}}}"))
+    names = [policies.route(flow(port=port), asked()).name for port in (80, 9090)]
+    assert names == expected
+
+
+POOL = "connectionPool: {http: {http2MaxRequests: 3}}"
+
+
+def test_what_rules_say_of_a_name_without_an_entry_holds_where_it_was_going() -> None:
+    spec = f"trafficPolicy: {{{POOL}, tls: {{mode: SIMPLE}}}}"
+    policies = snapshot(rule(f"host: api.example, {spec}"))
+    route = policies.route(flow(port=443), asked("api.example"))
+    found = plan(route).destination
+    assert found is not None
+    assert (route.name, route.cluster) == ("default", "original|443||api.example")
+    assert (found.origin, found.bounds.requests) == (None, 3)
+    assert route.tls == found.tls
+    assert route.tls is not None
+    assert route.tls.server_name == "api.example"
+    assert policies.route(flow(), asked("other.example")) == Route("allow_any", PASSTHROUGH)
+
+
+def test_a_resilience_policy_holds_for_a_name_without_an_entry() -> None:
+    policy = (
+        "apiVersion: tproxy.io/v1alpha1\nkind: ResiliencePolicy\n"
+        "metadata: {name: p, namespace: web}\nspec: {host: api.example, breaker: {}}\n"
+    )
+    found = plan(snapshot(policy).route(flow(), asked("api.example"))).destination
+    assert found is not None
+    assert found.breaker is not None
+    assert (found.origin, found.tls) == (None, None)
+
+
+def test_a_route_to_the_very_name_without_an_entry_uses_what_rules_say_of_it() -> None:
+    itself = http(f"{{name: one, {to('api.example')}}}", hosts="api.example, b.example")
+    policies = snapshot(rule(f"host: api.example, trafficPolicy: {{{POOL}}}"), itself)
+    ways = [policies.route(flow(), asked(host)) for host in ("api.example", "b.example")]
+    assert [each.cluster for each in ways] == [
+        "original|80||api.example",
+        "outbound|80||api.example",
+    ]
+
+
 def test_a_service_of_connections_has_no_say_on_requests() -> None:
     policies = snapshot(
         service("reviews"), virtual(f"hosts: [reviews], tcp: [{{{to('ratings')}}}]")

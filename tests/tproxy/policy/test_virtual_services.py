@@ -167,6 +167,32 @@ def test_a_subset_that_nobody_defines_is_refused() -> None:
     ]
 
 
+def test_a_port_that_a_service_does_not_have_is_refused() -> None:
+    service = entry(
+        "hosts: [ratings], resolution: STATIC, ports: [{number: 80, name: a}, {number: 90, name: b}],"
+        " endpoints: [{address: 192.0.2.4}]",
+        namespace="web",
+    )
+    ports = [f"{{{to('ratings', port=f'{{number: {number}}}')}}}" for number in (80, 81)]
+    assert errors(service, http(*ports)) == [
+        "TPX0228 $.spec.http[1].route[0].destination.port: ratings.web.svc.cluster.local has no port"
+        " 81, known are 80, 90: write one of these"
+    ]
+
+
+def test_another_service_without_endpoints_gets_no_copies_and_no_requests() -> None:
+    service = entry("hosts: [ratings, reviews]", namespace="web")
+    here = f"{{mirror: {{host: reviews}}, {to('reviews')}}}"
+    assert findings(service, http(here)) == [
+        "TPX0221 warning $.spec.http[0].mirror: gets the requests themselves, and copies of them beside"
+    ]
+    away = http(f"{{mirror: {{host: ratings}}, {to('ratings', port='{number: 80}')}}}")
+    assert [each.partition(": ")[0] for each in findings(service, away)] == [
+        "TPX0109 error $.spec.http[0].mirror.host",
+        "TPX0222 warning $.spec.http[0].route[0].destination.host",
+    ]
+
+
 def test_all_versions_of_the_kind_are_read() -> None:
     for version in ("v1", "v1beta1", "v1alpha3"):
         text = http(f"{{{GOOD}}}").replace(
