@@ -135,6 +135,12 @@ class RequestHead(msgspec.Struct, frozen=True):
         return bool(self.upgrade) or self.method == b"CONNECT"
 
     @property
+    def awaits_continue(self) -> bool:
+        """Whether the body may be held back until the upstream asks for it (RFC 9110, 10.1.1)."""
+        expected = self.headers.get(b"expect")
+        return expected is not None and expected.lower() == b"100-continue"
+
+    @property
     def is_grpc(self) -> bool:
         """Whether failures must be told as gRPC status."""
         kind = self.headers.get(b"content-type")
