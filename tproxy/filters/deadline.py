@@ -15,7 +15,16 @@ from msgspec.structs import replace
 from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
-from tproxy.model.http import Body, Headers, Life, Request, RequestHead, Response, ResponseHead
+from tproxy.model.http import (
+    Body,
+    Headers,
+    Life,
+    Request,
+    RequestHead,
+    Response,
+    ResponseHead,
+    opens_tunnel,
+)
 from tproxy.model.outcome import ProxyError, upstream_late
 from tproxy.resilience.deadline import grpc_timeout, milliseconds, parse_grpc_timeout
 
@@ -44,7 +53,7 @@ async def _in_time(
     request = timed(request, countdown)
     with countdown.within():
         response = await forward(exchange, request)
-        if is_tunnel(request.head, response):
+        if opens_tunnel(request.head, response.head.status):
             return response
         return replace(response, body=TimedBody(response.body, countdown))
     raise upstream_late()
@@ -86,12 +95,6 @@ def told(head: RequestHead, seconds: float) -> dict[bytes, bytes]:
     if head.is_grpc:
         fields[GRPC_TIMEOUT] = grpc_timeout(seconds)
     return fields
-
-
-def is_tunnel(head: RequestHead, response: Response) -> bool:
-    """Whether a response opens a tunnel."""
-    status = response.head.status
-    return status == 101 or (status < 300 and head.method == b"CONNECT")
 
 
 def _asked(head: RequestHead) -> float:

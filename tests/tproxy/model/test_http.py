@@ -59,6 +59,11 @@ def test_grpc_is_told_by_its_content_type(kind: bytes | None, grpc: bool) -> Non
     assert head.is_grpc is grpc
 
 
+def test_what_asks_for_a_tunnel_is_no_call_of_grpc() -> None:
+    headers = Headers([(b"content-type", b"application/grpc")])
+    assert not RequestHead(b"CONNECT", b"", b"a:1", b"", headers, HttpVersion.HTTP2).is_grpc
+
+
 @pytest.mark.parametrize(
     ("expect", "awaited"),
     [
