@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from tproxy.filters.deadline import told
 from tproxy.filters.replay import Replay
-from tproxy.net.watched_body import WatchedBody
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
@@ -23,6 +22,7 @@ from tproxy.model.outcome import (
     upstream_late,
 )
 from tproxy.model.route import Plan
+from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.concurrency import Concurrency
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (

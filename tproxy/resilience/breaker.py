@@ -12,7 +12,6 @@ from typing import Protocol
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.rolling import Rolling
 
-
 PROBE_SECONDS = 30.0
 """How long to wait for a probe's verdict before one more request probes: a stream that says nothing may last for days."""
 

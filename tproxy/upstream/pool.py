@@ -91,7 +91,7 @@ class Pool:
         `distrusting` passes over connections that have only been idle: the upstream may have closed them all.
         `careful` looks whether it has this very moment, for what cannot be sent twice.
         """
-        room = self._rooms.of(target.cluster, target.bounds) if target.cluster else None
+        room = self._rooms.find(target.cluster, target.bounds) if target.cluster else None
         pooled = None if distrusting else self._available(target, careful=careful)
         pooled = pooled or await self._connect(target, room)
         pooled.users += 1
