@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 import trio
+from h2.settings import SettingCodes
 
 from fakes.clusters import NAME, addresses, at, cluster, instances, send_to
 from fakes.path import Path, ask, to_app, to_script
@@ -335,6 +336,81 @@ async def test_whoever_waits_for_a_connection_and_leaves_takes_no_place(
         await trio.sleep(0.5)
         assert (await path.get()).start == 200
         assert found[0].asked == 2
+
+
+FEW_STREAMS = {SettingCodes.MAX_CONCURRENT_STREAMS: 2}
+
+
+async def test_requests_wait_for_a_stream_where_connections_have_a_bound(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(slowly, Protocol.HTTP2, settings=FEW_STREAMS) as path,
+        trio.open_nursery() as nursery,
+    ):
+        spec = cluster(at(path.origin.address), bounds=Bounds(connections=1, pending=4))
+        send_to(path, spec)
+        assert (await path.get()).start == 200
+        order: list[int] = []
+
+        async def get(number: int) -> None:
+            assert (await path.get()).start == 200
+            order.append(number)
+
+        for number in range(6):
+            nursery.start_soon(get, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert path.clusters.rooms.waiting(NAME) == 4
+        assert (await path.get()).start == 503
+        await trio.sleep(5)
+        # Two at once, in whichever order.
+        assert [{*order[each : each + 2]} for each in (0, 2, 4)] == [{0, 1}, {2, 3}, {4, 5}]
+        assert path.clusters.rooms.waiting(NAME) == 0
+        assert len(path.origin.accepted) == 1
+
+
+async def test_whoever_waits_for_a_stream_of_a_connection_that_ends_has_another_one(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(slowly, Protocol.HTTP2, settings=FEW_STREAMS) as path,
+        trio.open_nursery() as nursery,
+    ):
+        bounds = Bounds(connections=1, requests_per_connection=2)
+        send_to(path, cluster(at(path.origin.address), bounds=bounds))
+        statuses: list[object] = []
+
+        async def get() -> None:
+            statuses.append((await path.get()).start)
+
+        for _ in range(7):
+            nursery.start_soon(get)
+        await trio.sleep(10)
+        assert statuses == [200] * 7
+        assert len(path.origin.accepted) == 4
+
+
+async def test_whoever_waits_for_a_stream_and_leaves_takes_none(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(slowly, Protocol.HTTP2, settings=FEW_STREAMS) as path,
+        trio.open_nursery() as nursery,
+    ):
+        bounds = Bounds(connections=1, pending=1)
+        send_to(path, cluster(at(path.origin.address), bounds=bounds))
+        for _ in range(2):
+            nursery.start_soon(path.get)
+            await trio.testing.wait_all_tasks_blocked()
+        leaver = await path.talk().call()
+        await leaver.say((b"GET", b"/"), [])
+        await leaver.end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert path.clusters.rooms.waiting(NAME) == 1
+        await leaver.give_up()
+        await trio.testing.wait_all_tasks_blocked()
+        assert path.clusters.rooms.waiting(NAME) == 0
+        assert (await path.get()).start == 200
 
 
 async def test_a_request_of_earlier_policies_changes_no_bound(
