@@ -5,17 +5,22 @@ from contextlib import suppress
 
 import pytest
 import trio
+from h2.settings import SettingCodes
 
 from fakes.clusters import NAME, addresses, at, cluster, instances, send_to
 from fakes.path import Path, ask, to_app, to_script
+from fakes.planned import follow
 from fakes.talk import Broken, Call, answer, whole
 from tproxy.model.address import Address
 from tproxy.model.cluster import Bounds, Dns, DnsName, Endpoint, HashKey, HashOn
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
+from tproxy.model.route import Plan
 from tproxy.resilience.balance import Algorithm, BalancerSpec
 from tproxy.resilience.breaker import BreakerSpec, ConsecutiveFailures
+from tproxy.resilience.fault import Delay, FaultSpec
 from tproxy.resilience.outlier import OutlierSpec
+from tproxy.resilience.retry import NO_RETRY
 from tproxy.stores.clusters import LiveCluster
 
 both = pytest.mark.parametrize(
@@ -331,6 +336,121 @@ async def test_whoever_waits_for_a_connection_and_leaves_takes_no_place(
         await trio.sleep(0.5)
         assert (await path.get()).start == 200
         assert found[0].asked == 2
+
+
+FEW_STREAMS = {SettingCodes.MAX_CONCURRENT_STREAMS: 2}
+
+
+async def test_requests_wait_for_a_stream_where_connections_have_a_bound(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(slowly, Protocol.HTTP2, settings=FEW_STREAMS) as path,
+        trio.open_nursery() as nursery,
+    ):
+        spec = cluster(at(path.origin.address), bounds=Bounds(connections=1, pending=4))
+        send_to(path, spec)
+        assert (await path.get()).start == 200
+        order: list[int] = []
+
+        async def get(number: int) -> None:
+            assert (await path.get()).start == 200
+            order.append(number)
+
+        for number in range(6):
+            nursery.start_soon(get, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert path.clusters.rooms.waiting(NAME) == 4
+        assert (await path.get()).start == 503
+        await trio.sleep(5)
+        # Two at once, in whichever order.
+        assert [{*order[each : each + 2]} for each in (0, 2, 4)] == [{0, 1}, {2, 3}, {4, 5}]
+        assert path.clusters.rooms.waiting(NAME) == 0
+        assert len(path.origin.accepted) == 1
+
+
+async def test_whoever_waits_for_a_stream_of_a_connection_that_ends_has_another_one(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(slowly, Protocol.HTTP2, settings=FEW_STREAMS) as path,
+        trio.open_nursery() as nursery,
+    ):
+        bounds = Bounds(connections=1, requests_per_connection=2)
+        send_to(path, cluster(at(path.origin.address), bounds=bounds))
+        statuses: list[object] = []
+
+        async def get() -> None:
+            statuses.append((await path.get()).start)
+
+        for _ in range(7):
+            nursery.start_soon(get)
+        await trio.sleep(10)
+        assert statuses == [200] * 7
+        assert len(path.origin.accepted) == 4
+
+
+async def test_whoever_waits_for_a_stream_and_leaves_takes_none(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(slowly, Protocol.HTTP2, settings=FEW_STREAMS) as path,
+        trio.open_nursery() as nursery,
+    ):
+        bounds = Bounds(connections=1, pending=1)
+        send_to(path, cluster(at(path.origin.address), bounds=bounds))
+        for _ in range(2):
+            nursery.start_soon(path.get)
+            await trio.testing.wait_all_tasks_blocked()
+        leaver = await path.talk().call()
+        await leaver.say((b"GET", b"/"), [])
+        await leaver.end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert path.clusters.rooms.waiting(NAME) == 1
+        await leaver.give_up()
+        await trio.testing.wait_all_tasks_blocked()
+        assert path.clusters.rooms.waiting(NAME) == 0
+        assert (await path.get()).start == 200
+
+
+async def test_a_request_of_earlier_policies_changes_no_bound(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async with (
+        to_app(nobody, Protocol.HTTP1) as path,
+        instances(1, app=slowly) as found,
+        trio.open_nursery() as nursery,
+    ):
+        statuses: list[object] = []
+
+        async def get() -> None:
+            statuses.append((await path.get()).start)
+
+        earlier = cluster(addresses(found), bounds=Bounds(connections=50))
+        slow = FaultSpec("slow", delay=Delay(seconds=3.5, percent=100.0))
+        follow(path, Plan(destination=earlier, retry=NO_RETRY, fault=slow))
+        nursery.start_soon(get)
+        await trio.testing.wait_all_tasks_blocked()
+        send_to(path, cluster(addresses(found), bounds=Bounds(connections=1)))
+        for _ in range(6):
+            nursery.start_soon(get)
+        await trio.sleep(10)
+        assert statuses == [200] * 7
+        assert sum(path.pool.by_address().values()) == 1
+
+
+async def test_a_connection_of_earlier_policies_changes_no_bound() -> None:
+    async with to_app(nobody, Protocol.HTTP1) as path, instances(1) as found:
+        send_to(path, cluster(addresses(found), bounds=Bounds(connections=50)))
+        earlier = path.policies.current
+        send_to(path, cluster(addresses(found), bounds=Bounds(connections=1)))
+        assert (await relayed(path)).startswith(b"HTTP/1.1 200")
+        await path.logged(1)
+        path.policies.swap(earlier)
+        assert (await relayed(path)).startswith(b"HTTP/1.1 200")
+        room = path.clusters.rooms.find(NAME, Bounds(connections=1))
+        assert room is not None
+        assert room.bounds.connections == 1
 
 
 async def test_a_connection_carries_so_many_requests() -> None:

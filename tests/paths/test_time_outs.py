@@ -228,3 +228,124 @@ async def test_an_attempt_that_breaks_off_without_a_retry_is_told_as_ever(
         assert (await path.get()).start == 503
         (line,) = await path.logged()
         assert line["response_flags"] == "UC"
+
+
+EXPECTING = [(b"expect", b"100-continue"), (b"content-length", b"4")]
+
+bounded = pytest.mark.parametrize(
+    ("plan", "details"),
+    [
+        pytest.param(
+            Plan(timeout=2.0, retry=NO_RETRY), "upstream_response_timeout", id="the whole exchange"
+        ),
+        pytest.param(
+            Plan(retry=RetryPolicy(attempts=1, per_try_timeout=2.0)),
+            "upstream_per_try_timeout",
+            id="an attempt",
+        ),
+    ],
+)
+
+
+async def expecting(path: Path) -> Call:
+    """Begin a request whose body waits to be asked for."""
+    call = await path.talk().call()
+    await call.say((b"PUT", b"/"), EXPECTING)
+    return call
+
+
+async def asked_for(call: Call) -> None:
+    """Wait until the body is."""
+    while not call.informed:
+        with trio.move_on_after(0.01):
+            await call.head()
+
+
+@across
+@bounded
+async def test_an_upstream_that_never_asks_for_the_body_is_late(
+    autojump_clock: trio.testing.MockClock,
+    protocol: Protocol,
+    upstream: Protocol,
+    plan: Plan,
+    details: str,
+) -> None:
+    async def app(call: Call) -> None:
+        await call.head()
+        await trio.sleep_forever()
+
+    async with to_app(app, protocol, upstream=upstream) as path:
+        follow(path, plan)
+        began = trio.current_time()
+        call = await expecting(path)
+        assert (await call.head()).start == 504
+        assert trio.current_time() - began == pytest.approx(2.0, abs=0.1)
+        (line,) = await path.logged()
+        assert line["response_code_details"] == details
+
+
+@across
+@bounded
+@pytest.mark.parametrize(
+    "asks", [pytest.param(True, id="asked for"), pytest.param(False, id="unasked")]
+)
+async def test_a_body_that_comes_at_last_has_its_senders_pace(
+    autojump_clock: trio.testing.MockClock,
+    protocol: Protocol,
+    upstream: Protocol,
+    plan: Plan,
+    details: str,
+    *,
+    asks: bool,
+) -> None:
+    del details
+
+    async def app(call: Call) -> None:
+        await call.head()
+        if asks:
+            await trio.sleep(1.5)
+            await call.say(100, [])
+        await whole(call)
+        await trio.sleep(1.5)
+        await answer(call, call.heard.body)
+
+    async with to_app(app, protocol, upstream=upstream) as path:
+        follow(path, plan)
+        call = await expecting(path)
+        if asks:
+            await asked_for(call)
+            await trio.sleep(5)
+        else:
+            await trio.sleep(1.5)
+        await call.send(b"da")
+        await trio.sleep(5)
+        await call.send(b"ta")
+        await call.end()
+        assert (await whole(call)).body == b"data"
+
+
+@across
+@bounded
+async def test_who_asks_for_what_it_has_gets_no_more_time(
+    autojump_clock: trio.testing.MockClock,
+    protocol: Protocol,
+    upstream: Protocol,
+    plan: Plan,
+    details: str,
+) -> None:
+    async def app(call: Call) -> None:
+        await whole(call)
+        await trio.sleep(1)
+        await call.say(100, [])
+        await trio.sleep_forever()
+
+    async with to_app(app, protocol, upstream=upstream) as path:
+        follow(path, plan)
+        call = await expecting(path)
+        await call.send(b"data")
+        await call.end()
+        began = trio.current_time()
+        assert (await whole(call)).start == 504
+        assert trio.current_time() - began == pytest.approx(2.0, abs=0.1)
+        (line,) = await path.logged()
+        assert line["response_code_details"] == details

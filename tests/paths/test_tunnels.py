@@ -5,11 +5,14 @@ import trio
 from h2.settings import SettingCodes
 
 from fakes.path import Path, reset, to_script
+from fakes.planned import follow
 from fakes.talk import Call
 from fakes.talk_h1 import head_of, rest_of
 from fakes.talk_h2 import Http2Talk
 from tproxy.model.flow import Protocol
+from tproxy.model.route import DirectResponse, Plan
 from tproxy.net.tcp_stream import TcpStream
+from tproxy.resilience.fault import Abort, FaultSpec
 
 ASKING = (
     b"GET /chat HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -215,3 +218,35 @@ async def test_a_websocket_of_http2_becomes_one_of_http1() -> None:
         assert await call.part() == b"HELLO"
         await call.end()
         assert await call.part() == b""
+
+
+@pytest.mark.parametrize(
+    ("plan", "status"),
+    [
+        pytest.param(Plan(answer=DirectResponse(200, b"hello")), b"501", id="an answer"),
+        pytest.param(
+            Plan(fault=FaultSpec("f", abort=Abort(grpc_status=14, percent=100.0))),
+            b"503",
+            id="a fault with a status of gRPC",
+        ),
+        pytest.param(
+            Plan(fault=FaultSpec("f", abort=Abort(200, percent=100.0))),
+            b"503",
+            id="a fault with a status of HTTP",
+        ),
+    ],
+)
+@pytest.mark.parametrize("grpc", [b"", b"Content-Type: application/grpc\r\n"], ids=["plain", "grpc"])
+async def test_what_the_proxy_answers_by_itself_looks_like_no_open_tunnel(
+    plan: Plan, status: bytes, grpc: bytes
+) -> None:
+    async def script(_: trio.SocketStream) -> None:
+        """Be asked by nobody."""
+
+    async with to_script(script) as path:
+        follow(path, plan)
+        near = path.dial()
+        asking = b"CONNECT shop:443 HTTP/1.1\r\nHost: shop:443\r\n%s\r\n" % grpc
+        await near.send_all(asking)
+        assert (await head_of(near)).startswith(b"HTTP/1.1 %s " % status)
+        assert path.origin.accepted == []

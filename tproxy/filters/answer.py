@@ -13,6 +13,7 @@ from tproxy.model.http import (
     RequestHead,
     Response,
     ResponseHead,
+    opens_tunnel,
 )
 from tproxy.model.route import DirectResponse, Redirect
 
@@ -25,6 +26,9 @@ GRPC_STATUSES = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 5
 GRPC_UNKNOWN = 2
 
 BODILESS = frozenset((204, 304))
+
+NO_TUNNEL = 501
+"""What a CONNECT gets where a route has an answer that would open a tunnel, with nobody at its other end."""
 
 MOST_MESSAGE = 4096
 """Bytes of a body that fit into a header field, which they become for gRPC."""
@@ -51,13 +55,16 @@ def answered(how: Redirect | DirectResponse, head: RequestHead) -> Response:
         body = how.body
     if head.is_grpc:
         return _grpc(how.status, body, fields)
-    if how.status not in BODILESS:
+    status = how.status
+    if opens_tunnel(head, status):
+        status, body = NO_TUNNEL, b""
+    if status not in BODILESS:
         fields = ((b"content-length", b"%d" % len(body)), *fields)
     if body:
         fields = (*fields, (b"content-type", b"text/plain"))
-    unsaid = head.method == b"HEAD" or how.status in BODILESS
+    unsaid = head.method == b"HEAD" or status in BODILESS
     return Response(
-        ResponseHead(how.status, Headers(fields), HttpVersion.HTTP11),
+        ResponseHead(status, Headers(fields), HttpVersion.HTTP11),
         Content(b"" if unsaid else body),
         details=DIRECT_RESPONSE,
     )

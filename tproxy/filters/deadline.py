@@ -1,7 +1,8 @@
 """Bound how long an exchange may take.
 
 A route's time-out begins with the request's end, as Envoy's does: an upload at its sender's pace is no upstream's
-fault. A caller's grpc-timeout begins with the request's head, since the caller leaves by then.
+fault. While the sender waits for the upstream to ask for the body (Expect: 100-continue), that is the upstream's time,
+too. A caller's grpc-timeout begins with the request's head, since the caller leaves by then.
 """
 
 from collections.abc import Awaitable
@@ -13,13 +14,24 @@ from msgspec.structs import replace
 
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
-from tproxy.model.http import Body, Headers, Life, Request, RequestHead, Response
+from tproxy.model.http import (
+    Body,
+    Headers,
+    Life,
+    Request,
+    RequestHead,
+    Response,
+    ResponseHead,
+    opens_tunnel,
+)
 from tproxy.model.outcome import ProxyError, upstream_late
 from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.deadline import grpc_timeout, milliseconds, parse_grpc_timeout
 
 EXPECTED = b"x-envoy-expected-rq-timeout-ms"
 GRPC_TIMEOUT = b"grpc-timeout"
+
+CONTINUE = 100
 
 
 def deadline(forward: Handler, exchange: Exchange, request: Request) -> Awaitable[Response]:
@@ -39,18 +51,41 @@ def deadline(forward: Handler, exchange: Exchange, request: Request) -> Awaitabl
 async def _in_time(
     countdown: "Countdown", forward: Handler, exchange: Exchange, request: Request
 ) -> Response:
-    if (
-        request.body.ended or request.head.asks_tunnel
-    ):  # what follows the head is no part of a request
-        countdown.begin()
-    else:
-        request = replace(request, body=WatchedBody(request.body, ended=countdown.begin))
+    request = timed(request, countdown)
     with countdown.within():
         response = await forward(exchange, request)
-        if is_tunnel(request.head, response):
+        if opens_tunnel(request.head, response.head.status):
             return response
         return replace(response, body=TimedBody(response.body, countdown))
     raise upstream_late()
+
+
+def timed(request: Request, countdown: "Countdown") -> Request:
+    """Have the time run once the request is whole, and while its sender waits for the upstream."""
+    # What follows the head of what asks for a tunnel is no part of a request.
+    if request.body.ended or request.head.asks_tunnel:
+        countdown.begin()
+        return request
+    if not request.head.awaits_continue:
+        return replace(request, body=WatchedBody(request.body, ended=countdown.begin))
+    return _held_back(request, countdown)
+
+
+def _held_back(request: Request, countdown: "Countdown") -> Request:
+    """Have the time run until the upstream asks for the body, or its sender sends it unasked."""
+    countdown.begin()
+
+    def part(_: bytes) -> None:
+        countdown.pause()
+
+    body = WatchedBody(request.body, ended=countdown.begin, part=part)
+
+    async def inform(head: ResponseHead) -> None:
+        if head.status == CONTINUE and not body.whole:
+            countdown.pause()
+        await request.inform(head)
+
+    return replace(request, body=body, inform=inform)
 
 
 def told(head: RequestHead, seconds: float) -> dict[bytes, bytes]:
@@ -63,12 +98,6 @@ def told(head: RequestHead, seconds: float) -> dict[bytes, bytes]:
     return fields
 
 
-def is_tunnel(head: RequestHead, response: Response) -> bool:
-    """Whether a response opens a tunnel."""
-    status = response.head.status
-    return status == 101 or (status < 300 and head.method == b"CONNECT")
-
-
 def _asked(head: RequestHead) -> float:
     """Read how long the caller of a gRPC method waits."""
     value = head.headers.get(GRPC_TIMEOUT) if head.is_grpc else None
@@ -79,10 +108,12 @@ def _asked(head: RequestHead) -> float:
 class Countdown:
     """The time that an exchange has. What changes: when it ends, and who is waiting within it."""
 
-    __slots__ = ("_life", "_scope", "_seconds")
+    __slots__ = ("_life", "_patience", "_scope", "_seconds")
 
     def __init__(self, life: Life, seconds: float) -> None:
         self._life = life
+        self._patience = life.ends
+        """When it ends at the latest, whether or not it runs."""
         self._seconds = seconds
         self._scope: trio.CancelScope | None = None
 
@@ -92,11 +123,17 @@ class Countdown:
         return trio.current_time() >= self._life.ends
 
     def begin(self) -> None:
-        """Let it run: the request is whole."""
-        life = self._life
-        life.ends = min(life.ends, trio.current_time() + self._seconds)
+        """Let it run, from its beginning: it is the upstream's turn."""
+        self._ends(min(self._patience, trio.current_time() + self._seconds))
+
+    def pause(self) -> None:
+        """Let it run no more: it is the sender's turn."""
+        self._ends(self._patience)
+
+    def _ends(self, when: float) -> None:
+        self._life.ends = when
         if self._scope is not None:
-            self._scope.deadline = life.ends
+            self._scope.deadline = when
 
     def within(self) -> trio.CancelScope:
         """Make what cancels a block when the time is over, even if it only begins to run meanwhile."""

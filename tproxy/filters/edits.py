@@ -8,7 +8,9 @@ from msgspec.structs import replace
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import Headers, Request, RequestHead, Response
 from tproxy.model.route import HeaderEdits, Plan, Rewrite
+from tproxy.policy.paths import normalised
 from tproxy.policy.regexes import Expression, expression
+from tproxy.policy.schema import PathNormalization
 
 HOST = frozenset((b"host",))
 ORIGINAL_PATH = b"x-envoy-original-path"
@@ -92,14 +94,26 @@ def with_path(path: bytes, replaced_by: bytes, prefix: bytes | None) -> bytes:
     if prefix is None:
         _, mark, query = path.partition(b"?")
         return _rooted(replaced_by) + mark + query
-    if path[: len(prefix)].lower() != prefix.lower():
+    found = _beginning(path, prefix)
+    if found is None:
         return path
+    path = found
     rest = path[len(prefix) :]
     if replaced_by.endswith(b"/") and rest.startswith(b"/"):
         rest = rest[1:]
     elif prefix.endswith(b"/") and not replaced_by.endswith(b"/") and rest[:1] not in (b"", b"?"):
         rest = b"/" + rest
     return _rooted(replaced_by + rest)
+
+
+def _beginning(path: bytes, prefix: bytes) -> bytes | None:
+    """Return a path in the form nearest to the one that came which begins so: routes compare the normal one."""
+    forms = tuple(PathNormalization) if path.startswith(b"/") else (PathNormalization.NONE,)
+    for form in forms:
+        found = normalised(path, form)
+        if found[: len(prefix)].lower() == prefix.lower():
+            return found
+    return None
 
 
 def _rooted(path: bytes) -> bytes:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tproxy.filters.answer import grpc_status
 from tproxy.filters.slow_body import SlowBody
 from tproxy.model.exchange import Exchange, Handler
-from tproxy.model.http import Request, Response
+from tproxy.model.http import Request, RequestHead, Response, opens_tunnel
 from tproxy.model.outcome import Dropped, ProxyError, ResponseFlag
 from tproxy.resilience.fault import Abort, Faults, FaultSpec, Injection
 
@@ -69,7 +69,7 @@ class Fault:
             raise Dropped(ResponseFlag.FAULT_INJECTED, "fault_filter_reset")
         if injection.abort is not None:
             self._count("abort")
-            raise aborted(injection.abort)
+            raise aborted(injection.abort, request.head)
 
     def _note(self, kind: str, flag: ResponseFlag, request: Request) -> None:
         self._count(kind)
@@ -84,9 +84,11 @@ class Fault:
         return faults
 
 
-def aborted(abort: Abort) -> ProxyError:
+def aborted(abort: Abort, head: RequestHead) -> ProxyError:
     """Build the error that answers a request; who asks for a gRPC status and meets HTTP gets 200, as from Envoy."""
     status = 200 if abort.grpc_status is not None else abort.status
+    if opens_tunnel(head, status):
+        status = ResponseFlag.FAULT_INJECTED.http_status
     error = ProxyError(ResponseFlag.FAULT_INJECTED, "fault_filter_abort", status=status)
     error.grpc_status = grpc_status(status) if abort.grpc_status is None else abort.grpc_status
     return error

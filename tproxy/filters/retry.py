@@ -8,12 +8,12 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from tproxy.filters.deadline import told
+from tproxy.filters.deadline import Countdown, timed, told
 from tproxy.filters.replay import Replay
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
-from tproxy.model.http import Beside, Body, Life, Request, RequestHead, Response, Work
+from tproxy.model.http import Beside, Life, Request, RequestHead, Response, Work
 from tproxy.model.outcome import (
     ProxyError,
     ResponseFlag,
@@ -260,27 +260,22 @@ class _Tries:
         return result.response
 
     async def _asked(self) -> Response:
-        body = self._replay.copy() if self._replay else self._request.body
+        exchange = replace(self._exchange, attempt=self._number)
+        request = replace(
+            self._request,
+            head=self._head(),
+            body=self._replay.copy() if self._replay else self._request.body,
+            life=self._life,
+            beside=self._beside,
+        )
         seconds = self._policy.per_try_timeout
         if not seconds:
-            return await self._attempted(body)
-        with trio.CancelScope() as scope:
-
-            def begin() -> None:
-                scope.deadline = trio.current_time() + seconds
-
-            if body.ended or self._request.head.asks_tunnel:
-                begin()
-            else:
-                body = WatchedBody(body, ended=begin)
-            return await self._attempted(body)
+            return await self._forward(exchange, request)
+        countdown = Countdown(self._life, seconds)
+        request = timed(request, countdown)
+        with countdown.within():
+            return await self._forward(exchange, request)
         raise upstream_late("upstream_per_try_timeout")
-
-    async def _attempted(self, body: Body) -> Response:
-        request = replace(
-            self._request, head=self._head(), body=body, life=self._life, beside=self._beside
-        )
-        return await self._forward(replace(self._exchange, attempt=self._number), request)
 
     def _head(self) -> RequestHead:
         head = self._request.head

@@ -135,12 +135,24 @@ class RequestHead(msgspec.Struct, frozen=True):
         return bool(self.upgrade) or self.method == b"CONNECT"
 
     @property
+    def awaits_continue(self) -> bool:
+        """Whether the body may be held back until the upstream asks for it (RFC 9110, 10.1.1)."""
+        expected = self.headers.get(b"expect")
+        return expected is not None and expected.lower() == b"100-continue"
+
+    @property
     def is_grpc(self) -> bool:
         """Whether failures must be told as gRPC status."""
         kind = self.headers.get(b"content-type")
         if kind is None or kind[:16] != b"application/grpc":
             return False
-        return kind[16:17] in GRPC_GOES_ON
+        # With CONNECT, the status 200 that comes with it would open a tunnel.
+        return kind[16:17] in GRPC_GOES_ON and self.method != b"CONNECT"
+
+
+def opens_tunnel(head: RequestHead, status: int) -> bool:
+    """Whether a final answer says that what follows is a tunnel's (RFC 9110, 7.8 and 9.3.6)."""
+    return status == 101 or (status < 300 and head.method == b"CONNECT")
 
 
 class ResponseHead(msgspec.Struct, frozen=True):

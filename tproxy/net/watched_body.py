@@ -28,6 +28,11 @@ class WatchedBody:
         self._ended = ended
 
     @property
+    def whole(self) -> bool:
+        """Whether somebody was told that it is."""
+        return self._ended is None
+
+    @property
     def size(self) -> int:
         """Bytes pulled so far."""
         return self._body.size

@@ -1,12 +1,14 @@
 """Hold the way of a case against what it expects."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tproxy.model.route import DirectResponse, Redirect
+from tproxy.policy.egress import BLACK_HOLE
 from tproxy.policy.explain_route import Directing
 from tproxy.policy.hosts import qualified
-from tproxy.policy.routes import Share
+from tproxy.policy.routes import Target
 from tproxy.policy.schema import Expectation, ExpectedDestination
 
 UNDETERMINED = "undetermined"
@@ -79,6 +81,8 @@ def _came(way: Directing) -> Mapping[str, str]:
     if way.missing:
         return dict.fromkeys(("host", "subset", "port"), _undrawn(way))
     assert way.route is not None, "nothing is missing"
+    if way.route.cluster == BLACK_HOLE:
+        return dict.fromkeys(("host", "subset", "port"), NONE)
     cluster = way.route.plan.destination if way.route.plan else None
     if cluster is not None:
         return {"host": cluster.host, "subset": cluster.subset or NONE, "port": str(cluster.port)}
@@ -104,13 +108,27 @@ def _status(way: Directing) -> str:
 
 
 def _shares(way: Directing) -> Mapping[str, int]:
+    """Add up what goes to each destination."""
+    found: dict[str, int] = {}
     shares = way.chosen.shares if way.chosen else ()
-    return {part_of(each): each.weight for each in shares}
+    targets = {each.target for each in shares}
+    short = Counter(map(_short, targets))
+    for each in shares:
+        name = _short(each.target)
+        name = name if short[name] == 1 else _whole(each.target)
+        found[name] = found.get(name, 0) + each.weight
+    return found
 
 
-def part_of(share: Share) -> str:
+def _short(target: Target) -> str:
     """Name a destination among others of its entry."""
-    return share.target.subset or share.target.host
+    return target.subset or target.host
+
+
+def _whole(target: Target) -> str:
+    """Name one that is not told apart by this: `host:port/subset`."""
+    port = "" if target.port is None else f":{target.port}"
+    return f"{target.host}{port}" + (f"/{target.subset}" if target.subset else "")
 
 
 def _weights(weights: Mapping[str, int]) -> str:

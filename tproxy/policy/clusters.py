@@ -27,7 +27,7 @@ from tproxy.model.identity import UNKNOWN
 from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.destination_rules import DestinationPolicy, RuleBook, Said
 from tproxy.policy.destinations import MOST_REMEMBERED, Destinations, secured, secured_at
-from tproxy.policy.hosts import LONGEST, namespace_of
+from tproxy.policy.hosts import LONGEST, HostTable, namespace_of
 from tproxy.policy.resilience_policies import Endurance, ResilienceBook
 from tproxy.policy.schema import Resolution, ServiceEndpoint, ServicePort
 from tproxy.policy.service_endpoints import is_numeric, number_at
@@ -92,6 +92,11 @@ class ClusterBook:
             return None
         asked_for_it = known.entry in named
         return Service(name if asked_for_it else known.entry.hosts[0], known.port or port)
+
+    @property
+    def hosts(self) -> HostTable[tuple[Entry, ...]]:
+        """What entries say of names."""
+        return self._entries.by_host
 
     def knows(self, host: str) -> bool:
         """Whether a ServiceEntry names a host."""

@@ -209,9 +209,15 @@ def _traffic(
     if not _refused(found):
         found.extend(destination_mistakes(kinds.routes, scope, clusters))
     findings.extend(found)
-    book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope)
+    book = NO_ROUTES if _refused(found) else routes(kinds.routes, scope, config.path_normalization)
     egress = Egress(entries, registry_only=known)
-    return Traffic(clusters, destinations, scope.workload.namespace, routes=book, egress=egress)
+    return Traffic(
+        clusters,
+        destinations,
+        scope.workload.namespace,
+        routes=book,
+        egress=egress,
+    )
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from tproxy.model.address import Address
 from tproxy.model.http import RequestHead
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
 from tproxy.policy.destination_rules import RuleBook, Said
-from tproxy.policy.hosts import LONGEST, asked_for, covers, is_name, namespace_of
+from tproxy.policy.hosts import LONGEST, asked_for, covers, in_full, is_name, namespace_of
 from tproxy.policy.schema import ClientTls, TlsModeName
 from tproxy.policy.service_entries import Entry, EntryBook, Known
 
@@ -71,6 +71,7 @@ class Destinations:
 
     def _chosen(self, host: str, port: int, authority: bytes) -> Choice:
         asked = asked_for(authority, self._namespace) if authority else ""
+        asked = in_full(asked, (self.entries.by_host,))
         if known := self.entries.at(host, port):
             return self._known(known, known.port or port, asked)
         return self._named(asked, port)

@@ -11,10 +11,11 @@ from tproxy.model.flow import Direction, Protocol
 from tproxy.model.identity import UNKNOWN
 from tproxy.model.route import Route
 from tproxy.policy.clusters import ClusterBook
+from tproxy.policy.egress import BLACK_HOLE
 from tproxy.policy.explain_tls import REQUEST
 from tproxy.policy.facts import DESTINATION_IP, HEADER, HOST, Facts, header_fact
 from tproxy.policy.faults import FaultBook
-from tproxy.policy.route_match import NO_REQUEST, QUERY, Asking, Condition, Match
+from tproxy.policy.route_match import QUERY, Asking, Condition, Match, asking_of
 from tproxy.policy.routes import Entry, HostRoutes, Share
 from tproxy.policy.secrecy import HIDDEN, secret
 from tproxy.policy.traffic import REQUEST_ID, Chosen, Meant, Traffic, candidates, passthrough
@@ -129,20 +130,29 @@ def _nameless(traffic: Traffic, meant: Meant, facts: Facts) -> tuple[str, ...]:
     """Return what is not known of whom is meant, where it matters."""
     if HOST in facts.hidden and facts.head is not None:
         return (HOST,)
-    settled = meant.named is not None or meant.service is not None
+    settled = meant.named is not None
+    return (DESTINATION_IP,) if not settled and _by_address(traffic, meant, facts) else ()
+
+
+def _by_address(traffic: Traffic, meant: Meant, facts: Facts) -> bool:
+    """Whether it depends on an address, that is not known, who is meant."""
     known = traffic.destinations is not None and bool(traffic.destinations.entries.by_network)
-    return (DESTINATION_IP,) if DESTINATION_IP in facts.hidden and known and not settled else ()
+    return known and meant.service is None and DESTINATION_IP in facts.hidden
 
 
 def _directed(traffic: Traffic, meant: Meant, facts: Facts) -> Directing:
     asked = candidates(meant, facts.flow, facts.head)
     routes = meant.named or meant.addressed if asked else None
-    tried = tuple(_until(asked, Asking(facts.flow, facts.head or NO_REQUEST, meant.port), facts))
+    tried = tuple(
+        _until(asked, asking_of(facts.flow, facts.head, meant.port, traffic.routes.form), facts)
+    )
     missing = tuple(_missing(tried))
     if missing:
         return Directing(meant, routes, tried, missing=missing)
     route = traffic.route(facts.flow, facts.head, None)
     chosen = traffic.choose(meant, facts.flow, facts.head)
+    if (chosen is None or route.cluster == BLACK_HOLE) and _by_address(traffic, meant, facts):
+        return Directing(meant, routes, tried, missing=(DESTINATION_IP,))
     if chosen is None:
         return Directing(meant, routes, tried, route=route)
     return _drawn(

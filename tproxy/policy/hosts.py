@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tproxy.model.identity import SCHEME, UNKNOWN, Peer
 from tproxy.policy.match import is_address
@@ -121,3 +121,12 @@ class HostTable(Generic[T]):
                 return pattern
             at = host.find(".", at + 1)
         return ""
+
+
+def in_full(host: str, tables: Sequence[HostTable[Any]]) -> str:
+    """Complete `reviews.default`, a service of another namespace, where only its whole name is known."""
+    if host.count(".") != 1 or any(table.find((host,)) is not None for table in tables):
+        return host
+    # No pattern: `*.svc.cluster.local` would make a service of every name on the Internet.
+    full = host + SERVICES
+    return full if any(full in table.by_host for table in tables) else host

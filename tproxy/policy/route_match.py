@@ -22,9 +22,10 @@ from tproxy.policy.facts import (
 )
 from tproxy.policy.hosts import covers
 from tproxy.policy.match import networks
+from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.regexes import expression
 from tproxy.policy.rules import host_and_port
-from tproxy.policy.schema import HttpMatch, StringMatch, TcpMatch, TlsMatch
+from tproxy.policy.schema import HttpMatch, PathNormalization, StringMatch, TcpMatch, TlsMatch
 
 PORT = "destination.port"
 SCHEME = "request.scheme"
@@ -44,6 +45,19 @@ class Asking(msgspec.Struct, frozen=True):
     head: RequestHead
     port: int
     """The service's."""
+    path: bytes | None = None
+    """In the form in which paths are compared; None when it has none."""
+
+
+def asking_of(flow: Flow, head: RequestHead | None, port: int, form: PathNormalization) -> Asking:
+    """Bring a request, or a connection that carries none, into the form in which it is compared."""
+    if head is None:
+        return Asking(flow, NO_REQUEST, port)
+    try:
+        path = normalised(head.path, form).partition(b"?")[0]
+    except Ambiguous:
+        return Asking(flow, head, port)
+    return Asking(flow, head, port, path)
 
 
 Read = Callable[[Asking], bytes | None]
@@ -135,13 +149,14 @@ def _http_conditions(match: HttpMatch) -> Iterator[Condition]:
         folded = match.ignore_uri_case and match.uri.regex is None
         test, wanted = _folded(match.uri) if folded else _text(match.uri), _written(match.uri)
         wanted += ", in any case" if folded else ""
-        yield Condition("uri", wanted, PATH, _path, test)
+        yield Condition("uri", wanted, PATH, _any_path if match.uri.prefix == "/" else _path, test)
     if match.scheme is not None:
         yield Condition("scheme", _written(match.scheme), SCHEME, _scheme, _text(match.scheme))
     if match.method is not None:
         yield Condition("method", _written(match.method), METHOD, _method, _text(match.method))
     if match.authority is not None:
-        test = _either(_text(match.authority))
+        text = _text if match.authority.regex is not None else _folded
+        test = _either(text(match.authority))
         yield Condition("authority", _written(match.authority), HOST, _authority, test)
     yield from _headers("headers", match.headers, negative=False)
     yield from _headers("withoutHeaders", match.without_headers, negative=True)
@@ -178,8 +193,13 @@ def _port(number: int) -> Condition:
 # What conditions read
 
 
-def _path(asking: Asking) -> bytes:
-    return asking.head.path.partition(b"?")[0]
+def _path(asking: Asking) -> bytes | None:
+    return asking.path
+
+
+def _any_path(asking: Asking) -> bytes:
+    """Read what every path begins with, of those without a safe reading too."""
+    return asking.head.path[:1]
 
 
 def _scheme(asking: Asking) -> bytes:

@@ -36,6 +36,13 @@ _AUTHORITY = re.compile(r"[0-9A-Za-z._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9
 _COMMAND = re.compile(r"%[A-Z_]+(\([^)]*\))?(:[0-9]+)?%")
 """What Envoy would put something else for."""
 
+_FOLDED = re.compile(r"\(\?[a-zA-Z]*i")
+_SPECIAL = re.compile(
+    r"\\x\{[0-9A-Fa-f]*\}|\\x[0-9A-Fa-f]{2}|\\[pP](\{[^}]*\}|.)|\\.|\(\?P?<[^>]*>|\(\?[a-zA-Z-]+"
+)
+"""What has letters in an expression that are no text."""
+_CAPITAL = re.compile(r"[A-Z]")
+
 _OF_REQUESTS = {
     "uri": "write uri",
     "scheme": "write scheme",
@@ -139,6 +146,10 @@ def _match(match: HttpMatch) -> Mistakes:
     for name in ("uri", "scheme", "method", "authority"):
         if (wanted := getattr(match, name)) is not None:
             yield from _text((name,), wanted, least=1)
+    regex = match.authority.regex if match.authority else None
+    if regex is not None and not _FOLDED.match(regex) and _CAPITAL.search(_SPECIAL.sub("", regex)):
+        message = "has capitals, and authorities are compared in small letters: write (?i) before"
+        yield ("authority", "regex"), message
     for name, several in (("headers", match.headers), ("withoutHeaders", match.without_headers)):
         for header, wanted in several.items():
             yield from _header_name((name, header), header)

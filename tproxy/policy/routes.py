@@ -12,6 +12,7 @@ from tproxy.policy.schema import (
     Destination,
     ExportTo,
     HttpRoute,
+    PathNormalization,
     TcpMatch,
     TcpRoute,
     TlsMatch,
@@ -85,6 +86,8 @@ class RouteBook:
     """All VirtualServices that are for this workload."""
 
     by_host: HostTable[HostRoutes]
+    form: PathNormalization = PathNormalization.MERGE_SLASHES
+    """In which paths are compared."""
 
     def find(self, host: str) -> HostRoutes | None:
         """Return the one about a name: of the whole name, else of the longest pattern."""
@@ -95,14 +98,14 @@ class RouteBook:
         return iter(dict.fromkeys(self.by_host.by_host.values()))
 
 
-def routes(documents: Sequence[Document], scope: Scope) -> RouteBook:
+def routes(documents: Sequence[Document], scope: Scope, form: PathNormalization) -> RouteBook:
     """Gather what sound documents say to this workload; its own namespace is nearer than others."""
     found: dict[str, HostRoutes] = {}
     for document in sorted(documents, key=lambda each: is_own(each, scope)):
         if is_own(document, scope) or is_exported(document):
             compiled = _Compiler(document, scope).compiled()
             found.update(dict.fromkeys(compiled.hosts, compiled))
-    return RouteBook(HostTable(found))
+    return RouteBook(HostTable(found), form)
 
 
 def is_own(document: Document, scope: Scope) -> bool:

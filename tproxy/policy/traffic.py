@@ -18,8 +18,8 @@ from tproxy.model.upstream_tls import UpstreamTls
 from tproxy.policy.clusters import ClusterBook, Service
 from tproxy.policy.destinations import LONGEST_AUTHORITY, MOST_REMEMBERED, Destinations
 from tproxy.policy.egress import Egress, black_hole
-from tproxy.policy.hosts import HostTable, asked_for
-from tproxy.policy.route_match import NO_REQUEST, Asking, Match
+from tproxy.policy.hosts import HostTable, asked_for, in_full
+from tproxy.policy.route_match import Match, asking_of
 from tproxy.policy.routes import Entry, HostRoutes, RouteBook, Share, Target
 from tproxy.resilience.fraction import fraction
 from tproxy.resilience.split import Split
@@ -115,6 +115,7 @@ class Traffic:
 
     def _meant(self, host: str, port: int, name: bytes) -> Meant:
         asked = asked_for(name, self.namespace) if name else ""
+        asked = in_full(asked, (self.clusters.hosts, self.routes.by_host))
         service = self.clusters.service(Address(host, port), asked)
         return Meant(
             asked,
@@ -127,8 +128,11 @@ class Traffic:
 
     def choose(self, meant: Meant, flow: Flow, head: RequestHead | None) -> Chosen | None:
         """Return the first entry that is about it."""
-        asking = Asking(flow, head or NO_REQUEST, meant.port)
-        for entry in candidates(meant, flow, head):
+        entries = candidates(meant, flow, head)
+        if not entries:
+            return None
+        asking = asking_of(flow, head, meant.port, self.routes.form)
+        for entry in entries:
             # Not in a function of the entry's: a request may be held against very many.
             for match in entry.matches:
                 if match.holds(asking):
@@ -148,10 +152,22 @@ class Traffic:
         ways = self._ways(chosen, host, meant.port, protocol)
         several = len(chosen.entry.shares) > 1
         route = ways.choose(drawn(chosen.entry, flow, head) if several else 0.0)
+        if self.egress.registry_only and self._unknown(route, meant, flow):
+            return black_hole(protocol)
         if not _stays(route):
             return route
         tls = self._at_dialled(flow, head, route.plan.destination if route.plan else None)
         return route if tls is None else self._secured(route, tls)
+
+    def _unknown(self, route: Route, meant: Meant, flow: Flow) -> bool:
+        """Whether no entry knows where a way leads, nor who is asked for."""
+        plan = route.plan
+        assert plan is not None, "entries have plans"
+        if plan.answer is not None or meant.service is not None:
+            return False
+        if plan.destination is not None and self.clusters.knows(plan.destination.host):
+            return False
+        return self.egress.refuses(flow.original_dst, meant.asked)
 
     def _at_dialled(
         self, flow: Flow, head: RequestHead | None, cluster: Cluster | None
@@ -178,6 +194,7 @@ class Traffic:
         mirrors = tuple(
             Mirror(self.clusters.cluster(target.host, self._port(target, port), target.subset), of)
             for target, of in entry.mirrors
+            if not self.egress.registry_only or self.clusters.knows(target.host)
         )
         plan = structs.replace(chosen.match.plan, mirrors=mirrors)
         if not entry.shares:

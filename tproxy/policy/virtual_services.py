@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from msgspec import structs
+
 from tproxy.model.identity import UNKNOWN
 from tproxy.policy.clusters import ClusterBook
 from tproxy.policy.findings import Code, Finding, Path, Severity
@@ -98,7 +100,8 @@ class _Checks:
         workload = self._scope.workload
         for index, match in enumerate(matches):
             here: Path = (*path, "match", index)
-            if match in (HttpMatch(), TcpMatch()):
+            bare = structs.replace(match, name=None) if isinstance(match, HttpMatch) else match
+            if bare in (HttpMatch(), TcpMatch()):
                 message = "says nothing: leave match out where all is meant"
                 yield self._document.finding(Code.BAD_VALUE, here, message)
             if match.source_labels and not workload.labels:

@@ -80,7 +80,8 @@ class LiveCluster:
             return
         self._adopt_machines(before, spec)
         if spec.origin != before.origin:
-            self.known = trio.Event()
+            known, self.known = self.known, trio.Event()
+            known.set()
         self._settle(now)
 
     def _adopt_machines(self, before: Cluster, spec: Cluster) -> None:

@@ -20,18 +20,20 @@ class Room:
     whoever waits longest.
     """
 
-    __slots__ = ("_waiting", "bounds", "connections", "users")
+    __slots__ = ("_queued", "_waiting", "bounds", "connections", "users")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.connections = 0
         self.users = 0
         self._waiting = trio.lowlevel.ParkingLot()
+        self._queued = 0
+        """Those that wait for a share in a connection."""
 
     @property
     def waiting(self) -> int:
         """Count those that wait."""
-        return len(self._waiting)
+        return len(self._waiting) + self._queued
 
     @property
     def full(self) -> bool:
@@ -41,16 +43,28 @@ class Room:
     @property
     def empty(self) -> bool:
         """Whether nobody knows of it any more."""
-        return not (self.connections or self.users or self._waiting)
+        return not (self.connections or self.users or self.waiting)
 
     async def enter(self) -> None:
         """Become a user, as soon as there is a place; `leave` is owed for it."""
         if self.users < self.bounds.connections:
             self.users += 1
             return
-        if len(self._waiting) >= self.bounds.pending:
-            raise overflow()
+        self._refuse_more()
         await self._waiting.park()
+
+    async def queue(self, lot: trio.lowlevel.ParkingLot) -> None:
+        """Wait in `lot` for a share in a connection that others use too."""
+        self._refuse_more()
+        self._queued += 1
+        try:
+            await lot.park()
+        finally:
+            self._queued -= 1
+
+    def _refuse_more(self) -> None:
+        if self.waiting >= self.bounds.pending:
+            raise overflow()
 
     def leave(self) -> None:
         """Be a user no more."""
@@ -79,15 +93,20 @@ class Rooms:
         self._rooms: dict[str, Room] = {}
 
     def of(self, cluster: str, bounds: Bounds) -> Room | None:
-        """Find or make a cluster's; None where connections have no bound."""
+        """Find or make a cluster's, of the bounds that hold now; None where connections have no bound."""
+        room = self.find(cluster, bounds)
+        if room is not None and room.bounds is not bounds:
+            room.resize(bounds)
+        return room
+
+    def find(self, cluster: str, bounds: Bounds) -> Room | None:
+        """Find or make a cluster's for what may follow earlier policies: one that is there stays as it is."""
         room = self._rooms.get(cluster)
         if room is None:
             if bounds.connections >= UNBOUNDED:
                 return None
             self._forget_empty()
             room = self._rooms[cluster] = Room(bounds)
-        elif room.bounds is not bounds:
-            room.resize(bounds)
         return room
 
     def waiting(self, cluster: str) -> int:

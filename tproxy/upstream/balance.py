@@ -44,9 +44,9 @@ class Balance:
     async def _balanced(self, spec: Cluster, exchange: Exchange, request: Request) -> Response:
         cluster = self._clusters.of(spec, trio.current_time(), exchange.generation)
         await known(cluster, self._limits)
-        await self._enter(spec, exchange, request)
+        await self._enter(cluster.spec, exchange, request)
         cluster.admit()
-        belongs = affinity(spec.hash_key, exchange.flow, request.head, _new_value)
+        belongs = affinity(cluster.spec.hash_key, exchange.flow, request.head, _new_value)
         picked = pick(cluster, exchange, belongs.key)
         asked = _Asked(picked, request)
         request.life.when_over(asked.over)
@@ -65,10 +65,8 @@ class Balance:
     async def _enter(self, spec: Cluster, exchange: Exchange, request: Request) -> None:
         """Wait for a connection where only so many may be: before the choice, which is the better the later it is."""
         protocol = exchange.route.protocol or exchange.flow.protocol
-        room = None
-        if protocol is not Protocol.HTTP2:
-            room = self._clusters.rooms.of(spec.name, spec.bounds)
-        if room is not None:
+        room = self._clusters.rooms.of(spec.name, spec.bounds)
+        if room is not None and protocol is not Protocol.HTTP2:
             await room.enter()
             request.life.when_over(room.left)
 
@@ -78,15 +76,21 @@ async def known(cluster: LiveCluster, limits: Limits) -> None:
     if cluster.known.is_set():
         return
     with trio.move_on_after(cluster.spec.bounds.connect_seconds or limits.connect_seconds):
-        await cluster.known.wait()
+        # Other policies may say meanwhile that it is others that have to be looked for.
+        while not cluster.known.is_set():
+            await cluster.known.wait()
     if not cluster.known.is_set():
         raise unhealthy("its endpoints are not found yet")
 
 
 def pick(cluster: LiveCluster, exchange: Exchange, key: int | None = None) -> Picked:
     """Choose an endpoint, or refuse; `done` is owed for it."""
-    now, spec = trio.current_time(), cluster.spec
-    if spec.origin is None:
+    now, plan = trio.current_time(), exchange.route.plan
+    dialled = cluster.spec.origin is None
+    if plan and plan.destination and dialled is not (plan.destination.origin is None):
+        # Who may be asked, and how it is secured, was chosen for the other kind.
+        raise unhealthy("other policies say now whether its endpoints are known")
+    if dialled:
         picked = cluster.ask(Endpoint(exchange.flow.original_dst, tls=exchange.route.tls), now)
     else:
         picked = cluster.pick(now, tried=exchange.tried, key=key)

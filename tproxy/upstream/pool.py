@@ -55,6 +55,8 @@ class _Shelf:
     """One HTTP/2 dial at a time: those who wait share what it brings."""
     failure: UpstreamError | None = None
     """What the last of those brought, if it was no connection."""
+    streams: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    """Those that wait for one more stream, because one more connection is one too many."""
 
 
 class Pool:
@@ -91,7 +93,7 @@ class Pool:
         `distrusting` passes over connections that have only been idle: the upstream may have closed them all.
         `careful` looks whether it has this very moment, for what cannot be sent twice.
         """
-        room = self._rooms.of(target.cluster, target.bounds) if target.cluster else None
+        room = self._rooms.find(target.cluster, target.bounds) if target.cluster else None
         pooled = None if distrusting else self._available(target, careful=careful)
         pooled = pooled or await self._connect(target, room)
         pooled.users += 1
@@ -107,12 +109,16 @@ class Pool:
         pooled.users -= 1
         pooled.fresh = False
         if pooled.users:
+            if pooled.shelf.streams and pooled in pooled.shelf.free and pooled.connection.reusable:
+                pooled.shelf.streams.unpark()
             return
         pooled.idle_since = trio.current_time()
         self._idle[pooled] = None
         pooled.shelf.free[pooled] = None
         if pooled.worn or not (pooled.shareable and pooled.connection.reusable):
             self._close(pooled)
+        elif pooled.room and pooled.shelf.streams:
+            pooled.shelf.streams.unpark()
         elif len(self._idle) > self._limits.pool_connections:
             self._close(next(iter(self._idle)))
 
@@ -171,14 +177,20 @@ class Pool:
     async def _connect(self, target: Target, room: Room | None) -> Pooled:
         if target.protocol is not Protocol.HTTP2:
             return await self._open(target, room)
-        shelf = self._shelf(target)
-        waits = shelf.dialling.locked()
-        try:
-            async with shelf.dialling:
-                pooled = self._available(target)
-                return pooled or await self._dialled(target, shelf, room, waits=waits)
-        finally:
-            self._clear(target)
+        while True:
+            shelf = self._shelf(target)
+            waits = shelf.dialling.locked()
+            try:
+                async with shelf.dialling:
+                    pooled = self._available(target)
+                    if pooled or room is None or not self._crowded(shelf, room):
+                        return pooled or await self._dialled(target, shelf, room, waits=waits)
+            finally:
+                self._clear(target)
+            await room.queue(shelf.streams)
+            pooled = self._available(target)
+            if pooled:
+                return pooled
 
     async def _dialled(
         self, target: Target, shelf: _Shelf, room: Room | None, *, waits: bool
@@ -210,6 +222,8 @@ class Pool:
         if room is None:
             return await self._opened(target)
         self._make_room(room)
+        if room.full:
+            raise overflow()
         room.connections += 1
         try:
             pooled = await self._opened(target)
@@ -225,8 +239,11 @@ class Pool:
             if not room.full:
                 return
             self._close(pooled)
-        if room.full:
-            raise overflow()
+
+    def _crowded(self, shelf: _Shelf, room: Room) -> bool:
+        """Whether one more connection would be too many where there is one to share, if not just now."""
+        self._make_room(room)
+        return room.full and shelf.connections > 0
 
     async def _opened(self, target: Target) -> Pooled:
         stream = await self._dial(target)
@@ -267,6 +284,7 @@ class Pool:
         pooled.shelf.connections -= 1
         if pooled.room is not None:
             pooled.room.connections -= 1
+        pooled.shelf.streams.unpark_all()
         self._clear(pooled.target)
         pooled.connection.close()
 

@@ -71,10 +71,10 @@ class Reach:
     async def _balanced(self, spec: Cluster, exchange: Exchange, leg: Leg) -> SocketStream:
         cluster = self._clusters.of(spec, trio.current_time(), exchange.generation)
         await known(cluster, self._limits)
-        room = self._clusters.rooms.of(spec.name, spec.bounds)
+        room = self._clusters.rooms.of(cluster.spec.name, cluster.spec.bounds)
         if room is not None:
             _take_place(room, leg)
-        key = affinity(spec.hash_key, exchange.flow, None, bytes).key
+        key = affinity(cluster.spec.hash_key, exchange.flow, None, bytes).key
         picked = pick(cluster, exchange, key)
         while True:
             leg.asked = picked.endpoint.address

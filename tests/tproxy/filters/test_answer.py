@@ -69,3 +69,21 @@ async def test_a_status_without_a_body_has_none(status: int) -> None:
     response = answered(DirectResponse(status, b"x"), HEAD)
     assert b"content-length" not in response.head.headers
     assert [part async for part in response.body] == []
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        pytest.param(DirectResponse(200, b"hello"), 501, id="that would open one"),
+        pytest.param(DirectResponse(204), 501, id="that would open one and has no body"),
+        pytest.param(DirectResponse(403), 403, id="that opens none"),
+        pytest.param(Redirect(authority=b"till"), 301, id="that leads elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/grpc"])
+def test_no_answer_of_ours_opens_a_tunnel(
+    how: DirectResponse | Redirect, status: int, kind: bytes
+) -> None:
+    fields = Headers(((b"content-type", kind),))
+    head = replace(HEAD, method=b"CONNECT", path=b"", headers=fields)
+    assert answered(how, head).head.status == status

@@ -91,6 +91,22 @@ def test_the_application_learns_which_path_was_asked_for() -> None:
     assert further.headers.get(b"x-envoy-original-path") == b"/a/b?c=d"
 
 
+@pytest.mark.parametrize(
+    ("path", "becomes"),
+    [
+        pytest.param(b"/x/../a/b", b"/new/b", id="dots"),
+        pytest.param(b"/%61/b?c", b"/new/b?c", id="escapes"),
+        pytest.param(b"//a/b", b"/new/b", id="slashes"),
+        pytest.param(b"/a//b", b"/new//b", id="as it came where it begins so"),
+    ],
+)
+def test_a_prefix_that_only_the_normal_form_has_is_replaced_in_it(
+    path: bytes, becomes: bytes
+) -> None:
+    head = rewritten(replace(HEAD, path=path), Rewrite(path=b"/new", prefix=b"/a"))
+    assert head.path == becomes
+
+
 @pytest.mark.parametrize("path", [pytest.param(b"*", id="star"), pytest.param(b"", id="CONNECT")])
 def test_what_is_no_path_is_not_rewritten(path: bytes) -> None:
     head = replace(HEAD, path=path)

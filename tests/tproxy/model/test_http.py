@@ -59,6 +59,26 @@ def test_grpc_is_told_by_its_content_type(kind: bytes | None, grpc: bool) -> Non
     assert head.is_grpc is grpc
 
 
+def test_what_asks_for_a_tunnel_is_no_call_of_grpc() -> None:
+    headers = Headers([(b"content-type", b"application/grpc")])
+    assert not RequestHead(b"CONNECT", b"", b"a:1", b"", headers, HttpVersion.HTTP2).is_grpc
+
+
+@pytest.mark.parametrize(
+    ("expect", "awaited"),
+    [
+        pytest.param(b"100-continue", True, id="as it is written"),
+        pytest.param(b"100-Continue", True, id="in any case"),
+        pytest.param(b"something", False, id="another expectation"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_a_body_is_held_back_where_the_head_says_so(expect: bytes | None, awaited: bool) -> None:
+    headers = Headers([] if expect is None else [(b"Expect", expect)])
+    head = RequestHead(b"PUT", b"http", b"a", b"/", headers, HttpVersion.HTTP11)
+    assert head.awaits_continue is awaited
+
+
 def test_everybody_is_told_of_the_end_the_last_one_first_though_one_goes_wrong() -> None:
     told: list[str] = []
     life = Life()

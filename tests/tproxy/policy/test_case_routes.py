@@ -2,7 +2,7 @@
 
 import pytest
 
-from fakes.destinations import WORKLOAD, rule
+from fakes.destinations import WORKLOAD, entry, rule
 from fakes.routes import http, to
 from tproxy.policy.cases import Gathered, gather, run
 from tproxy.policy.nodes import SourceFile
@@ -101,6 +101,67 @@ def test_without_policies_there_is_one_way() -> None:
     assert found.snapshot is not None
     (result,) = run(found.snapshot, found.tests).results
     assert result.passed
+
+
+ONLY = (
+    "apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\n"
+    "spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n"
+)
+BY_ADDRESS = entry(
+    'hosts: [a.example], addresses: ["198.51.100.7"], ports: [{number: 80, name: http}]'
+)
+
+
+def came(policies: str, case: str) -> dict[str, str]:
+    """What came otherwise, of a case with these policies."""
+    text = (
+        "apiVersion: tproxy.io/v1alpha1\nkind: PolicyTest\nmetadata: {name: t}\nspec:\n"
+        f"  cases: [{{name: c, direction: outbound, {case}}}]\n"
+    )
+    found = gather(
+        [SourceFile("p.yaml", policies.encode())], [SourceFile("t.yaml", text.encode())], WORKLOAD
+    )
+    assert found.snapshot is not None, "\n".join(map(str, found.findings))
+    (result,) = run(found.snapshot, found.tests).results
+    return {each.field: each.came for each in result.mismatches}
+
+
+EVIL = "expect: {status: 200, destination: {host: evil.example, port: 80}}"
+
+
+def test_what_goes_nowhere_has_no_destination() -> None:
+    case = f"request: {{host: evil.example, port: 80, destinationIp: 203.0.113.9}}, {EVIL}"
+    assert came(ONLY, case) == {
+        "destination.host": "none",
+        "destination.port": "none",
+        "status": "502",
+    }
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        pytest.param([], id="nothing is said"),
+        pytest.param([http(HERE, hosts="evil.example")], id="no entry matches"),
+        pytest.param([http(f"{{{to('x.example')}}}", hosts="evil.example")], id="to nobody"),
+    ],
+)
+def test_where_an_address_decides_that_is_not_known_nothing_passes(routes: list[str]) -> None:
+    policies = "---\n".join((ONLY, BY_ADDRESS, *routes))
+    found = came(policies, f"request: {{host: evil.example, port: 80, path: /x}}, {EVIL}")
+    assert set(found.values()) == {"undetermined, it depends on destination.ip"}
+
+
+def test_weights_of_one_name_are_told_apart_or_added() -> None:
+    other = rule("host: ratings, subsets: [{name: v1}]", name="s")
+    shares = "{destination: {host: reviews, subset: v1}, weight: 50}, {destination: {host: ratings, subset: v1}, weight: 10}"
+    more = "{destination: {host: reviews, subset: v1}, weight: 20}, {destination: {host: a.b, port: {number: 1}}, weight: 15}, {destination: {host: a.b}, weight: 5}"
+    policies = "---\n".join((SUBSETS, other, http(f"{{route: [{shares}, {more}]}}")))
+    found = came(policies, "request: {host: reviews, port: 80}, expect: {weights: {v1: 10}}")
+    assert found["weights"] == (
+        "a.b: 5, a.b:1: 15, ratings.web.svc.cluster.local/v1: 10,"
+        " reviews.web.svc.cluster.local/v1: 70"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fakes.destinations import (
     simple,
     snapshot,
 )
+from fakes.routes import virtual
 from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow, Protocol
 from tproxy.model.route import DirectResponse, Route
@@ -61,6 +62,36 @@ def test_what_leads_nowhere_is_answered_as_in_istio() -> None:
     assert route.name == "block_all"
     assert route.plan is not None
     assert route.plan.answer == DirectResponse(502)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        pytest.param("route: [{destination: {host: x.example}}]", "BlackHoleCluster", id="nobody"),
+        pytest.param("route: [{destination: {host: b.example}}]", "BlackHoleCluster", id="itself"),
+        pytest.param(
+            f"route: [{{destination: {{host: {STORE}}}}}]", f"outbound|80||{STORE}", id="known"
+        ),
+        pytest.param("directResponse: {status: 204}", "", id="our own answer"),
+    ],
+)
+def test_a_route_does_not_lead_to_whom_no_entry_knows(entry: str, expected: str) -> None:
+    policies = snapshot(SHOP, PORTLESS, ONLY, virtual(f"hosts: [b.example], http: [{{{entry}}}]"))
+    assert way(policies, UNNAMED, 80, "b.example").cluster == expected
+
+
+def test_a_route_of_somebody_known_leads_anywhere_but_copies_do_not() -> None:
+    copied = "mirrors: [{destination: {host: y.example}}, {destination: {host: a.example}}]"
+    known = entry(
+        f"hosts: [a.example], {IN_MESH}, ports: [{{number: 80, name: http}}],"
+        f" endpoints: [{{address: {POD}}}]"
+    )
+    away = f"hosts: [a.example], http: [{{{copied.replace('a.ex', 'c.ex')}, route: [{{destination: {{host: x.example}}}}]}}]"
+    other = known.replace("a.example", "c.example").replace("name: e", "name: f").replace(POD, VIP)
+    route = way(snapshot(known, other, ONLY, virtual(away)), UNNAMED, 80, "a.example")
+    assert route.cluster == "outbound|80||x.example"
+    assert route.plan is not None
+    assert [each.cluster.host for each in route.plan.mirrors] == ["c.example"]
 
 
 @pytest.mark.parametrize("documents", [[], [MODE.format("ALLOW_ANY")], [SHOP]])

@@ -77,7 +77,7 @@ def test_a_virtual_service_is_about_the_names_that_it_has() -> None:
     )
     hosts = ("b.example", "b.a.example", "x.a.example:8080", "Y", "y.web", "y.web.svc", "z")
     names = [policies.route(flow(), asked(host)).name for host in hosts]
-    assert names == ["wide", "near", "one", "one", "allow_any", "one", "allow_any"]
+    assert names == ["wide", "near", "one", "one", "one", "one", "allow_any"]
 
 
 def test_the_own_namespace_is_nearer_than_others() -> None:
@@ -160,6 +160,55 @@ def test_a_route_to_the_very_name_without_an_entry_uses_what_rules_say_of_it() -
         "original|80||api.example",
         "outbound|80||api.example",
     ]
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        pytest.param("exact: Shop.Example", "shop.EXAMPLE", id="exact"),
+        pytest.param("prefix: Shop", "shop.example", id="prefix"),
+        pytest.param("regex: '(?i)Shop[.].*'", "SHOP.example", id="regex"),
+    ],
+)
+def test_authorities_are_compared_in_any_case(authority: str, host: str) -> None:
+    routes = http(
+        f"{{name: one, match: [{{authority: {{{authority}}}}}], {to('ratings')}}}",
+        hosts="shop.example",
+    )
+    assert snapshot(routes).route(flow(), asked(host)).name == "one"
+
+
+@pytest.mark.parametrize(
+    ("form", "path", "name"),
+    [
+        pytest.param("MERGE_SLASHES", "/x/../admin//a", "admin", id="dots and slashes"),
+        pytest.param("MERGE_SLASHES", "/%61dmin/a?b", "admin", id="escapes"),
+        pytest.param("MERGE_SLASHES", "/admin%00", "all", id="no safe reading"),
+        pytest.param("NONE", "/x/../admin/a", "all", id="as they are"),
+        pytest.param("MERGE_SLASHES", "/adm", "all", id="another"),
+    ],
+)
+def test_paths_are_compared_in_their_normal_form(form: str, path: str, name: str) -> None:
+    config = (
+        f"apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {{pathNormalization: {form}}}\n"
+    )
+    admin = f"{{name: admin, match: [{{uri: {{prefix: /admin}}}}], {to('ratings')}}}"
+    rest = f"{{name: all, match: [{{uri: {{prefix: /}}}}], {to('ratings')}}}"
+    assert snapshot(config, http(admin, rest)).route(flow(), asked(path=path)).name == name
+
+
+def test_a_service_of_another_namespace_is_known_by_two_labels() -> None:
+    named = entry(
+        "hosts: [store.db.svc.cluster.local], ports: [{number: 80, name: http}],"
+        " resolution: STATIC, endpoints: [{address: 192.0.2.4}]"
+    )
+    whole = "outbound|80||store.db.svc.cluster.local"
+    assert cluster(snapshot(named), host="store.db") == whole
+    assert cluster(snapshot(named), host="other.db") == PASSTHROUGH
+    wide = named.replace("store.db.svc", '"*.svc').replace("local]", 'local"]')
+    assert cluster(snapshot(wide), host="store.db") == PASSTHROUGH
+    short = virtual(f"hosts: [store.db], http: [{{{to('ratings')}}}]")
+    assert cluster(snapshot(named, short), host="store.db") == f"outbound|80||{RATINGS}"
 
 
 def test_a_service_of_connections_has_no_say_on_requests() -> None:

@@ -83,3 +83,12 @@ async def test_other_bounds_hold_at_once() -> None:
         assert (room.users, room.waiting) == (1, 1)
         room.leave()
     assert (sorted(order), room.users) == ([0, 1, 2], 1)
+
+
+async def test_what_earlier_policies_say_resizes_nothing() -> None:
+    rooms = Rooms()
+    assert rooms.find("a", Bounds()) is None
+    room = rooms.of("a", Bounds(connections=1))
+    assert room is not None
+    assert rooms.find("a", Bounds(connections=50)) is room
+    assert room.bounds == Bounds(connections=1)
