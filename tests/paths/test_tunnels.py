@@ -236,7 +236,9 @@ async def test_a_websocket_of_http2_becomes_one_of_http1() -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("grpc", [b"", b"Content-Type: application/grpc\r\n"], ids=["plain", "grpc"])
+@pytest.mark.parametrize(
+    "grpc", [b"", b"Content-Type: application/grpc\r\n"], ids=["plain", "grpc"]
+)
 async def test_what_the_proxy_answers_by_itself_looks_like_no_open_tunnel(
     plan: Plan, status: bytes, grpc: bytes
 ) -> None:
