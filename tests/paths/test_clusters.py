@@ -222,6 +222,35 @@ async def test_a_breaker_lets_one_request_at_a_time_find_out(
         assert found[0].asked == 5
 
 
+async def test_a_breaker_hears_of_a_stream_before_it_is_over(
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001  (its presence makes waiting quick)
+) -> None:
+    async def watch(call: Call) -> None:
+        await whole(call)
+        await call.say(200, [GRPC])
+        await speak.wait()
+        await call.send(b"\0\0\0\0\x01a")
+        await trio.sleep_forever()
+
+    speak = trio.Event()
+    async with to_app(nobody, Protocol.HTTP2) as path, instances(1, Protocol.HTTP2) as found:
+        found[0].status = 500
+        spec = BreakerSpec(ConsecutiveFailures(2))
+        send_to(path, cluster(addresses(found), breaker=spec))
+        assert [(await path.get()).start for _ in range(3)] == [500, 500, 503]
+        await trio.sleep(2)
+        found[0].app, found[0].status = watch, 200
+        call = await path.talk().call()
+        await call.say((b"POST", b"/"), [GRPC])
+        await call.end()
+        assert (await call.head()).start == 200
+        assert (await path.get()).start == 503, "a head may be followed by a bad status"
+        speak.set()
+        assert await call.part() == b"\0\0\0\0\x01a"
+        found[0].app = None
+        assert (await path.get()).start == 200
+
+
 @both
 async def test_more_requests_than_the_bound_are_turned_away(protocol: Protocol) -> None:
     free = trio.Event()

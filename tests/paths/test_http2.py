@@ -9,10 +9,12 @@ from h2.settings import SettingCodes
 
 from fakes.h2_peer import frame
 from fakes.path import ask, to_app, to_script
+from fakes.planned import follow
 from fakes.talk import Broken, Call, Heard, answer, echo, whole
 from fakes.talk_h2 import Http2Call, Http2Talk
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
+from tproxy.model.route import Plan
 from tproxy.net.tcp_stream import TcpStream
 
 HTTP2 = Protocol.HTTP2
@@ -172,6 +174,32 @@ async def test_a_stream_that_the_upstream_refused_is_asked_again(method: bytes) 
     async with to_app(app, HTTP2) as path:
         assert (await ask(path.talk(), method=method)).body == b"welcome"
         assert len(path.origin.accepted) == 2
+
+
+@pytest.mark.parametrize("length", [[], [(b"content-length", b"5")]], ids=["unknown", "declared"])
+@pytest.mark.parametrize("plan", [None, Plan()], ids=["unplanned", "planned"])
+async def test_a_refused_request_never_arrives_again_without_its_body(
+    plan: Plan | None, length: list[tuple[bytes, bytes]]
+) -> None:
+    bodies: list[bytes] = []
+
+    async def app(call: Call) -> None:
+        assert isinstance(call, Http2Call)
+        bodies.append((await whole(call)).body)
+        if len(path.origin.accepted) == 1:
+            await call.talk.say_octets(goaway(0))
+        else:
+            await answer(call, b"welcome")
+
+    async with to_app(app, HTTP2) as path:
+        if plan is not None:
+            follow(path, plan)
+        call = await path.talk().call()
+        await call.say((b"POST", b"/pay"), length)
+        await call.send(b"hello")
+        await call.end()
+        assert (await whole(call)).start == 503
+        assert bodies == [b"hello"]
 
 
 async def test_an_upstream_that_takes_one_stream_at_a_time_serves_five_at_once() -> None:

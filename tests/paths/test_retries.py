@@ -11,6 +11,7 @@ from tproxy.model.cluster import Bounds
 from tproxy.model.flow import Protocol
 from tproxy.model.limits import Limits
 from tproxy.model.route import Plan
+from tproxy.net.tcp_stream import TcpStream
 from tproxy.resilience.retry import RetryOn, RetryPolicy, conditions
 from tproxy.resilience.retry_budget import RetryBudgetSpec
 
@@ -128,6 +129,39 @@ async def test_a_body_is_sent_again_whole(
 
 
 @across
+@pytest.mark.parametrize(
+    "plan", [pytest.param(None, id="unplanned"), pytest.param(Plan(), id="planned")]
+)
+async def test_a_request_that_meets_a_connection_that_just_closed_never_loses_its_body(
+    autojump_clock: trio.testing.MockClock,
+    protocol: Protocol,
+    upstream: Protocol,
+    plan: Plan | None,
+) -> None:
+    app = Turns([status(200), giving_up, status(200)])
+    async with to_app(app, protocol, upstream=upstream) as path:
+        if plan is not None:
+            follow(path, plan)
+        talk = path.talk()
+        await ask(talk)
+        assert (await ask(talk, method=b"PUT", body=b"order")).start == 503
+        assert [head.body for head in app.heads] == [b"", b"order"]
+
+
+@across
+async def test_a_body_whose_connection_just_closed_is_sent_again_whole_where_retries_say_so(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
+) -> None:
+    app = Turns([status(200), giving_up, status(200, b"at last")])
+    async with to_app(app, protocol, upstream=upstream) as path:
+        follow(path, Plan(retry=on("reset")))
+        talk = path.talk()
+        await ask(talk)
+        assert (await ask(talk, method=b"PUT", body=b"order")).body == b"at last"
+        assert [head.body for head in app.heads] == [b"", b"order", b"order"]
+
+
+@across
 async def test_a_body_beyond_the_bound_is_sent_once(
     autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol
 ) -> None:
@@ -161,6 +195,66 @@ async def test_an_answer_that_comes_while_the_body_goes_out_ends_that_before_the
         await call.end()
         assert (await whole(call)).body == b"at last"
         assert app.heads[1].body == b"onetwo"
+
+
+@across
+@pytest.mark.parametrize("turns", range(4))
+async def test_what_arrives_beyond_the_bound_as_an_attempt_ends_costs_nobody_the_connection(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol, turns: int
+) -> None:
+    decide = trio.Event()
+
+    async def early(call: Call) -> None:
+        await decide.wait()
+        await answer(call, b"busy", status=503)
+        await trio.sleep_forever()
+
+    app = Turns([early, status(200, b"at last")])
+    async with to_app(app, protocol, Limits(replay_bytes=1000), upstream=upstream) as path:
+        follow(path, Plan(retry=on("5xx")))
+        call = await path.talk().call()
+        await call.say((b"PUT", b"/"), [(b"content-length", b"1200")])
+        await call.send(b"x" * 500)
+        await trio.testing.wait_all_tasks_blocked()
+        decide.set()
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        await call.send(b"x" * 700)
+        await call.end()
+        # Which of the two is known first is the kernel's choice.
+        if (heard := await whole(call)).start == 200:
+            assert app.heads[1].body == b"x" * 1200
+        else:
+            assert (heard.body, len(app.heads)) == (b"busy", 1)
+
+
+@across
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_client_that_leaves_as_an_attempt_is_given_up_keeps_no_place_among_retries(
+    autojump_clock: trio.testing.MockClock, protocol: Protocol, upstream: Protocol, turns: int
+) -> None:
+    decide = trio.Event()
+
+    async def early(call: Call) -> None:
+        await decide.wait()
+        await answer(call, status=503)
+        await trio.sleep_forever()
+
+    async with to_app(Turns([early]), protocol, upstream=upstream) as path:
+        spec = cluster(path, bounds=Bounds(retries=1))
+        follow(path, Plan(destination=spec, retry=on("5xx")))
+        talk = path.talk()
+        call = await talk.call()
+        await call.say((b"PUT", b"/"), [(b"content-length", b"10")])
+        await call.send(b"half")
+        await trio.testing.wait_all_tasks_blocked()
+        decide.set()
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        assert isinstance(talk.stream, TcpStream)
+        talk.stream.reset()
+        await path.logged()
+        assert path.clusters.of(spec, trio.current_time()).retries.active == 0
 
 
 @across

@@ -11,11 +11,11 @@ from typing import Self
 import trio
 from msgspec.structs import replace
 
-from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
 from tproxy.model.http import Body, Headers, Life, Request, RequestHead, Response
 from tproxy.model.outcome import ProxyError, upstream_late
+from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.deadline import grpc_timeout, milliseconds, parse_grpc_timeout
 
 EXPECTED = b"x-envoy-expected-rq-timeout-ms"

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.http import Request, Response
+from tproxy.net.watched_body import WatchedBody
 from tproxy.telemetry.grpc_messages import MessageCounter
 
 

@@ -11,7 +11,6 @@ from typing import Self
 import trio
 from msgspec.structs import replace
 
-from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.http import NO_HEADERS, Body, Content, Headers, Request, Response
 from tproxy.model.limits import Limits
@@ -19,6 +18,7 @@ from tproxy.model.outcome import ProxyError, ResponseFlag
 from tproxy.model.route import Mirror, Plan, Route
 from tproxy.net.alongside import alongside
 from tproxy.net.guard import guarded
+from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.fraction import fraction
 from tproxy.resilience.retry import NO_RETRY
 

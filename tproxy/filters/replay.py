@@ -2,6 +2,8 @@
 
 from typing import Self
 
+import trio
+
 from tproxy.model.http import Body, Headers
 from tproxy.model.outcome import ProxyError
 
@@ -12,24 +14,34 @@ class Replay:
     Only one copy may be pulled at a time.
     """
 
-    __slots__ = ("_room", "body", "possible", "recorded")
+    __slots__ = ("_room", "body", "possible", "promised", "recorded")
 
     def __init__(self, body: Body, most: int) -> None:
         self.body = body
         self.possible = True
         """Whether a further copy would be whole."""
+        self.promised = False
+        """Whether one is to follow, and the present copy gets no more."""
         self.recorded: list[bytes] = []
         self._room = most
 
     def copy(self) -> "Copy":
         """Give the body from its beginning."""
         assert self.possible, "what was not recorded cannot be sent again"
+        self.promised = False
         return Copy(self)
+
+    def promise(self) -> None:
+        """Keep a further copy possible, whatever the present one still pulls before it is cancelled.
+
+        That is one part at most, which may be on its way: it is kept even if it is more than the bound.
+        """
+        self.promised = self.possible
 
     def record(self, part: bytes) -> None:
         """Keep a part that was pulled for the first time, if it is still worth it."""
         self._room -= len(part)
-        if self._room < 0:
+        if self._room < 0 and not self.promised:
             self.settle()
         if self.possible:
             self.recorded.append(part)
@@ -82,6 +94,8 @@ class Copy:
             part = replay.recorded[self._at]
             self._at += 1
         else:
+            if replay.promised:
+                await trio.sleep_forever()
             part = await replay.body.__anext__()
             # Nothing waits between the two: what was pulled and not recorded would be lost to the next copy.
             replay.record(part)

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from tproxy.filters.deadline import told
 from tproxy.filters.replay import Replay
-from tproxy.filters.watched_body import WatchedBody
 from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
@@ -23,6 +22,7 @@ from tproxy.model.outcome import (
     upstream_late,
 )
 from tproxy.model.route import Plan
+from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.concurrency import Concurrency
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (
@@ -76,17 +76,18 @@ class Retry:
         allowance = self._allowance(exchange, plan, now)
         allowance.requested(now)
         tries = _Tries(forward, exchange, request, replay_bytes=self._replay_bytes)
-        while True:
-            try:
+        try:
+            while True:
                 result = await tries.next(self._random)
-            finally:
                 allowance.release()
-            verdict = tries.judged(result, allowance)
-            if verdict is not Verdict.NOT_COVERED:
-                self._count(verdict)
-            if verdict is not Verdict.RETRY:
-                return await tries.settled(result, verdict)
-            await tries.discard(result)
+                verdict = tries.judged(result, allowance)
+                if verdict is not Verdict.NOT_COVERED:
+                    self._count(verdict)
+                if verdict is not Verdict.RETRY:
+                    return await tries.settled(result, verdict)
+                await tries.discard(result)
+        finally:
+            allowance.release()
 
     def _allowance(self, exchange: Exchange, plan: Plan, now: float) -> "_Allowance":
         if plan.destination is None:
@@ -225,6 +226,9 @@ class _Tries:
 
     async def discard(self, result: _Result) -> None:
         """End an attempt: nothing may pull the body any more when the next one begins."""
+        if self._replay is not None:
+            # In the turn in which it was found possible: an upload that is due to run does so before it is cancelled.
+            self._replay.promise()
         for work in self._work:
             work.cancel()
         try:

@@ -1,7 +1,7 @@
 """Which faults a request is to suffer."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from msgspec import structs
@@ -28,12 +28,23 @@ class CompiledFault:
     """`file:line`."""
 
 
+MOST_REMEMBERED = 1024
+"""Routes with faults that are kept: fewer than policies name."""
+
+
+def _remembered() -> Callable[[Route, FaultSpec], Route]:
+    return lru_cache(MOST_REMEMBERED)(_with_fault)
+
+
 @dataclass(frozen=True, slots=True)
 class FaultBook:
-    """All rules about the workload."""
+    """All rules about the workload. What changes: which routes with faults are remembered."""
 
     rules: Mapping[Direction, Sequence[CompiledFault]]
     normalization: PathNormalization = PathNormalization.MERGE_SLASHES
+    _suffering: Callable[[Route, FaultSpec], Route] = field(
+        default_factory=_remembered, init=False, repr=False, compare=False
+    )
 
     def way(self, route: Route, flow: Flow, head: RequestHead) -> Route:
         """Return the route with the faults of the first rule about a request, unless it has faults of its own."""
@@ -43,7 +54,7 @@ class FaultBook:
         head = self.normal(head)
         for each in rules:
             if each.wanted.holds(flow, head):
-                return _with_fault(route, each.spec)
+                return self._suffering(route, each.spec)
         return route
 
     def normal(self, head: RequestHead) -> RequestHead:
@@ -55,7 +66,6 @@ class FaultBook:
         return head if path == head.path else structs.replace(head, path=path)
 
 
-@lru_cache(maxsize=1024)
 def _with_fault(route: Route, spec: FaultSpec) -> Route:
     plan = route.plan or Plan(retry=NO_RETRY)
     return structs.replace(route, plan=structs.replace(plan, fault=spec))

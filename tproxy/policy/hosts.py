@@ -1,7 +1,7 @@
 """Names of services: which are sound, how short ones are completed, and which of several patterns is nearest to one."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -75,6 +75,24 @@ def covers(pattern: str, host: str) -> bool:
     if pattern in (host, EVERYTHING):
         return True
     return pattern.startswith("*.") and host.endswith(pattern[1:])
+
+
+def by_pattern(named: Iterable[tuple[Iterable[str], T]]) -> Mapping[str, Sequence[T]]:
+    """Put things under each name and each pattern that is about one of their own, where `covers` would find them."""
+    found: dict[str, list[T]] = {}
+    for hosts, thing in named:
+        for pattern in {each for host in hosts for each in patterns(host)}:
+            found.setdefault(pattern, []).append(thing)
+    return found
+
+
+def patterns(host: str) -> Iterator[str]:
+    """Give what `covers` a name, or all that a pattern is about, itself included."""
+    yield from (host, EVERYTHING)
+    at = host.find(".")
+    while at >= 0:
+        yield f"*{host[at:]}"
+        at = host.find(".", at + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from tproxy.policy.destination_rule_mistakes import every_tls
 from tproxy.policy.findings import Code, Finding, Path, Severity
-from tproxy.policy.hosts import EVERYTHING, covers, qualified
+from tproxy.policy.hosts import EVERYTHING, by_pattern, qualified
 from tproxy.policy.lint_endpoints import endpoint_findings
 from tproxy.policy.load import Document
 from tproxy.policy.schema import (
@@ -23,14 +23,19 @@ _ITS_OWN_TLS = (ServiceProtocol.TLS, ServiceProtocol.HTTPS)
 
 def destination_findings(documents: Sequence[Document], scope: Scope) -> Iterator[Finding]:
     """Look at documents in which there is no mistake."""
-    entries = [each for each in documents if isinstance(each.config, ServiceEntry)]
+    entries = by_pattern(
+        (_names(each, scope), each) for each in documents if isinstance(each.config, ServiceEntry)
+    )
     for document in documents:
         if isinstance(document.config, DestinationRule):
-            yield from endpoint_findings(document, _about(document, entries, scope))
+            host = qualified(_spec(document).host, scope.namespace_of(document.config))
+            about = entries.get(host, ())
+            yield from endpoint_findings(document, [_entry(each) for each in about])
             yield from _trust(document)
             yield from _everything(document)
-            yield from _unnamed(document, entries, scope)
-            yield from _twice(document, entries, scope)
+            if entries and not about:
+                yield _unnamed(document, host)
+            yield from _twice(document, about)
 
 
 def _trust(document: Document) -> Iterator[Finding]:
@@ -61,24 +66,17 @@ def _everything(document: Document) -> Iterator[Finding]:
         yield document.finding(Code.EVERY_DESTINATION, path, message, severity=Severity.WARNING)
 
 
-def _unnamed(document: Document, entries: Sequence[Document], scope: Scope) -> Iterator[Finding]:
-    host = _host(document, scope)
-    if entries and not any(
-        covers(host, each) for entry in entries for each in _names(entry, scope)
-    ):
-        message = f"no ServiceEntry names {host}: the rule is about requests that ask for it, and about nothing else"
-        yield document.finding(Code.UNNAMED_HOST, ("spec", "host"), message, severity=Severity.INFO)
+def _unnamed(document: Document, host: str) -> Finding:
+    message = f"no ServiceEntry names {host}: the rule is about requests that ask for it, and about nothing else"
+    return document.finding(Code.UNNAMED_HOST, ("spec", "host"), message, severity=Severity.INFO)
 
 
-def _twice(document: Document, entries: Sequence[Document], scope: Scope) -> Iterator[Finding]:
+def _twice(document: Document, entries: Sequence[Document]) -> Iterator[Finding]:
     """Find ports on which TLS of the application's would go inside TLS of ours."""
-    host, policy = _host(document, scope), _spec(document).traffic_policy
+    policy = _spec(document).traffic_policy
     others = {each.port.number: each.tls for each in policy.port_level_settings}
     for entry in entries:
-        assert isinstance(entry.config, ServiceEntry), "the caller told kinds apart"
-        if not any(covers(host, each) for each in _names(entry, scope)):
-            continue
-        for port in entry.config.spec.ports:
+        for port in _entry(entry).ports:
             tls = others.get(port.number, policy.tls)
             if port.protocol in _ITS_OWN_TLS and tls is not None and tls.mode in _BY_NAME:
                 message = (
@@ -89,24 +87,14 @@ def _twice(document: Document, entries: Sequence[Document], scope: Scope) -> Ite
                 yield document.finding(Code.TLS_TWICE, path, message, severity=Severity.WARNING)
 
 
-def _about(document: Document, entries: Sequence[Document], scope: Scope) -> list[ServiceEntrySpec]:
-    """Return the entries that name what a rule is about."""
-    host, found = _host(document, scope), []
-    for entry in entries:
-        assert isinstance(entry.config, ServiceEntry), "the caller told kinds apart"
-        if any(covers(host, each) for each in _names(entry, scope)):
-            found.append(entry.config.spec)
-    return found
-
-
 def _names(entry: Document, scope: Scope) -> Iterator[str]:
-    assert isinstance(entry.config, ServiceEntry), "the caller told kinds apart"
     namespace = scope.namespace_of(entry.config)
-    return (qualified(host, namespace) for host in entry.config.spec.hosts)
+    return (qualified(host, namespace) for host in _entry(entry).hosts)
 
 
-def _host(document: Document, scope: Scope) -> str:
-    return qualified(_spec(document).host, scope.namespace_of(document.config))
+def _entry(document: Document) -> ServiceEntrySpec:
+    assert isinstance(document.config, ServiceEntry), "the caller told kinds apart"
+    return document.config.spec
 
 
 def _spec(document: Document) -> DestinationRuleSpec:

@@ -1,10 +1,12 @@
 """Find entries of VirtualServices that are sound and hardly mean what their author thinks."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 from tproxy.policy.findings import Code, Finding, Path, Severity
-from tproxy.policy.hosts import covers, qualified
+from tproxy.policy.hosts import patterns, qualified
 from tproxy.policy.load import Document
 from tproxy.policy.plans import share
 from tproxy.policy.routes import hosts_of, spec_of
@@ -34,6 +36,7 @@ _NO_CONDITION = ("name", "gateways", "ignore_uri_case")
 
 def route_findings(documents: Sequence[Document], scope: Scope) -> Iterator[Finding]:
     """Look at documents in which there is no mistake."""
+    named = _Named.by(documents, scope)
     for document in documents:
         if isinstance(document.config, VirtualService):
             yield from _unreachable(document)
@@ -44,7 +47,7 @@ def route_findings(documents: Sequence[Document], scope: Scope) -> Iterator[Find
                         code, (*path, *where), message, severity=Severity.WARNING
                     )
             yield from _same_names(document)
-            yield from _unnamed(document, documents, scope)
+            yield from _unnamed(document, hosts_of(document, scope), named)
 
 
 # What no request gets to
@@ -203,20 +206,35 @@ def _same_names(document: Document) -> Iterator[Finding]:
             yield document.finding(Code.REPEATED, path, message, severity=Severity.WARNING)
 
 
-def _unnamed(document: Document, every: Sequence[Document], scope: Scope) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Whom ServiceEntries name."""
+
+    hosts: frozenset[str]
+    covering: frozenset[str]
+    """Every name and pattern that is about one of these."""
+
+    @classmethod
+    def by(cls, documents: Sequence[Document], scope: Scope) -> Self:
+        """Gather it."""
+        hosts = frozenset(
+            qualified(host, scope.namespace_of(each.config))
+            for each in documents
+            if isinstance(each.config, ServiceEntry)
+            for host in each.config.spec.hosts
+        )
+        return cls(hosts, frozenset(each for host in hosts for each in patterns(host)))
+
+    def knows(self, host: str) -> bool:
+        """Whether one of them is about some of what a name or a pattern is about."""
+        return host in self.covering or not self.hosts.isdisjoint(patterns(host))
+
+
+def _unnamed(document: Document, hosts: Sequence[str], named: _Named) -> Iterator[Finding]:
     """Find entries for connections to services whose addresses nobody knows."""
-    named, hosts = list(_named(every, scope)), hosts_of(document, scope)
-    known = any(covers(host, each) or covers(each, host) for host in hosts for each in named)
-    if spec_of(document).tcp and not known:
+    if spec_of(document).tcp and not any(map(named.knows, hosts)):
         message = (
             f"no ServiceEntry says which addresses {hosts[0]} has, so tcp is about no connection"
         )
         path: Path = ("spec", "hosts")
         yield document.finding(Code.UNNAMED_HOST, path, message, severity=Severity.WARNING)
-
-
-def _named(every: Sequence[Document], scope: Scope) -> Iterator[str]:
-    for document in every:
-        if isinstance(document.config, ServiceEntry):
-            namespace = scope.namespace_of(document.config)
-            yield from (qualified(host, namespace) for host in document.config.spec.hosts)

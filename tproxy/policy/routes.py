@@ -7,7 +7,7 @@ from tproxy.model.route import HeaderEdits
 from tproxy.policy.hosts import HostTable, qualified
 from tproxy.policy.load import Document
 from tproxy.policy.plans import edited, joined, of_prefix, planned, share
-from tproxy.policy.route_match import Asking, Match, connection_match, http_match
+from tproxy.policy.route_match import Match, connection_match, http_match
 from tproxy.policy.schema import (
     Destination,
     ExportTo,
@@ -62,15 +62,10 @@ class Entry:
     """Any of these."""
     shares: tuple[Share, ...] = ()
     """None where the answer is ours."""
+    leads_to: frozenset[str] = frozenset()
+    """The hosts of these."""
     mirrors: tuple[tuple[Target, float], ...] = ()
     """With percentages."""
-
-    def match(self, asking: Asking) -> Match | None:
-        """Return the first match that holds."""
-        for match in self.matches:
-            if match.holds(asking):
-                return match
-        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,6 +162,7 @@ class _Compiler:
             http_match(each, self._place("http", index, "match", at), self._scope.workload)
             for at, each in enumerate(route.match or ())
         ] or [Match(place)]
+        shares = tuple(self._share(each, route.headers) for each in route.route or ())
         return Entry(
             route.name or name,
             name,
@@ -174,7 +170,8 @@ class _Compiler:
             index,
             place,
             tuple(replace(each, plan=of_prefix(plan, each.prefix)) for each in matches),
-            tuple(self._share(each, route.headers) for each in route.route or ()),
+            shares,
+            _hosts(shares),
             self._mirrors(route),
         )
 
@@ -187,7 +184,8 @@ class _Compiler:
             for at, each in enumerate(said)
         )
         shares = tuple(self._share(each, None) for each in route.route)
-        return Entry(name, name, kind, index, place, matches or (Match(place),), shares)
+        about = matches or (Match(place),)
+        return Entry(name, name, kind, index, place, about, shares, _hosts(shares))
 
     def _share(
         self, said: WeightedDestination | WeightedRoute, whole: WrittenEdits | None
@@ -216,3 +214,7 @@ class _Compiler:
             for each in route.mirrors
         )
         return (*one, *several)
+
+
+def _hosts(shares: Sequence[Share]) -> frozenset[str]:
+    return frozenset(each.target.host for each in shares)

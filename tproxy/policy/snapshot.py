@@ -115,11 +115,16 @@ class Snapshot:
         if flow.direction is Direction.INBOUND:
             route = _inbound(port, protocol)
         elif self.traffic is None:
-            route = passthrough(protocol)
+            route = _passed(protocol)
         else:
             route = self.traffic.route(flow, head, protocol)
         faults = self.faults
         return route if faults is None or head is None else faults.way(route, flow, head)
+
+
+@lru_cache(maxsize=8)
+def _passed(protocol: Protocol | None) -> Route:
+    return passthrough(protocol)
 
 
 @lru_cache(maxsize=1024)

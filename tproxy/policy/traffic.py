@@ -82,6 +82,10 @@ class Traffic:
         """The workload's own."""
         self._remembered = lru_cache(MOST_REMEMBERED)(self._meant)
         self._ways = lru_cache(MOST_REMEMBERED)(self._split)
+        # These end with the policies: others that say the same would be compared with them by each request.
+        self._defaults = lru_cache(MOST_REMEMBERED)(_default)
+        self._passed = lru_cache(MOST_REMEMBERED)(passthrough)
+        self._secured = lru_cache(MOST_REMEMBERED)(_secured)
 
     def route(self, flow: Flow, head: RequestHead | None, protocol: Protocol | None) -> Route:
         """Go the way of the entry that is about it; else to the service that is meant; else where it was going.
@@ -97,11 +101,11 @@ class Traffic:
                 return black_hole(protocol)
             tls = self.secured(flow, head)
             if meant.original is None:
-                return passthrough(protocol, tls)
-            return _default(meant.original, protocol, tls)
+                return self._passed(protocol, tls)
+            return self._defaults(meant.original, protocol, tls)
         cluster = self.clusters.cluster(meant.service.host, meant.service.port)
         tls = self.secured(flow, head) if cluster.origin is None else None
-        return _default(cluster, protocol, tls)
+        return self._defaults(cluster, protocol, tls)
 
     def meant(self, flow: Flow, head: RequestHead | None) -> Meant:
         """Tell whom it means."""
@@ -129,9 +133,10 @@ class Traffic:
             return None
         asking = asking_of(flow, head, meant.port, self.routes.form)
         for entry in entries:
-            match = entry.match(asking)
-            if match is not None:
-                return Chosen(entry, match)
+            # Not in a function of the entry's: a request may be held against very many.
+            for match in entry.matches:
+                if match.holds(asking):
+                    return Chosen(entry, match)
         return None
 
     def _drawn(
@@ -142,7 +147,9 @@ class Traffic:
         head: RequestHead | None,
         protocol: Protocol | None,
     ) -> Route:
-        ways = self._ways(chosen, meant.host, meant.port, protocol)
+        # Of the names that a pattern is about, most are no destination, and one choice is right for all of these.
+        host = meant.host if meant.host in chosen.entry.leads_to else ""
+        ways = self._ways(chosen, host, meant.port, protocol)
         several = len(chosen.entry.shares) > 1
         route = ways.choose(drawn(chosen.entry, flow, head) if several else 0.0)
         if self.egress.registry_only and self._unknown(route, meant, flow):
@@ -150,7 +157,7 @@ class Traffic:
         if not _stays(route):
             return route
         tls = self._at_dialled(flow, head, route.plan.destination if route.plan else None)
-        return route if tls is None else _secured(route, tls)
+        return route if tls is None else self._secured(route, tls)
 
     def _unknown(self, route: Route, meant: Meant, flow: Flow) -> bool:
         """Whether no entry knows where a way leads, nor who is asked for."""
@@ -182,7 +189,7 @@ class Traffic:
     def _split(
         self, chosen: Chosen, host: str, port: int, protocol: Protocol | None
     ) -> Split[Route]:
-        """Make the routes of an entry for those who ask for a host at a port."""
+        """Make the routes of an entry for those who ask at a port for a host, or for none that it leads to."""
         entry = chosen.entry
         mirrors = tuple(
             Mirror(self.clusters.cluster(target.host, self._port(target, port), target.subset), of)
@@ -261,17 +268,14 @@ def _stays(route: Route) -> bool:
     return not ours and (cluster is None or cluster.origin is None)
 
 
-@lru_cache(maxsize=1024)
 def passthrough(protocol: Protocol | None, tls: UpstreamTls | None = None) -> Route:
     """Leave it on its way."""
     return Route("allow_any", PASSTHROUGH, protocol, tls)
 
 
-@lru_cache(maxsize=1024)
 def _default(cluster: Cluster, protocol: Protocol | None, tls: UpstreamTls | None) -> Route:
     return Route("default", cluster.name, protocol, tls, plan=Plan(destination=cluster))
 
 
-@lru_cache(maxsize=1024)
 def _secured(route: Route, tls: UpstreamTls) -> Route:
     return structs.replace(route, tls=tls)

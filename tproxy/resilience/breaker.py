@@ -1,7 +1,8 @@
 """Stop asking an upstream that fails, and find out with one request at a time whether it has recovered.
 
-Closed passes requests, open refuses them, half-open passes one. A verdict counts only in the term in which its request
-was let through: what was under way when the breaker opened neither closes it nor opens it again.
+Closed passes requests, open refuses them, half-open passes one, and one more whenever nobody has heard of the last for
+long. A verdict counts only in the term in which its request was let through: what was under way when the breaker opened
+neither closes it nor opens it again.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Protocol
 
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.rolling import Rolling
+
+PROBE_SECONDS = 30.0
+"""How long to wait for a probe's verdict before one more request probes: a stream that says nothing may last for days."""
 
 
 class State(StrEnum):
@@ -103,6 +107,7 @@ class Breaker:
         self._term = 0
         self._base = 0.0
         self._until = 0.0
+        """Nothing passes before, unless closed: for the penalty, or for as long as a probe may take."""
         self.state = State.CLOSED
 
     def admit(self, now: float) -> int | None:
@@ -112,9 +117,11 @@ class Breaker:
         """
         if self.state is State.CLOSED:
             return self._term
-        if self.state is State.HALF_OPEN or now < self._until:
+        if now < self._until:
             return None
-        self._enter(State.HALF_OPEN)
+        self._until = now + PROBE_SECONDS
+        if self.state is State.OPEN:
+            self._enter(State.HALF_OPEN)
         return self._term
 
     def succeeded(self, term: int, now: float) -> None:
@@ -139,6 +146,7 @@ class Breaker:
     def abandoned(self, term: int) -> None:
         """Take it that a request ended without a verdict: another may probe in its place."""
         if term == self._term and self.state is State.HALF_OPEN:
+            self._until = 0.0
             self._enter(State.OPEN)
 
     @property
@@ -148,7 +156,7 @@ class Breaker:
 
     def refuses(self, now: float) -> bool:
         """Whether `admit` would let nothing through."""
-        return self.state is State.HALF_OPEN or (self.state is State.OPEN and now < self._until)
+        return self.state is not State.CLOSED and now < self._until
 
     def after(self, now: float) -> float:
         """Say in how many seconds a request may be let through; 0 while that depends on a probe."""

@@ -12,6 +12,7 @@ from tproxy.model.flow import Protocol
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, ResponseFlag, UpstreamError
+from tproxy.net.watched_body import WatchedBody
 from tproxy.stores.clusters import Clusters, LiveCluster
 from tproxy.stores.picked import Picked
 from tproxy.upstream.affinity import affinity
@@ -55,7 +56,7 @@ class Balance:
             error.upstream = picked.endpoint.address
             asked.failed(error)
             raise
-        asked.answered(response)
+        response = asked.answered(response)
         if belongs.cookie is None:
             return response
         head = replace(response.head, headers=response.head.headers.plus(belongs.cookie))
@@ -111,12 +112,22 @@ class _Asked:
         self._status = 0
         """What its head says."""
 
-    def answered(self, response: Response) -> None:
-        """Take the response's head: what is bad already is told at once, and what a breaker waits for."""
+    def answered(self, response: Response) -> Response:
+        """Take the response's head: what is bad already is told at once, and what a breaker waits for.
+
+        It may wait for no more of gRPC than the first that comes after the head: the end of a stream may be days away.
+        """
         self._response = response
         self._status = status = _status(response)
-        if status >= 500 or (self._picked.probes and not self._request.head.is_grpc):
-            self._picked.answered(status, trio.current_time())
+        if status < 500 and not self._picked.probes:
+            return response
+        if status < 500 and self._request.head.is_grpc:
+            return replace(response, body=WatchedBody(response.body, part=self._spoke))
+        self._picked.answered(status, trio.current_time())
+        return response
+
+    def _spoke(self, _: bytes) -> None:
+        self._picked.answered(self._status, trio.current_time())
 
     def failed(self, error: ProxyError) -> None:
         """Take it that there is no response."""

@@ -40,7 +40,8 @@ class Forward:
         """Answer with the upstream's response; the connection goes back to the pool when the exchange is over.
 
         A request that met a connection which the upstream was leaving is sent once more over a new one, if it may
-        be: no body, and a method that bears repeating unless it is certain that nobody saw it.
+        be: no body, and a method that bears repeating unless it is certain that nobody saw it. Bodies are not kept
+        here: whether those are sent again is for retries to say.
         """
         target = self._connector.target(exchange.flow, exchange.route, exchange.endpoint)
         if not request.head.authority:
@@ -50,7 +51,9 @@ class Forward:
                 return await self._ask(target, request)
             except (_Stale, Unprocessed) as error:
                 repeatable = isinstance(error, Unprocessed) or request.head.method in IDEMPOTENT
-                if not (request.body.ended and repeatable):
+                # An upload leaves nothing of a body but its size: that it has ended does not say that there was none.
+                empty = request.body.ended and not request.body.size
+                if not (empty and repeatable):
                     raise
             return await self._ask(target, request, distrusting=True)
         except ProxyError as error:
@@ -60,12 +63,12 @@ class Forward:
     async def _ask(
         self, target: Target, request: Request, *, distrusting: bool = False
     ) -> Response:
-        careful = request.head.method not in IDEMPOTENT
+        whole = request.body.ended
+        careful = not whole or request.head.method not in IDEMPOTENT
         pooled = await self._pool.take(target, distrusting=distrusting, careful=careful)
         stream = pooled.connection.open()
         uploading: Beside | None = None
         try:
-            whole = request.body.ended
             stream.send_head(request.head, ended=whole)
             if not whole:
                 uploading = request.beside(partial(_upload, stream, request.body))

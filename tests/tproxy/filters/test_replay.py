@@ -1,6 +1,8 @@
 """Bodies that are pulled again are what they were, or cannot be pulled again."""
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +80,64 @@ async def test_a_copy_that_is_the_last_one_still_has_all_of_it() -> None:
     replay.settle()
     assert await some(last, 9) == [b"b", b"c"]
     assert replay.recorded == []
+
+
+class Gate:
+    """A body whose next part comes when it is let. What changes: whether it has come, and how many were."""
+
+    def __init__(self, part: bytes) -> None:
+        self._part = part
+        self.come = trio.Event()
+        self.pulls = 0
+        self.size = 0
+        self.trailers = NO_HEADERS
+        self.failure: ProxyError | None = None
+        self.ready = False
+        self.ended = False
+
+    def __aiter__(self) -> "Gate":
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.pulls += 1
+        await self.come.wait()
+        return self._part
+
+
+async def test_once_another_copy_is_promised_what_was_on_its_way_is_kept_and_no_more_is_pulled() -> (
+    None
+):
+    body = Gate(b"more than the bound")
+    replay = Replay(body, 3)
+    upload = trio.CancelScope()
+
+    async def sent() -> None:
+        with upload:
+            async for _ in replay.copy():
+                pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sent)
+        await trio.testing.wait_all_tasks_blocked()
+        replay.promise()
+        body.come.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert body.pulls == 1
+        upload.cancel()
+    assert replay.possible
+    again = replay.copy()
+    assert await some(again, 1) == [b"more than the bound"]
+    await again.__anext__()
+    assert (replay.possible, replay.recorded) == (False, [])
+
+
+async def test_no_promise_makes_a_copy_possible_that_is_not() -> None:
+    replay = Replay(Parts(b"aa", b"b", b"c"), 1)
+    copy = replay.copy()
+    await some(copy, 1)
+    replay.promise()
+    assert await some(copy, 9) == [b"b", b"c"]
+    assert not replay.possible
 
 
 @given(

@@ -132,6 +132,14 @@ def test_a_policy_is_about_whom_it_selects(more: str, namespace: str, holds: boo
     assert (chosen(document) is not None) is holds
 
 
+def test_a_route_with_faults_is_made_once_by_policies_that_say_so() -> None:
+    route = Route("r", "c")
+    books = [snapshot(faults(f"{{{LATE}}}")).faults for _ in range(2)]
+    ways = [each.way(route, FLOW, HEAD) for each in books if each is not None for _ in range(2)]
+    assert [way is ways[0] for way in ways] == [True, True, False, False]
+    assert books[0] == books[1]
+
+
 def test_a_route_keeps_all_else_that_it_does_and_faults_of_its_own() -> None:
     book = snapshot(faults(f"{{{LATE}}}")).faults
     assert isinstance(book, FaultBook)

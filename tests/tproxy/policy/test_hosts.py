@@ -2,7 +2,15 @@
 
 import pytest
 
-from tproxy.policy.hosts import asked_for, covers, is_host, is_identity, namespace_of, qualified
+from tproxy.policy.hosts import (
+    asked_for,
+    by_pattern,
+    covers,
+    is_host,
+    is_identity,
+    namespace_of,
+    qualified,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +81,11 @@ def test_a_services_name_says_its_namespace(host: str, namespace: str) -> None:
 )
 def test_a_pattern_is_about_all_below_it(pattern: str, host: str, about: bool) -> None:
     assert covers(pattern, host) is about
+
+
+def test_things_are_found_under_all_that_is_about_one_of_their_names() -> None:
+    hosts = ("a.b", "*.a.b", "*.b", "b", "*", "c.a.b", "x")
+    found = by_pattern(([host, f"{host}.z"], host) for host in hosts)
+    for pattern in (*hosts, "*.c.a.b", "*.x", "*.z", "*.b.z", "q"):
+        about = [each for each in hosts if covers(pattern, each) or covers(pattern, f"{each}.z")]
+        assert list(found.get(pattern, ())) == about

@@ -231,6 +231,24 @@ def test_one_way_is_chosen_once() -> None:
     assert policies.route(flow(), asked()) is policies.route(flow(), asked(path="/other"))
 
 
+def test_all_names_of_a_pattern_go_one_way_but_that_where_it_leads() -> None:
+    policies = snapshot(virtual(f'hosts: ["*.example"], http: [{{{to("a.example")}}}]'))
+    one, two, itself = (policies.route(flow(), asked(f"{each}.example")) for each in "bca")
+    assert one is two
+    assert (one.cluster, itself.cluster) == ("outbound|80||a.example", PASSTHROUGH)
+
+
+def test_policies_that_say_the_same_share_no_routes() -> None:
+    secure = rule("host: '*', trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}")
+    texts = (service("reviews"), http(f"{{{to('ratings')}}}", hosts="ratings"), secure)
+    before, after = snapshot(*texts), snapshot(*texts)
+    for host, to_address in (("reviews", VIP), ("ratings", "203.0.113.9"), ("x.y", "203.0.113.9")):
+        routes = [each.route(flow(to_address), asked(host)) for each in (before, after, after)]
+        assert routes[0] == routes[1]
+        assert routes[0] is not routes[1]
+        assert routes[1] is routes[2]
+
+
 def test_an_upstream_is_asked_in_the_version_of_its_port() -> None:
     ports = "{port: 80, protocol: HTTP, upstreamProtocol: HTTP2, direction: OUTBOUND}"
     config = f"apiVersion: tproxy.io/v1alpha1\nkind: ProxyConfig\nspec: {{ports: [{ports}]}}\n"

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tproxy.resilience.breaker import (
+    PROBE_SECONDS,
     Breaker,
     BreakerSpec,
     ConsecutiveFailures,
@@ -134,6 +135,22 @@ def test_a_probe_without_a_verdict_gives_its_place_to_another() -> None:
     assert state(broken) is State.CLOSED
 
 
+@pytest.mark.parametrize("speaks", [pytest.param(0, id="first"), pytest.param(1, id="second")])
+def test_a_probe_of_which_nobody_hears_does_not_keep_others_from_probing(speaks: int) -> None:
+    broken = breaker()
+    fail(broken, 0.0, times=3)
+    first = broken.admit(1.0)
+    late = 1.0 + PROBE_SECONDS
+    assert (broken.refuses(late - 0.1), broken.admit(late - 0.1)) == (True, None)
+    assert not broken.refuses(late)
+    second = broken.admit(late)
+    assert broken.admit(late) is None
+    term = (first, second)[speaks]
+    assert term is not None
+    broken.succeeded(term, late)
+    assert state(broken) is State.CLOSED
+
+
 def test_a_penalty_is_up_to_half_longer_evenly_and_never_above_the_most() -> None:
     penalty, random = Penalty(min=1.0, max=60.0, jitter=0.5), Random(7).random
     drawn = [penalty.jittered(10.0, random) for _ in range(10_000)]
@@ -145,7 +162,10 @@ def test_a_penalty_is_up_to_half_longer_evenly_and_never_above_the_most() -> Non
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["admit", "succeeded", "failed", "abandoned"]), st.integers(0, 3))
+        st.tuples(
+            st.sampled_from(["admit", "succeeded", "failed", "abandoned"]), st.integers(0, 3)
+        ),
+        max_size=19,  # no longer than a probe may take
     )
 )
 def test_there_is_never_more_than_one_probe_and_never_none_for_ever(

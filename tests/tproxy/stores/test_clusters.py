@@ -53,6 +53,14 @@ def test_a_cluster_is_found_again_by_its_spec() -> None:
     assert book.get("other") is None
 
 
+def test_a_spec_that_says_the_same_is_compared_once() -> None:
+    book, again = clusters(), cluster(endpoints(1))
+    live = book.of(cluster(endpoints(1)), 0.0, 1)
+    kept = live.endpoints[address(1)]
+    assert book.of(again, 1.0, 2).spec is again
+    assert live.endpoints[address(1)] is kept
+
+
 @pytest.mark.parametrize(
     ("machine", "before", "after"),
     [
