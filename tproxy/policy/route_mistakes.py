@@ -35,6 +35,8 @@ _PATH = re.compile(r"/[!-~]*")
 _AUTHORITY = re.compile(r"[0-9A-Za-z._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _COMMAND = re.compile(r"%[A-Z_]+(\([^)]*\))?(:[0-9]+)?%")
 """What Envoy would put something else for."""
+_IN_PATH = re.compile(r"%((?![0-9A-F]{2})[A-Z_]+|[A-Z_]+\([^)]*\))(:[0-9]+)?%")
+"""The same, and no escape of a path."""
 
 _FOLDED = re.compile(r"\(\?[a-zA-Z]*i")
 _SPECIAL = re.compile(
@@ -193,6 +195,8 @@ def _redirect(redirect: HttpRedirect) -> Mistakes:
         yield (), "leads to where it is: write uri, authority, port or scheme"
     if redirect.uri is not None and not _PATH.fullmatch(redirect.uri.removeprefix(PREFIX)):
         yield ("uri",), f"{redirect.uri!r} is no path: it begins with a slash, and holds no spaces"
+    elif redirect.uri and (found := _IN_PATH.search(redirect.uri.removeprefix(PREFIX))):
+        yield ("uri",), f"{found[0]!r} would be sent as it is: nothing is put in its place here"
     if redirect.redirect_code not in _REDIRECTS:
         yield ("redirectCode",), f"{redirect.redirect_code} is none of 301, 302, 303, 307 and 308"
     yield from _authority(redirect.authority)

@@ -13,6 +13,7 @@ from tproxy.policy.schema import (
     ServiceEndpoint,
     ServiceEntry,
     ServiceEntrySpec,
+    ServiceProtocol,
 )
 from tproxy.policy.scope import Scope
 from tproxy.policy.service_endpoints import (
@@ -23,6 +24,7 @@ from tproxy.policy.service_endpoints import (
     is_numeric,
 )
 
+_NAMELESS_BYTES = (ServiceProtocol.TCP, ServiceProtocol.MONGO)
 _LOOKED_UP = (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 
 
@@ -38,6 +40,7 @@ def mistakes(document: Document, scope: Scope) -> Iterator[Finding]:
         yield document.finding(Code.CONFLICT, ("metadata",), _NAMELESS)
     yield from _name_mistakes(document)
     yield from _resolution_mistakes(document)
+    yield from _idle_ports(document)
     yield from _export_mistakes(document, scope)
 
 
@@ -156,6 +159,21 @@ def _resolution_mistakes(document: Document) -> Iterator[Finding]:
         yield document.finding(Code.CONFLICT, ("spec", "endpoints"), message)
     if spec.resolution in _LOOKED_UP:
         yield from _lookup_mistakes(document)
+
+
+def _idle_ports(document: Document) -> Iterator[Finding]:
+    """Find what is said of ports and changes nothing."""
+    spec = _spec(document)
+    for index, port in enumerate(spec.ports):
+        path: Path = ("spec", "ports", index)
+        if spec.resolution is Resolution.NONE and port.target_port is not None:
+            message = "changes nothing, for connections go where they were going (resolution NONE)"
+            where = (*path, "targetPort")
+            yield document.finding(Code.NO_EFFECT, where, message, severity=Severity.WARNING)
+        if port.protocol in _NAMELESS_BYTES and not spec.addresses:
+            message = "such connections ask for no name, so none is known to be for it: write spec.addresses"
+            where = (*path, "protocol")
+            yield document.finding(Code.NO_EFFECT, where, message, severity=Severity.WARNING)
 
 
 def _lookup_mistakes(document: Document) -> Iterator[Finding]:

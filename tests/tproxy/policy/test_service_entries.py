@@ -36,6 +36,8 @@ def endpoint(fields: str) -> str:
         pytest.param(f"hosts: [a.example], {STATIC}", "TPX0109 error $.spec.resolution: STATIC needs endpoints: write them, or NONE", id="static without endpoints"),
         pytest.param(f"hosts: [a.example], endpoints: [{{address: {POD}}}]", "TPX0109 error $.spec.endpoints: NONE has no endpoints: set spec.resolution to STATIC, or write addresses", id="endpoints without static"),
         pytest.param("hosts: [a.example], workloadSelector: {labels: {a: b}}", "TPX0103 error $.spec.workloadSelector: 'workloadSelector' is not supported by this version, name the endpoints", id="endpoints by labels"),
+        pytest.param("hosts: [a.example], ports: [{number: 80, name: http, targetPort: 81}]", "TPX0222 warning $.spec.ports[0].targetPort: changes nothing, for connections go where they were going (resolution NONE)", id="another port where there are no endpoints"),
+        pytest.param("hosts: [a.example], ports: [{number: 81, name: db, protocol: MONGO}]", "TPX0222 warning $.spec.ports[0].protocol: such connections ask for no name, so none is known to be for it: write spec.addresses", id="bytes without addresses"),
         pytest.param("hosts: [a.example], exportTo: [x]", "TPX0106 error $.spec.exportTo[0]: invalid enum value 'x', known are *, .", id="for some"),
         pytest.param('hosts: [a.example], exportTo: [".", "*"]', "TPX0109 error $.spec.exportTo: several words contradict each other: write one", id="for some and for all"),
         pytest.param('hosts: [a.example], exportTo: ["."]', "TPX0110 info $.spec.exportTo: is for workloads of db, this one is in web: not read", id="for others"),

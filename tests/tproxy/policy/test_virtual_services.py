@@ -75,6 +75,8 @@ def test_what_means_nothing_is_refused(spec: str, finding: str) -> None:
         pytest.param("%s, mirrorPercentage: {value: 1}", "$.spec.http[0].mirrorPercentage: is that of 'mirror', which there is none of: leave it out", id="a share of no mirror"),
         pytest.param("redirect: {}", "$.spec.http[0].redirect: leads to where it is: write uri, authority, port or scheme", id="a redirect in a circle"),
         pytest.param("redirect: {uri: new}", "$.spec.http[0].redirect.uri: 'new' is no path: it begins with a slash, and holds no spaces", id="a redirect to no path"),
+        pytest.param("redirect: {uri: '/%REQ(x)%/y'}", "$.spec.http[0].redirect.uri: '%REQ(x)%' would be sent as it is: nothing is put in its place here", id="a redirect that Envoy would fill in"),
+        pytest.param("redirect: {authority: '%REQ(x)%'}", "$.spec.http[0].redirect.authority: '%REQ(x)%' is no authority", id="an authority that Envoy would fill in"),
         pytest.param("redirect: {authority: 'a b'}", "$.spec.http[0].redirect.authority: 'a b' is no authority: write a name, and a port if it needs one", id="a redirect to nobody"),
         pytest.param("redirect: {uri: /a, redirectCode: 305}", "$.spec.http[0].redirect.redirectCode: 305 is none of 301, 302, 303, 307 and 308", id="another status"),
         pytest.param("%s, rewrite: {}", "$.spec.http[0].rewrite: does nothing: write uri, authority or uriRegexRewrite", id="nothing rewritten"),
