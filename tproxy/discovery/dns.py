@@ -4,6 +4,7 @@ What a name led to last holds until it leads elsewhere: servers that fail, and n
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Protocol
 
 import trio
@@ -25,6 +26,8 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 1.0, 60.0
 KINDS = ("A", "AAAA")
 MOST_TARGETS = 100
 """Names of one SRV answer that are looked up."""
+MOST_ENDPOINTS = 1000
+"""Of one origin: answers may name a hundred times as many, and each look at them would hold up all that is carried."""
 CERTAIN = (Result.ABSENT, Result.EMPTY)
 """What says that there is nothing, and not that nobody knows."""
 
@@ -66,7 +69,8 @@ class DnsSource:
         self._wait = seconds * (1 + JITTER * self._random())
         if len(failed) == len(looks):
             raise failed[0]
-        return tuple(each for name in self._origin.names for each in self._last.get(name, ()))
+        found = (each for name in self._origin.names for each in self._last.get(name, ()))
+        return tuple(islice(found, MOST_ENDPOINTS))
 
     async def _look_all(self) -> Mapping[DnsName, float | NotFound]:
         looks: dict[DnsName, float | NotFound] = {}
@@ -91,9 +95,8 @@ class DnsSource:
 
     async def _find_addresses(self, name: DnsName) -> tuple[tuple[Endpoint, ...], float]:
         answer = await self._host(name.name)
-        return tuple(name.at(Address.of(each, name.port)) for each in answer.addresses), (
-            answer.seconds
-        )
+        addresses = answer.addresses[:MOST_ENDPOINTS]
+        return tuple(name.at(Address.of(each, name.port)) for each in addresses), answer.seconds
 
     async def _find_services(self, name: DnsName) -> tuple[tuple[Endpoint, ...], float]:
         """Follow the SRV records of the lowest priority: others are for when there is none of these."""
@@ -118,7 +121,7 @@ class DnsSource:
             raise failures[0]
         self._families = {each: self._families[each] for each in hosts}
         seconds = min(answer.seconds, *(each.seconds for each in hosts.values()))
-        return tuple(_served(name, chosen, hosts)), seconds
+        return tuple(islice(_served(name, chosen, hosts), MOST_ENDPOINTS)), seconds
 
     async def _host(self, host: str) -> Answer:
         """Find the addresses of a host, both families together.

@@ -58,8 +58,8 @@ class Departures:
             nursery.start_soon(self._look_again)
             while True:
                 await trio.lowlevel.wait_readable(self._epoll)
-                for descriptor, _ in self._epoll.poll(0):
-                    self._look(descriptor)
+                for descriptor, events in self._epoll.poll(0):
+                    self._look(descriptor, broken=bool(events & select.EPOLLERR))
 
     async def _look_again(self) -> None:
         while True:
@@ -67,9 +67,13 @@ class Departures:
             for descriptor in list(self._unread):
                 self._look(descriptor)
 
-    def _look(self, descriptor: int) -> None:
+    def _look(self, descriptor: int, *, broken: bool = False) -> None:
         stream, tell = self._watched[descriptor]
         self._unread.discard(descriptor)
+        if broken:
+            # Bytes that nobody has read may lie before it, and a look would find no more than those.
+            tell(reset=True)
+            return
         try:
             ended = stream.try_peek(1) == b""
         except trio.BrokenResourceError:

@@ -101,8 +101,10 @@ class LiveCluster:
     def update(self, endpoints: Iterable[Endpoint], now: float) -> None:
         """Take the present endpoints of the host; those that stay keep what is known of them."""
         self.failure = ""
-        self._found = tuple(endpoints)
-        self._settle(now)
+        before, self._found = self._found, tuple(endpoints)
+        # Servers may give the same in another order each time.
+        if not self.known.is_set() or set(before) != set(self._found):
+            self._settle(now)
         self.known.set()
 
     def fail(self, why: str, now: float) -> None:

@@ -9,8 +9,8 @@ from trio.testing import MockClock
 
 from fakes.name_server import NameServer, name_server
 from fakes.sockets import open_descriptors
-from tproxy.discovery.dns import JITTER, LONGEST_BACK_OFF, MOST_SECONDS, DnsSource
-from tproxy.discovery.resolver import MOST_QUESTIONS
+from tproxy.discovery.dns import JITTER, LONGEST_BACK_OFF, MOST_ENDPOINTS, MOST_SECONDS, DnsSource
+from tproxy.discovery.resolver import MOST_QUESTIONS, Answer, Service, Services
 from tproxy.discovery.source import NotFound, Result
 from tproxy.model.cluster import Dns, DnsName, Endpoint
 
@@ -92,6 +92,33 @@ async def test_services_say_port_and_weight_and_only_the_first_are_used(tmp_path
             ("192.0.2.2:8081", 1),
         }
         assert server.asked["c.example A"] == 0
+
+
+class Crowd:
+    """Knows more hosts than anybody needs, and more addresses of each."""
+
+    async def services(self, name: str) -> Services:
+        """Name the hosts."""
+        del name
+        return Services(tuple(Service(1, 1, 8000 + each, f"{each}") for each in range(200)), 30)
+
+    async def addresses(self, name: str, kind: str) -> Answer:
+        """Give those of one."""
+        where = "192.0.2.{}" if kind == "A" else f"2001:db8:{len(name)}::{{:x}}"
+        return Answer(tuple(where.format(each % 256) for each in range(2000)), 30)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("_http._tcp.shop.example",), id="of one answer"),
+        pytest.param(("shop.example",), id="of one host"),
+        pytest.param(("a.example", "b.example"), id="of several names"),
+    ],
+)
+async def test_no_more_endpoints_are_used_than_the_bound(names: tuple[str, ...]) -> None:
+    origin = Dns(tuple(DnsName(each, 80) for each in names))
+    assert len(await DnsSource(origin, Crowd(), lambda: 0.0).endpoints()) == MOST_ENDPOINTS
 
 
 async def test_services_of_which_no_host_is_there_are_not_found(tmp_path: Path) -> None:

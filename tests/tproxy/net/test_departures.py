@@ -1,5 +1,6 @@
 """Peers that leave are noticed though nobody reads from them, and nobody else is taken for them."""
 
+import pytest
 import trio
 
 from fakes.sockets import tcp_pair
@@ -50,6 +51,25 @@ async def test_an_end_behind_bytes_is_told_once_they_have_been_read(
             await trio.sleep(5)
         nursery.cancel_scope.cancel()
     assert told.resets == [False]
+
+
+@pytest.mark.parametrize(
+    "ends", [pytest.param(False, id="at once"), pytest.param(True, id="after an end")]
+)
+async def test_a_reset_behind_bytes_is_told_at_once(*, ends: bool) -> None:
+    departures, told = Departures(), Told()
+    near, far = tcp_pair()
+    async with near, far, trio.open_nursery() as nursery:
+        nursery.start_soon(departures.run)
+        with departures.watched(far, told):
+            await near.send_all(b"wait, there is more")
+            if ends:
+                await near.send_eof()
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            near.reset()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+    assert told.resets == [True]
 
 
 async def test_a_stream_that_is_closed_with_bytes_unread_is_not_told_of(

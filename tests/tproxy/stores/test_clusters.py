@@ -299,3 +299,16 @@ def test_clusters_have_a_bound() -> None:
     book.sweep(1.0)
     assert len(list(book)) == MOST_CLUSTERS
     assert book.get("0") is None
+
+
+def test_the_same_endpoints_in_another_order_change_nothing() -> None:
+    book = clusters()
+    live = book.of(cluster(NAMES), 0.0)
+    first, second = (Endpoint(address(each)) for each in (1, 2))
+    book.found(NAMES, (first, second), 0.0)
+    book.fail(NAMES, "DNS: timeout", 1.0)
+    book.found(NAMES, (replace(second), replace(first)), 2.0)
+    assert all(live.endpoints[each.address] is each for each in (first, second))
+    assert live.failure == ""
+    book.found(NAMES, (first, replace(second, weight=2)), 3.0)
+    assert live.endpoints[second.address].weight == 2
