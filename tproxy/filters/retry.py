@@ -22,7 +22,6 @@ from tproxy.model.outcome import (
     upstream_late,
 )
 from tproxy.model.route import Plan
-from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.concurrency import Concurrency
 from tproxy.resilience.fraction import Random
 from tproxy.resilience.retry import (
