@@ -44,4 +44,7 @@ def call(target: str, number: str, method: str, seconds: str = "10") -> None:
     print(*(f"{name}={count}" for name, count in sorted(counts.items())))
 
 
-{"serve": serve, "call": call}[sys.argv[1]](*sys.argv[2:])
+if sys.argv[1] == "serve":
+    serve(*sys.argv[2:])
+else:
+    call(*sys.argv[2:])
