@@ -12,6 +12,8 @@ Words
     inbound / outbound      towards the local application / from it
     flow                    one captured connection, and what is known of it
     exchange                one request and its response
+    route, plan             which way it goes, and what traffic policies want done on the way
+    cluster, endpoint       a named group that answers for a host, and one of the group
     peer                    the other end, once mutual TLS has proven who it is: a SPIFFE id
     snapshot                one generation of compiled policies; whoever decides takes it once
 
