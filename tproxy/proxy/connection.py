@@ -20,7 +20,7 @@ from tproxy.net.original_dst import NotCaptured, original_dst
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.proxy.http_server import HttpServer
-from tproxy.proxy.limited import within_limits
+from tproxy.proxy.limited import limits_of, within_limits
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.secure import is_ours, secured, sniffed
 from tproxy.proxy.tcp import relay_opaque
@@ -80,11 +80,14 @@ async def _carry_known(downstream: SocketStream, flow: Flow, runtime: Runtime) -
 
 async def carry_http(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
     """Serve a connection that is HTTP, if limits of connections let it through."""
-
-    async def serve(_: tuple[Applied, ...]) -> None:
+    limits = limits_of(flow, runtime)
+    if (
+        not limits
+    ):  # without a call around it: each holds memory for as long as the connection lasts
         await serve_http(downstream, flow, runtime)
-
-    await within_limits(downstream, flow, runtime, serve)
+        return
+    serve = partial(serve_http, downstream, flow, runtime)
+    await within_limits(downstream, flow, limits=limits, runtime=runtime, carry=serve)
 
 
 async def carry_bytes(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
@@ -92,18 +95,19 @@ async def carry_bytes(downstream: SocketStream, flow: Flow, runtime: Runtime) ->
     snapshot = runtime.policies.current
     decision = snapshot.admit(flow)
     if not decision.allowed:
+        # Whoever is denied uses nothing up.
         runtime.journal.refused(flow, refusal(decision), decision)
         downstream.reset()
         return
-
-    async def relay(limits: tuple[Applied, ...]) -> None:
-        exchange = Exchange(
-            flow, snapshot.route(flow), decision, generation=snapshot.generation, limits=limits
-        )
+    limits = limits_of(flow, runtime)
+    exchange = Exchange(
+        flow, snapshot.route(flow), decision, generation=snapshot.generation, limits=limits
+    )
+    if not limits:
         await relay_opaque(downstream, exchange, runtime)
-
-    # Whoever is denied uses nothing up.
-    await within_limits(downstream, flow, runtime, relay)
+        return
+    relay = partial(relay_opaque, downstream, exchange, runtime)
+    await within_limits(downstream, flow, limits=limits, runtime=runtime, carry=relay)
 
 
 async def turn_away(downstream: TcpStream, direction: Direction, runtime: Runtime) -> None:

@@ -13,19 +13,25 @@ from tproxy.policy.limits import LimitBook
 from tproxy.proxy.runtime import Runtime
 from tproxy.stores.limits import ask
 
-Carry = Callable[[tuple[Applied, ...]], Awaitable[None]]
-"""Carry a connection, and tell of the limits that let it through."""
+Carry = Callable[[], Awaitable[None]]
+"""Carry a connection."""
+
+
+def limits_of(flow: Flow, runtime: Runtime) -> tuple[Applied, ...]:
+    """Find the limits that are about a connection."""
+    book = runtime.policies.current.rate_limits
+    return book.of_connection(flow) if book else ()
 
 
 async def within_limits(
-    downstream: SocketStream, flow: Flow, runtime: Runtime, carry: Carry
+    downstream: SocketStream,
+    flow: Flow,
+    *,
+    limits: tuple[Applied, ...],
+    runtime: Runtime,
+    carry: Carry,
 ) -> None:
-    """Have a connection carried if limits let it through, and count it for as long as that takes; reset it otherwise."""
-    book = runtime.policies.current.rate_limits
-    limits = book.of_connection(flow) if book else ()
-    if not limits:
-        await carry(limits)
-        return
+    """Have a connection carried if its limits let it through, and count it for as long as that takes; reset it otherwise."""
     verdict = ask(runtime.ledger, limits)
     runtime.journal.limited(limits)
     if not verdict.allowed:
@@ -35,7 +41,7 @@ async def within_limits(
     try:
         if verdict.delay:
             await trio.sleep(verdict.delay)
-        await carry(limits)
+        await carry()
     finally:
         verdict.release()
 
