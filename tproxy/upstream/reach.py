@@ -30,21 +30,24 @@ BLOCKED = "block_all"
 class Leg:
     """The upstream side of one connection. What changes: who is asked, and what is owed at its end."""
 
+    __slots__ = ("_owed", "asked", "secured")
+
     def __init__(self) -> None:
         self.asked: Address | None = None
         """Who was, last."""
         self.secured: UpstreamTls | None = None
         """How the connection to it is."""
-        self._owed: list[Callable[[], None]] = []
+        self._owed: tuple[Callable[[], None], ...] = ()
 
     def owes(self, end: Callable[[], None]) -> None:
         """Have `end` called when it is over."""
-        self._owed.append(end)
+        self._owed = (*self._owed, end)
 
     def end(self) -> None:
         """Pay what is owed."""
-        while self._owed:
-            self._owed.pop()()
+        owed, self._owed = self._owed, ()
+        for each in reversed(owed):
+            each()
 
 
 class Reach:
