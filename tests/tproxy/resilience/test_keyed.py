@@ -91,9 +91,11 @@ def full_of_limited(overflow: Overflow) -> KeyedLimits:
 
 def test_strangers_share_one_machine_while_all_others_are_limited() -> None:
     limits = full_of_limited(Overflow.SHARE)
+    assert limits.look("stranger 0", 2.0).allowed
     assert [limits.take(f"stranger {number}", 2.0).allowed for number in range(4)] == [
         True, True, False, False,
     ]  # fmt: skip
+    assert not limits.look("stranger 4", 2.0).allowed
     assert not limits.take("first", 3.0).allowed
     assert limits.take("stranger 3", 60.0).allowed, "the first is limited no more and makes room"
 
