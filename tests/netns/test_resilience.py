@@ -125,6 +125,9 @@ async def test_a_leaky_bucket_lets_requests_out_evenly(mutual: Mutual) -> None:
     took = trio.current_time() - began
     assert load.codes == (100, 0, 0, 0)
     assert 1.9 < took < 3.5, "100 requests at 50 in a second"
+    came = sorted(float(each[":at"]) for each in await store.seen("v1"))
+    most = max(sum(at <= each < at + 0.2 for each in came) for at in came)
+    assert most <= 14, "ten in a fifth of a second, and what the machine bunches up"
 
 
 async def test_more_than_a_circuit_takes_is_refused_at_once(mutual: Mutual) -> None:

@@ -81,9 +81,8 @@ async def _carry_known(downstream: SocketStream, flow: Flow, runtime: Runtime) -
 async def carry_http(downstream: SocketStream, flow: Flow, runtime: Runtime) -> None:
     """Serve a connection that is HTTP, if limits of connections let it through."""
     limits = limits_of(flow, runtime)
-    if (
-        not limits
-    ):  # without a call around it: each holds memory for as long as the connection lasts
+    # Without a call around it where there are none: each holds memory for as long as the connection lasts.
+    if not limits:
         await serve_http(downstream, flow, runtime)
         return
     serve = partial(serve_http, downstream, flow, runtime)

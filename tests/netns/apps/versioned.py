@@ -51,7 +51,9 @@ class Answer(BaseHTTPRequestHandler):
             self._send(200, json.dumps(self.server.seen).encode())
             return
         head = {name.lower(): value for name, value in self.headers.items()}
-        status, delay = self.server.answer({**head, ":path": self.path, ":method": self.command})
+        at = f"{time.monotonic():.4f}"
+        asked = {**head, ":path": self.path, ":method": self.command, ":at": at}
+        status, delay = self.server.answer(asked)
         time.sleep(delay)  # noqa: TID251 - a thread of its own
         self._send(status, self.server.name.encode() + b" " + body)
 
