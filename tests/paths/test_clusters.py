@@ -315,7 +315,7 @@ async def test_requests_wait_in_order_for_a_connection(
         assert path.clusters.rooms.waiting("outbound|80||shop.example") == 3
         await trio.sleep(5)
         assert order == [0, 1, 2, 3]
-        assert sum(path.pool.by_address().values()) <= 1
+        assert sum(path.pool.by_endpoint().values()) <= 1
 
 
 async def test_whoever_waits_for_a_connection_and_leaves_takes_no_place(
@@ -436,7 +436,7 @@ async def test_a_request_of_earlier_policies_changes_no_bound(
             nursery.start_soon(get)
         await trio.sleep(10)
         assert statuses == [200] * 7
-        assert sum(path.pool.by_address().values()) == 1
+        assert sum(path.pool.by_endpoint().values()) == 1
 
 
 async def test_a_connection_of_earlier_policies_changes_no_bound() -> None:
@@ -478,7 +478,7 @@ async def test_idle_connections_to_endpoints_that_are_gone_are_closed() -> None:
         send_to(path, cluster(addresses(found[:1]), balancer=TURNS))
         await path.get()
         path.pool.drain(path.clusters.serves)
-        assert set(path.pool.by_address()) == {found[0].address}
+        assert {address for _, address in path.pool.by_endpoint()} == {found[0].address}
 
 
 async def test_the_original_destination_may_have_bounds_of_its_own() -> None:
@@ -593,7 +593,7 @@ async def test_a_request_in_flight_outlasts_its_endpoint(protocol: Protocol) -> 
         await path.logged(2)
         assert heard == [b"late"] * 2
         path.pool.drain(path.clusters.serves)
-        assert set(path.pool.by_address()) == {found[1].address}
+        assert {address for _, address in path.pool.by_endpoint()} == {found[1].address}
         assert at_work(path).active == 0
 
 

@@ -6,8 +6,8 @@ too. A caller's grpc-timeout begins with the request's head, since the caller le
 """
 
 from collections.abc import Awaitable
+from functools import partial
 from math import inf
-from typing import Self
 
 import trio
 from msgspec.structs import replace
@@ -16,7 +16,6 @@ from tproxy.model.exchange import Exchange, Handler
 from tproxy.model.flow import Direction
 from tproxy.model.http import (
     Body,
-    Headers,
     Life,
     Request,
     RequestHead,
@@ -24,7 +23,7 @@ from tproxy.model.http import (
     ResponseHead,
     opens_tunnel,
 )
-from tproxy.model.outcome import ProxyError, upstream_late
+from tproxy.model.outcome import upstream_late
 from tproxy.net.watched_body import WatchedBody
 from tproxy.resilience.deadline import grpc_timeout, milliseconds, parse_grpc_timeout
 
@@ -56,7 +55,9 @@ async def _in_time(
         response = await forward(exchange, request)
         if opens_tunnel(request.head, response.head.status):
             return response
-        return replace(response, body=TimedBody(response.body, countdown))
+        return replace(
+            response, body=WatchedBody(response.body, pull=partial(countdown.pulled, response.body))
+        )
     raise upstream_late()
 
 
@@ -140,51 +141,12 @@ class Countdown:
         self._scope = trio.CancelScope(deadline=self._life.ends)
         return self._scope
 
-
-class TimedBody:
-    """A response's body that has to be pulled in time."""
-
-    __slots__ = ("_body", "_countdown")
-
-    def __init__(self, body: Body, countdown: Countdown) -> None:
-        self._body = body
-        self._countdown = countdown
-
-    @property
-    def size(self) -> int:
-        """Bytes pulled so far."""
-        return self._body.size
-
-    @property
-    def trailers(self) -> Headers:
-        """Complete when the body has ended."""
-        return self._body.trailers
-
-    @property
-    def failure(self) -> ProxyError | None:
-        """Why it will never be whole, once that is so."""
-        return self._body.failure
-
-    @property
-    def ready(self) -> bool:
-        """Whether the next part, or the end, is at hand without waiting."""
-        return self._body.ready
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will come any more, and nothing waits to be pulled."""
-        return self._body.ended
-
-    def __aiter__(self) -> Self:
-        """Give the parts."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Pull the next part; too late, there is none, however much has come."""
-        if self._countdown.over:
+    async def pulled(self, body: Body) -> bytes:
+        """Pull a part of a response in time; too late, there is none, however much has come."""
+        if self.over:
             raise upstream_late()
-        if self._body.ready:
-            return await self._body.__anext__()
-        with self._countdown.within():
-            return await self._body.__anext__()
+        if body.ready:
+            return await body.__anext__()
+        with self.within():
+            return await body.__anext__()
         raise upstream_late()

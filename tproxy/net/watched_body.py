@@ -1,6 +1,6 @@
 """See a body pass, part by part, without being in its way."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 from tproxy.model.http import Body, Headers
@@ -12,9 +12,12 @@ def _unseen(_: bytes) -> None:
 
 
 class WatchedBody:
-    """A body of which somebody is told each part that is pulled, or once that it is whole. What changes: whether it is."""
+    """A body of which somebody is told each part that is pulled, or once that it is whole. What changes: whether it is.
 
-    __slots__ = ("_body", "_ended", "_part")
+    Whoever has something to say to how parts are pulled gives `pull`.
+    """
+
+    __slots__ = ("_body", "_ended", "_part", "_pull")
 
     def __init__(
         self,
@@ -22,8 +25,10 @@ class WatchedBody:
         *,
         ended: Callable[[], None] | None = None,
         part: Callable[[bytes], None] = _unseen,
+        pull: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
         self._body = body
+        self._pull = pull or body.__anext__
         self._part = part
         self._ended = ended
 
@@ -65,7 +70,7 @@ class WatchedBody:
     async def __anext__(self) -> bytes:
         """Pull the next part, and show it."""
         try:
-            part = await self._body.__anext__()
+            part = await self._pull()
         except StopAsyncIteration:
             self._whole()
             raise

@@ -99,12 +99,12 @@ class Traffic:
         if meant.service is None:
             if self.egress.refuses(flow.original_dst, meant.asked):
                 return black_hole(protocol)
-            tls = self.secured(flow, head)
+            tls = self._at_dialled(flow, head)
             if meant.original is None:
                 return self._passed(protocol, tls)
             return self._defaults(meant.original, protocol, tls)
         cluster = self.clusters.cluster(meant.service.host, meant.service.port)
-        tls = self.secured(flow, head) if cluster.origin is None else None
+        tls = self._at_dialled(flow, head) if cluster.origin is None else None
         return self._defaults(cluster, protocol, tls)
 
     def meant(self, flow: Flow, head: RequestHead | None) -> Meant:
@@ -170,7 +170,7 @@ class Traffic:
         return self.egress.refuses(flow.original_dst, meant.asked)
 
     def _at_dialled(
-        self, flow: Flow, head: RequestHead | None, cluster: Cluster | None
+        self, flow: Flow, head: RequestHead | None, cluster: Cluster | None = None
     ) -> UpstreamTls | None:
         """Say how the original destination is secured: as who is known there, else as whom it is taken for."""
         choice = self.destinations.choice(flow.original_dst, head) if self.destinations else None
@@ -233,12 +233,6 @@ class Traffic:
             return target.port
         ports = self.clusters.ports(target.host)
         return ports[0] if len(ports) == 1 else dialled
-
-    def secured(self, flow: Flow, head: RequestHead | None) -> UpstreamTls | None:
-        """Say how the original destination is secured."""
-        if self.destinations is None:
-            return None
-        return self.destinations.choice(flow.original_dst, head).tls
 
 
 def candidates(meant: Meant, flow: Flow, head: RequestHead | None) -> tuple[Entry, ...]:

@@ -158,10 +158,6 @@ class Pool:
         """Count the connections that are in use, and those that are idle."""
         return len(self._all) - len(self._idle), len(self._idle)
 
-    def by_address(self) -> dict[Address, int]:
-        """Count the connections to each address."""
-        return Counter(pooled.target.address for pooled in self._all)
-
     def by_endpoint(self) -> dict[tuple[str, Address], int]:
         """Count the connections to each endpoint of each cluster."""
         return Counter((each.target.cluster, each.target.address) for each in self._all)

@@ -80,7 +80,7 @@ async def test_a_connection_that_was_given_back_is_taken_again() -> None:
 async def test_http1_connections_are_not_shared() -> None:
     async with pooling() as (pool, _):
         assert await pool.take(HTTP1) is not await pool.take(HTTP1)
-        assert pool.by_address() == {HTTP1.address: 2}
+        assert pool.by_endpoint() == {(HTTP1.cluster, HTTP1.address): 2}
 
 
 async def test_connections_under_an_earlier_identity_carry_nothing_more() -> None:
@@ -170,7 +170,7 @@ async def test_a_connection_that_its_upstream_closed_is_swept_at_once(
         upstreams.dialled[0].close()
         await trio.sleep(1.5)
         assert pool.counts() == (0, 0)
-        assert pool.by_address() == {}
+        assert pool.by_endpoint() == {}
 
 
 async def test_a_connection_taken_while_the_sweep_closes_others_stays_open(
@@ -194,7 +194,7 @@ async def test_a_dial_that_fails_leaves_nothing_behind() -> None:
         for target in (HTTP1, HTTP2):
             with pytest.raises(UpstreamError):
                 await pool.take(target)
-        assert pool.by_address() == {}
+        assert pool.by_endpoint() == {}
 
 
 async def test_a_swept_pool_ends_with_nothing_open() -> None:
@@ -331,7 +331,9 @@ async def test_idle_connections_give_way_to_an_endpoint_that_needs_one() -> None
     async with pooling() as (pool, _):
         for target in (bounded, *others):
             pool.give_back(await pool.take(target))
-        assert set(pool.by_address()) == {each.address for each in others[-2:]}
+        assert {address for _, address in pool.by_endpoint()} == {
+            each.address for each in others[-2:]
+        }
         held = [await pool.take(each) for each in (bounded, others[0])]
         with pytest.raises(UpstreamError, match="overflow"):
             await pool.take(bounded)
