@@ -1,8 +1,7 @@
-"""How long a request may still take, and how callers say it: grpc-timeout and `x-envoy-expected-rq-timeout-ms`."""
+"""How long a request may still take, as callers say it: grpc-timeout and `x-envoy-expected-rq-timeout-ms`."""
 
 import re
-from dataclasses import dataclass
-from math import ceil, inf, isinf
+from math import ceil
 
 _GRPC_TIMEOUT = re.compile(rb"(?P<value>[0-9]{1,8})(?P<unit>[HMSmun])")
 """gRPC over HTTP/2: at most eight digits, and a unit."""
@@ -40,39 +39,6 @@ def parse_milliseconds(value: bytes) -> float | None:
 def milliseconds(seconds: float) -> bytes:
     """Write an `x-envoy-…-timeout-ms`, rounded up: 0 would mean no bound."""
     return b"%d" % max(_up(seconds * 1000), 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When a request has to be answered, its retries and their back-off included, and how long one try may take."""
-
-    ends: float = inf
-    per_try: float = inf
-
-    @property
-    def bounded(self) -> bool:
-        """Whether there is anything to say to an upstream."""
-        return not (isinf(self.ends) and isinf(self.per_try))
-
-    def left(self, now: float) -> float:
-        """Say how long the whole may still take."""
-        return max(self.ends - now, 0.0)
-
-    def next_try(self, now: float) -> float:
-        """Say how long a try that begins now may take: this is what its upstream is told."""
-        return min(self.per_try, self.left(now))
-
-    def allows(self, wait: float, now: float) -> bool:
-        """Whether anything would be left after a wait."""
-        return now + wait < self.ends
-
-
-def deadline(
-    now: float, *, route: float = 0.0, per_try: float = 0.0, asked: float | None = None
-) -> Deadline:
-    """Set a deadline from a route's timeouts, 0 being none, and what the caller said; the shortest holds."""
-    bounds = [bound for bound in (route or None, asked) if bound is not None]
-    return Deadline(now + min(bounds, default=inf), per_try or inf)
 
 
 def _up(value: float) -> int:

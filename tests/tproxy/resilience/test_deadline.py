@@ -1,4 +1,4 @@
-"""Timeouts are read, written and combined without anybody getting more time than was said."""
+"""Timeouts are read and written without anybody getting more time than was said."""
 
 from math import inf
 
@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tproxy.resilience.deadline import (
-    Deadline,
-    deadline,
     grpc_timeout,
     milliseconds,
     parse_grpc_timeout,
@@ -116,39 +114,3 @@ def test_milliseconds_are_written_back_as_read(value: int) -> None:
     seconds = parse_milliseconds(b"%d" % value)
     assert seconds is not None
     assert milliseconds(seconds) == b"%d" % value
-
-
-def test_a_retry_has_what_the_first_try_left_of_the_route() -> None:
-    whole = deadline(100.0, route=3.0)
-    assert whole.next_try(100.0) == 3.0
-    assert whole.next_try(102.7) == pytest.approx(0.3)
-    assert whole.allows(0.25, 102.7)
-    assert not whole.allows(0.5, 102.5), "nothing would be left"
-    assert not whole.allows(0.31, 102.7), "the back-off is part of it"
-    assert (whole.left(103.0), whole.left(200.0)) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("route", "per_try", "asked", "first_try", "bounded"),
-    [
-        pytest.param(0.0, 0.0, None, inf, False, id="no bound at all"),
-        pytest.param(3.0, 0.0, None, 3.0, True, id="the route's"),
-        pytest.param(3.0, 1.0, None, 1.0, True, id="one try's"),
-        pytest.param(3.0, 9.0, None, 3.0, True, id="one try's that is longer than the whole"),
-        pytest.param(0.0, 1.0, None, 1.0, True, id="one try's alone"),
-        pytest.param(3.0, 0.0, 2.0, 2.0, True, id="the caller's is shorter"),
-        pytest.param(3.0, 0.0, 5.0, 3.0, True, id="the route's is shorter"),
-        pytest.param(0.0, 0.0, 5.0, 5.0, True, id="the caller's alone"),
-        pytest.param(3.0, 0.0, 0.0, 0.0, True, id="a caller who has no time left"),
-    ],
-)
-def test_the_shortest_timeout_holds(
-    *, route: float, per_try: float, asked: float | None, first_try: float, bounded: bool
-) -> None:
-    whole = deadline(10.0, route=route, per_try=per_try, asked=asked)
-    assert whole.next_try(10.0) == first_try
-    assert whole.bounded is bounded
-
-
-def test_equal_deadlines_are_equal() -> None:
-    assert Deadline(5.0) == deadline(2.0, route=3.0)
