@@ -116,22 +116,23 @@ class IdentityFiles:
     def _read(self, name: str, version: Path, *, private: bool = False) -> bytes:
         """Read a file, and no more of it than shows that it is too large."""
         path = self.directory / name
-        content, mode = None, 0
+        content, exposed = None, None
         try:
             place = place_in(version, path)
             if place.is_file():
                 with place.open("rb") as file:
-                    content, mode = file.read(MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
+                    content = file.read(MAX_BYTES + 1)
+                    exposed = _exposed(file.fileno()) if private else None
         except OSError as error:
             raise BadIdentity(f"{path} cannot be read: {error.strerror}") from error
         if content is None:
             raise BadIdentity(f"{path} is no regular file, or a link to none")
-        if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if exposed is not None:
             LOG.warning(
                 "the key %s is open to its group or to others (mode %04o): chmod 600 it, its owner"
                 " being the proxy's user",
                 path,
-                stat.S_IMODE(mode),
+                exposed,
             )
         return content
 
@@ -140,3 +141,11 @@ class IdentityFiles:
         names = dict(zip(Layout._fields, layout, strict=True))
         federated = f"ca.{bad.document.rpartition(' ')[2]}.crt"
         return self.directory / names.get(bad.document, federated)
+
+
+def _exposed(descriptor: int) -> int | None:
+    """Tell the mode of a file that others may read, where its owner could keep them from it."""
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    # The kubelet mounts a secret read-only into the containers that ask for it, and gives it to root.
+    mounted = os.fstatvfs(descriptor).f_flag & os.ST_RDONLY
+    return mode if mode & (stat.S_IRWXG | stat.S_IRWXO) and not mounted else None
