@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-in-memory test-in-namespaces check bench soak fuzz docs format clean packages-demo packages-test packages-bench
+.PHONY: help demo images test test-in-memory test-in-namespaces check bench soak fuzz docs format clean packages-demo packages-test packages-bench
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
+	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
 	@echo "make bench   what a sidecar costs, beside Envoy, HAProxy, mitmproxy and none: QUICK=1 ONLY=h1_c32 (root)"
 	@echo "make soak    minutes of mixed load and of abuse, and the figures that must hold: MINUTES=2 RATE=100 (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
@@ -47,6 +48,9 @@ check: $(VENV)/.checks
 
 bench: packages-bench $(VENV)/.bench
 	$(BIN)/python bench/run.py
+
+images:
+	@deploy/images/build $(if $(OFFLINE),--offline)
 
 soak: packages-test $(VENV)/.checks
 	PYTHONPATH=tests $(BIN)/python bench/soak.py soak
