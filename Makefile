@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 /usr/bin/python3) python3)
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # What decides, rather than waits, is tested to its last branch.
-PURE := tproxy/model/*,tproxy/sniff/*,tproxy/codec/*,tproxy/policy/*,tproxy/resilience/*,tproxy/tls/documents.py,tproxy/tls/root.py,tproxy/tls/authority.py,*/tproxy_init/capture.py,*/tproxy_init/plan.py,*/tproxy_init/render.py,*/tproxy_init/rules.py,*/tproxy_init/values.py
+PURE := tproxy/model/*,tproxy/sniff/*,tproxy/codec/*,tproxy/policy/*,tproxy/resilience/*,tproxy/inject/*,tproxy/tls/documents.py,tproxy/tls/root.py,tproxy/tls/authority.py,*/tproxy_init/capture.py,*/tproxy_init/plan.py,*/tproxy_init/render.py,*/tproxy_init/rules.py,*/tproxy_init/values.py
 
 help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"

@@ -27,9 +27,9 @@ Floors; imports go down only
     filters | upstream      one feature, one file | pooled connections and the innermost handler
     net | stores | discovery
                             trio meets sockets | every cell that changes while we run | endpoints that names lead to
-    sniff | codec | tls | policy | telemetry
+    sniff | codec | tls | policy | telemetry | inject
                             first bytes to a protocol | HTTP bytes to events | certificates to identities |
-                            files to decisions | facts to text
+                            files to decisions | facts to text | manifests to manifests with a sidecar
     model                   the words above, as types
     resilience              limits, breakers, retries, balance: machines that know nothing of proxies
 

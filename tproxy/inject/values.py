@@ -1,0 +1,72 @@
+"""Values of the init step's options, read as it reads them: what it would refuse is refused before a pod is made."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+
+_PORTS = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
+_INTERFACE = re.compile(r"[^\s/,]{1,15}")
+HIGHEST_PORT = 65535
+
+
+def ports(text: str) -> str:
+    """Read ports and ranges of them, separated by commas; ValueError for what cannot be meant."""
+    for each in _items(text):
+        found = _PORTS.fullmatch(each)
+        first = int(found[1]) if found else 0
+        last = int(found[2] or first) if found else 0
+        if not 1 <= first <= last <= HIGHEST_PORT:
+            raise ValueError(f"{each!r} is no port, nor a range of ports as 8000-8010")
+    return text
+
+
+def every_port(text: str) -> str:
+    """Read ports, or `*` for all."""
+    return text if text.strip() == "*" else ports(text)
+
+
+def networks(text: str) -> str:
+    """Read networks, or `*` for all."""
+    if text.strip() == "*":
+        return text
+    for each in _items(text):
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            raise ValueError(f"{each!r} is no network as 10.0.0.0/8: {error}") from None
+    return text
+
+
+def interfaces(text: str) -> str:
+    """Read names of interfaces."""
+    for each in _items(text):
+        if not _INTERFACE.fullmatch(each):
+            raise ValueError(f"{each!r} is no name of an interface")
+    return text
+
+
+def switch(text: str) -> bool:
+    """Read true or false."""
+    if text not in ("true", "false"):
+        raise ValueError(f'{text!r} is neither "true" nor "false"')
+    return text == "true"
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Read one of `words`."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _items(text: str) -> list[str]:
+    if not text.strip():
+        return []
+    items = [each.strip() for each in text.split(",")]
+    if "" in items:
+        raise ValueError(f"{text!r} has an empty entry between commas")
+    return items
