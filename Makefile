@@ -70,10 +70,10 @@ packages-demo packages-test packages-bench: packages-%:
 
 $(VENV)/.runs: pyproject.toml .ci/packages
 	@.ci/packages build
-	@echo "installing into $(VENV): tproxy[init,fast]"
+	@echo "installing into $(VENV): tproxy[init,fast,inject]"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade "pip>=25.1"
-	$(PIP) -e '.[init,fast]'
+	$(PIP) -e '.[init,fast,inject]'
 	@touch $@
 
 $(VENV)/.checks: $(VENV)/.runs

@@ -8,6 +8,8 @@ COMMANDS = {
     "run": "carry this machine's or this pod's captured connections",
     "wait": "hold an application back until its sidecar is ready",
     "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
+    "inject": "add the init step and the sidecar to Kubernetes manifests",
+    "uninject": "take them out of manifests again",
     "policy": "check, test and explain policies, and see what others would change",
     "pod": "run a process in a captured pod of its own on this machine",
     "ca": "found a certificate authority, issue identities, replace its root",

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from tproxy.inject.values import CAPTURE
+
 VERSION = version("tproxy")
 
 
@@ -53,3 +55,26 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     workers: int = 1
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     resources: Resources = msgspec.field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        """Refuse what the init step would refuse, before a pod is made of it."""
+        for option, text in self.capture.items():
+            read = CAPTURE.get(option)
+            if read is None:
+                raise ValueError(f"capture: {option} is none of {', '.join(CAPTURE)}")
+            try:
+                read(text)
+            except ValueError as error:
+                raise ValueError(f"capture: {option}: {error}") from None
+
+
+class BadSettings(Exception):
+    """Settings that cannot be meant."""
+
+
+def read_settings(content: bytes) -> Sidecar:
+    """Read a file of settings; BadSettings says which field is wrong."""
+    try:
+        return msgspec.yaml.decode(content, type=Sidecar)
+    except msgspec.MsgspecError as error:
+        raise BadSettings(str(error)) from None

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 _PORTS = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
 _INTERFACE = re.compile(r"[^\s/,]{1,15}")
@@ -70,3 +70,28 @@ def _items(text: str) -> list[str]:
     if "" in items:
         raise ValueError(f"{text!r} has an empty entry between commas")
     return items
+
+
+def ids(text: str) -> str:
+    """Read UIDs or GIDs, and ranges of them."""
+    for each in _items(text):
+        if not re.fullmatch(r"\d{1,10}(?:[-:]\d{1,10})?", each):
+            raise ValueError(f"{each!r} is neither a number nor a range as 1000-2000")
+    return text
+
+
+CAPTURE: Mapping[str, Callable[[str], str]] = {
+    "inbound-mode": one_of("redirect", "tproxy"),
+    "include-inbound-ports": every_port,
+    "exclude-inbound-ports": ports,
+    "exclude-inbound-cidrs": networks,
+    "include-outbound-ports": ports,
+    "exclude-outbound-ports": ports,
+    "include-outbound-cidrs": networks,
+    "exclude-outbound-cidrs": networks,
+    "exclude-interfaces": interfaces,
+    "exclude-uids": ids,
+    "exclude-gids": ids,
+    "ipv6": one_of("auto", "capture", "block"),
+}
+"""The init step's options that a manifest may set, by name."""
