@@ -10,6 +10,7 @@ COMMANDS = {
     "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
     "inject": "add the init step and the sidecar to Kubernetes manifests",
     "uninject": "take them out of manifests again",
+    "injector": "give pods their sidecars as an admission webhook",
     "policy": "check, test and explain policies, and see what others would change",
     "pod": "run a process in a captured pod of its own on this machine",
     "ca": "found a certificate authority, issue identities, replace its root",

@@ -16,7 +16,12 @@ from tproxy.inject.values import CAPTURE
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="File of settings.")
-@click.option("--for", "platform", type=click.Choice([*Platform]), help="Who runs the pods.")
+@click.option(
+    "--for",
+    "platform",
+    type=click.Choice([each.value for each in Platform]),
+    help="Who runs the pods.",
+)
 @click.option(
     "--native/--classic",
     default=None,

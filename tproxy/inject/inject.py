@@ -11,6 +11,7 @@ from tproxy.inject.containers import init_container, proxy_container, volumes
 from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.probes import KINDS, Probe, hooks, is_rewritten, path_of, probe_of, rewritten
 from tproxy.inject.refusals import INIT, PROXY, refuse
+from tproxy.inject.shape import refuse_misshapen
 from tproxy.inject.sidecar import VERSION, Platform, Sidecar
 from tproxy.inject.workload import Found, pods_in
 from tproxy.model.ports import Ports
@@ -56,6 +57,7 @@ def inject(manifest: Manifest, sidecar: Sidecar) -> Injected | Skipped:
     injected = 0
     for found in pods_in(made):
         try:
+            refuse_misshapen(found.pod, found.path)
             reason = refuses_injection(found)
             if reason is None:
                 remarks += _inject(found, sidecar)

@@ -46,8 +46,6 @@ def _of_the_pod(found: Found) -> Iterator[Remark]:
         )
     if (spec.get("os") or {}).get("name", "linux") != "linux":
         yield Remark(f"{path}.os.name", "only Linux has what captures traffic")
-    if not spec.get("containers"):
-        yield Remark(f"{path}.containers", "there is none, so there is nothing to carry")
     if _runs_as_proxy(spec):
         yield _as_proxy(path)
 
