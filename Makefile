@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-in-memory test-in-namespaces check bench soak fuzz docs format clean packages-demo packages-test packages-bench
+.PHONY: help demo images test test-in-memory test-in-namespaces check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,7 @@ PURE := tproxy/model/*,tproxy/sniff/*,tproxy/codec/*,tproxy/policy/*,tproxy/resi
 help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
+	@echo "make test-admission   the webhook, asked by a real API server, which it builds from source first: six minutes (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
 	@echo "make bench   what a sidecar costs, beside Envoy, HAProxy, mitmproxy and none: QUICK=1 ONLY=h1_c32 (root)"
@@ -33,12 +34,15 @@ test: packages-test $(VENV)/.peers check
 
 # Its output at once, when all of it is there, lest it be mixed with that of the other half.
 test-in-memory:
-	@COVERAGE_FILE=.coverage.in-memory $(BIN)/python -m pytest -m "not netns" --cov --cov-report= >.in-memory.log 2>&1; \
+	@COVERAGE_FILE=.coverage.in-memory $(BIN)/python -m pytest -m "not netns and not pods and not admission" --cov --cov-report= >.in-memory.log 2>&1; \
 		status=$$?; echo; cat .in-memory.log; exit $$status
 
 # What is held against the clock comes last: by then the other half is done.
 test-in-namespaces:
 	@COVERAGE_FILE=.coverage.in-namespaces $(BIN)/python -m pytest -m netns --cov --cov-report= tests/netns
+
+test-admission: packages-admission $(VENV)/.peers
+	$(BIN)/python -m pytest -m admission tests/admission
 
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check
@@ -65,7 +69,7 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test packages-bench: packages-%:
+packages-demo packages-test packages-bench packages-admission: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages

