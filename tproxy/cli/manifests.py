@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -17,7 +18,11 @@ from tproxy.inject.findings import Manifest, Refused
 from tproxy.inject.inject import Injected, Skipped
 
 _BOUNDARY = re.compile(r"^(?=---(?:[ \t\r\n]|\Z))", re.MULTILINE)
-_NESTED = re.compile(r"^( *)(?:- )?[^\s#:][^:\n]*:[ \t]*\r?\n\1( *)- ", re.MULTILINE)
+_NESTED = re.compile(
+    r"^(?P<key> *(?:- )*)[^\s#:-][^:\n]*:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?P<item> *)- ",
+    re.MULTILINE,
+)
+"""A list below a key, comments between them aside."""
 BAD_INPUT = 2
 """The exit code for what cannot be injected."""
 WIDEST = 4096
@@ -43,7 +48,9 @@ class Changed:
 def changed(name: str, text: str, change: Change) -> Changed:
     """Change every document of `text`; what `change` skips stays byte for byte."""
     if text.lstrip().startswith("{"):
-        return _changed_json(name, text, change)
+        # YAML may begin so too.
+        with suppress(json.JSONDecodeError):
+            return _changed_json(name, text, json.loads(text), change)
     parts, remarks, count, line = [], [], 0, 0
     for part in _documents(text):
         written, said = _changed_document(Place(name, line), part, change)
@@ -94,12 +101,7 @@ def _changed_document(place: Place, part: str, change: Change) -> tuple[str | No
     return written.getvalue(), [f"{place.at(0, 0)}: {remark}" for remark in made.remarks]
 
 
-def _changed_json(name: str, text: str, change: Change) -> Changed:
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        where = Place(name, 0).at(error.lineno - 1, error.colno - 1)
-        raise BadManifest(f"{where}: {error.msg}") from error
+def _changed_json(name: str, text: str, document: Manifest, change: Change) -> Changed:
     made = _made(Place(name, 0), document, change)
     if isinstance(made, Skipped):
         return Changed(text, (), 0)
@@ -121,7 +123,7 @@ def _round_trip(part: str) -> Any:  # noqa: ANN401 - what is set on it is not of
     yaml.preserve_quotes = True
     yaml.width = WIDEST
     found = _NESTED.search(part)
-    deeper = len(found[2]) if found else 0
+    deeper = max(0, len(found["item"]) - len(found["key"])) if found else 0
     yaml.indent(mapping=2, sequence=2 + deeper, offset=deeper)
     return yaml
 

@@ -7,7 +7,15 @@ import msgspec
 
 from tproxy.inject.findings import Refused, Remark
 from tproxy.inject.sidecar import Sidecar
-from tproxy.inject.values import every_port, interfaces, networks, one_of, ports, switch
+from tproxy.inject.values import (
+    every_network,
+    every_port,
+    interfaces,
+    networks,
+    one_of,
+    ports,
+    switch,
+)
 from tproxy.inject.workload import Found
 
 OWN = "tproxy.io/"
@@ -81,7 +89,7 @@ CHANGES: Mapping[str, Change] = {
     f"{ISTIO_TRAFFIC}excludeInboundPorts": _captured("exclude-inbound-ports", ports),
     f"{ISTIO_TRAFFIC}includeOutboundPorts": _captured("include-outbound-ports", ports),
     f"{ISTIO_TRAFFIC}excludeOutboundPorts": _captured("exclude-outbound-ports", ports),
-    f"{ISTIO_TRAFFIC}includeOutboundIPRanges": _captured("include-outbound-cidrs", networks),
+    f"{ISTIO_TRAFFIC}includeOutboundIPRanges": _captured("include-outbound-cidrs", every_network),
     f"{ISTIO_TRAFFIC}excludeOutboundIPRanges": _captured("exclude-outbound-cidrs", networks),
     f"{ISTIO_TRAFFIC}excludeInterfaces": _captured("exclude-interfaces", interfaces),
     f"{ISTIO_SIDECAR}interceptionMode": _interception,

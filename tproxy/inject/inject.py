@@ -146,20 +146,28 @@ def _early(found: Found, sidecar: Sidecar) -> Iterator[Remark]:
 def _add(found: Found, sidecar: Sidecar, added: Manifest) -> list[str]:
     """Put the containers first, and the volumes last; give the keys that were not there."""
     spec = found.spec
-    made = [key for key in ("initContainers", "volumes") if key not in spec]
+    made = [key for key in ("initContainers", "volumes") if spec.get(key) is None]
     first = [added["init"], *([added["proxy"]] if sidecar.native else [])]
     _prepend(spec, "initContainers", first)
     if not sidecar.native:
         _prepend(spec, "containers", [added["proxy"]])
     if added["volumes"]:
-        spec.setdefault("volumes", []).extend(added["volumes"])
-    return [key for key in made if key in spec]
+        _list(spec, "volumes").extend(added["volumes"])
+    return [key for key in made if spec.get(key) is not None]
 
 
 def _prepend(spec: Manifest, key: str, containers: list[Manifest]) -> None:
-    there = spec.setdefault(key, [])
+    there = _list(spec, key)
     for container in reversed(containers):
         there.insert(0, container)
+
+
+def _list(spec: Manifest, key: str) -> list[Manifest]:
+    """Give a list of the pod's, which may be missing, or empty in a way that YAML reads as null."""
+    if spec.get(key) is None:
+        spec[key] = []
+    there: list[Manifest] = spec[key]
+    return there
 
 
 def _annotations(found: Found, sidecar: Sidecar) -> tuple[dict[str, str], list[Remark]]:
@@ -189,15 +197,15 @@ def _annotate(found: Found, annotations: dict[str, str], status: Status) -> None
     missing = [
         key
         for key, there in (
-            ("metadata", "metadata" in found.pod),
-            ("annotations", "annotations" in found.metadata),
+            ("metadata", found.pod.get("metadata")),
+            ("annotations", found.metadata.get("annotations")),
         )
-        if not there
+        if there is None
     ]
-    if not found.pod.get("metadata"):
+    if found.pod.get("metadata") is None:
         found.pod["metadata"] = {}
     metadata = found.pod["metadata"]
-    if not metadata.get("annotations"):
+    if metadata.get("annotations") is None:
         metadata["annotations"] = {}
     known = {key: value for key, value in annotations.items() if key not in metadata["annotations"]}
     metadata["annotations"] |= known
@@ -245,7 +253,7 @@ def _undo(found: Found) -> None:
 
 def _drop(spec: Manifest, key: str, status: Status, ours: Callable[[str], bool]) -> None:
     """Take what is ours out of a list in place, so that comments on what stays, stay."""
-    there = spec.get(key, [])
+    there = spec.get(key) or []
     for index in reversed(range(len(there))):
         if ours(str(there[index].get("name"))):
             del there[index]

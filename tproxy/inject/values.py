@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 
 _PORTS = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
-_INTERFACE = re.compile(r"[^\s/,]{1,15}")
+_IDS = re.compile(r"(\d{1,9})(?:[-:](\d{1,9}))?")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\+?")
 HIGHEST_PORT = 65535
 
 
@@ -25,10 +26,13 @@ def every_port(text: str) -> str:
     return text if text.strip() == "*" else ports(text)
 
 
-def networks(text: str) -> str:
+def every_network(text: str) -> str:
     """Read networks, or `*` for all."""
-    if text.strip() == "*":
-        return text
+    return text if text.strip() == "*" else networks(text)
+
+
+def networks(text: str) -> str:
+    """Read networks, each by its own address."""
     for each in _items(text):
         try:
             ipaddress.ip_network(each)
@@ -75,7 +79,8 @@ def _items(text: str) -> list[str]:
 def ids(text: str) -> str:
     """Read UIDs or GIDs, and ranges of them."""
     for each in _items(text):
-        if not re.fullmatch(r"\d{1,10}(?:[-:]\d{1,10})?", each):
+        found = _IDS.fullmatch(each)
+        if found is None or int(found[2] or found[1]) < int(found[1]):
             raise ValueError(f"{each!r} is neither a number nor a range as 1000-2000")
     return text
 
@@ -87,7 +92,7 @@ CAPTURE: Mapping[str, Callable[[str], str]] = {
     "exclude-inbound-cidrs": networks,
     "include-outbound-ports": ports,
     "exclude-outbound-ports": ports,
-    "include-outbound-cidrs": networks,
+    "include-outbound-cidrs": every_network,
     "exclude-outbound-cidrs": networks,
     "exclude-interfaces": interfaces,
     "exclude-uids": ids,

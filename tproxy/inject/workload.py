@@ -39,8 +39,7 @@ class Found:
     @property
     def metadata(self) -> Manifest:
         """The pod's labels and annotations are in it."""
-        metadata: Manifest = self.pod.get("metadata") or {}
-        return metadata
+        return _object(self.pod.get("metadata"))
 
     @property
     def spec(self) -> Manifest:
@@ -82,17 +81,21 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
         pod = pod.get(step) if isinstance(pod, dict) else None
     if isinstance(pod, dict) and isinstance(pod.get("spec"), dict):
         whole = ".".join((path, *steps))
-        metadata = manifest.get("metadata") or {}
+        metadata = _object(manifest.get("metadata"))
         yield Found(str(kind), whole, pod, _name(metadata), str(metadata.get("namespace") or ""))
 
 
 def _name(metadata: Manifest) -> str:
     """Find what people call a pod's workload; a pod itself bears a name that was made of it."""
-    owners = metadata.get("ownerReferences") or ()
-    for owner in owners:
-        name = str(owner.get("name") or "")
+    for owner in metadata.get("ownerReferences") or ():
+        name = str(_object(owner).get("name") or "")
         hashed = _HASHED.fullmatch(name)
-        if owner.get("kind") == "ReplicaSet" and hashed:
+        if _object(owner).get("kind") == "ReplicaSet" and hashed:
             return hashed["name"]
         return name
     return str(metadata.get("name") or metadata.get("generateName") or "unknown").rstrip("-")
+
+
+def _object(value: object) -> Manifest:
+    """Take what should be an object for an empty one where it is none: its shape is looked at later."""
+    return value if isinstance(value, dict) else {}
