@@ -110,7 +110,7 @@ class _Counts:
 
 
 class Injector:
-    """Answers reviews. What changes: the files' contents, and whether it is leaving."""
+    """Answers reviews. What changes: the files' contents, and whether it has begun and is leaving."""
 
     def __init__(self, files: Files, on_refusal: OnRefusal) -> None:
         self._files = files
@@ -118,6 +118,8 @@ class Injector:
         self._loaded = load(files)
         self._counts = _Counts()
         self._leaving = trio.Event()
+        self.ready = False
+        """Whether it answers."""
         self._parser = head_parser("auto")
         self._tell()
 
@@ -134,10 +136,15 @@ class Injector:
         async with trio.open_nursery() as nursery:
             for directory in self._directories():
                 nursery.start_soon(watch, directory, self.reload)
+            # Once they are watched, lest a change since they were read goes unnoticed.
+            await trio.lowlevel.checkpoint()
+            await self.reload()
             nursery.start_soon(reviews.serve)
             nursery.start_soon(desk.serve)
+            self.ready = True
             LOG.info("ready: reviews at %s", ", ".join(map(str, reviews.addresses)))
             await self._leaving.wait()
+            self.ready = False
             reviews.stop()
             with trio.move_on_after(REVIEW_SECONDS):
                 await reviews.ended.wait()
@@ -161,6 +168,7 @@ class Injector:
         self._counts.sound.set(0)
 
     def _tell(self) -> None:
+        """Say what is in force."""
         self._counts.expires.set(self._loaded.certificate.not_after.timestamp())
         self._counts.sound.set(1)
         LOG.info("its certificate ends at %s", self._loaded.certificate.not_after.isoformat())
@@ -199,7 +207,7 @@ class Injector:
             LOG.info("asked in no HTTP of ours: %s", error.details)
 
     async def _ready(self, _: Request) -> Reply:
-        return Reply(503, b"LEAVING\n") if self._leaving.is_set() else Reply(200, b"LIVE\n")
+        return Reply(200, b"LIVE\n") if self.ready else Reply(503, b"NOT READY\n")
 
     async def _live(self, _: Request) -> Reply:
         return Reply(200, b"LIVE\n")
