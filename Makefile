@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-in-memory test-in-namespaces check bench soak fuzz docs format clean packages-demo packages-test packages-bench
+.PHONY: help demo images test test-in-memory test-in-namespaces test-pods check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-pods
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,7 @@ help:
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
+	@echo "make test-pods  the images, built offline, as pods of podman: init container, sidecar, application (root)"
 	@echo "make bench   what a sidecar costs, beside Envoy, HAProxy, mitmproxy and none: QUICK=1 ONLY=h1_c32 (root)"
 	@echo "make soak    minutes of mixed load and of abuse, and the figures that must hold: MINUTES=2 RATE=100 (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
@@ -39,6 +40,10 @@ test-in-memory:
 # What is held against the clock comes last: by then the other half is done.
 test-in-namespaces:
 	@COVERAGE_FILE=.coverage.in-namespaces $(BIN)/python -m pytest -m netns --cov --cov-report= tests/netns
+
+# Images are built offline, in a storage of their own under build/pods, which the next run finds again.
+test-pods: packages-pods $(VENV)/.checks
+	$(BIN)/python -m pytest -m pods tests/pods
 
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check
@@ -65,7 +70,7 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test packages-bench: packages-%:
+packages-demo packages-test packages-bench packages-pods: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages
