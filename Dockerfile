@@ -54,6 +54,6 @@ LABEL org.opencontainers.image.title="tproxy" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.licenses="Apache-2.0"
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["tproxy", "wait", "--timeout", "1"]
+HEALTHCHECK --interval=30s --timeout=3s --start-period=5s CMD ["tproxy", "wait", "--timeout", "1"]
 ENTRYPOINT ["tproxy"]
 CMD ["run"]

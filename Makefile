@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-in-memory test-in-namespaces check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission
+.PHONY: help demo images test test-in-memory test-in-namespaces test-admission test-pods check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission packages-pods
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,7 @@ help:
 	@echo "make test-admission   the webhook, asked by a real API server, which it builds from source first: six minutes (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
+	@echo "make test-pods  the images, built offline, as pods of podman: init container, sidecar, application (root)"
 	@echo "make bench   what a sidecar costs, beside Envoy, HAProxy, mitmproxy and none: QUICK=1 ONLY=h1_c32 (root)"
 	@echo "make soak    minutes of mixed load and of abuse, and the figures that must hold: MINUTES=2 RATE=100 (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
@@ -44,6 +45,10 @@ test-in-namespaces:
 test-admission: packages-admission $(VENV)/.peers
 	$(BIN)/python -m pytest -m admission tests/admission
 
+# Images are built offline, in a storage of their own under build/pods, which the next run finds again.
+test-pods: packages-pods $(VENV)/.checks
+	$(BIN)/python -m pytest -m pods tests/pods
+
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -69,7 +74,7 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test packages-bench packages-admission: packages-%:
+packages-demo packages-test packages-bench packages-admission packages-pods: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages
