@@ -156,7 +156,9 @@ def machine() -> Iterator[int]:
     storage = ROOT / "build" / "pods"
     storage.mkdir(parents=True, exist_ok=True)
     begin = [ROOT / "tests" / "pods" / "machine", storage]
-    with subprocess.Popen(begin, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(
+        begin, stdin=-1, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         assert process.stderr
@@ -179,7 +181,4 @@ def podman() -> Iterator[Podman]:
         tried = engine.run("run", "--rm", "--network=none", PROXY_IMAGE, "--version", check=False)
         if tried.returncode:
             raise CannotRunContainersError(f"podman run: {tried.stderr}")
-        try:
-            yield engine
-        finally:
-            engine.clean()
+        yield engine
