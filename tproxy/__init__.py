@@ -20,16 +20,18 @@ Words
 Floors; imports go down only
     cli                     one file per verb
     launch                  from settings to processes
-    app | supervisor | lab  a worker's life | several workers kept running | pods as network namespaces on this machine
+    app | supervisor | lab | injector
+                            a worker's life | several workers kept running | pods as network namespaces on this
+                            machine | the webhook that gives pods their sidecars
     siblings                one administration for all workers
     admin | settings        health, metrics, configuration dump | options and environment
     proxy                   the path of a connection
     filters | upstream      one feature, one file | pooled connections and the innermost handler
     net | stores | discovery
                             trio meets sockets | every cell that changes while we run | endpoints that names lead to
-    sniff | codec | tls | policy | telemetry
+    sniff | codec | tls | policy | telemetry | inject
                             first bytes to a protocol | HTTP bytes to events | certificates to identities |
-                            files to decisions | facts to text
+                            files to decisions | facts to text | manifests to manifests with a sidecar
     model                   the words above, as types
     resilience              limits, breakers, retries, balance: machines that know nothing of proxies
 

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
+from tproxy.model.app_probe import AppProbe
 from tproxy.model.http import (
     Body,
     Content,
@@ -191,6 +193,33 @@ ADMIN: Table = {
     "/logging": {"GET": _log_level, "POST": _set_log_level},
     "/quitquitquit": {"POST": _quit},
 }
+
+
+class Health(Protocol):
+    """How the application is."""
+
+    @property
+    def status(self) -> int:
+        """Of the answer: 200 where it is well."""
+
+    @property
+    def said(self) -> bytes:
+        """What it said itself, or why it did not."""
+
+
+def probe_pages(
+    probes: Mapping[str, AppProbe], ask: Callable[[AppProbe], Awaitable[Health]]
+) -> Table:
+    """Make a page of each probe: whoever asks there learns how the application is at this moment."""
+
+    def page(probe: AppProbe) -> Endpoint:
+        async def answer(_view: View, _asked: Asked) -> Reply:
+            health = await ask(probe)
+            return Reply(health.status, health.said)
+
+        return answer
+
+    return {path: {"GET": page(probe)} for path, probe in probes.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View
+from tproxy.admin import ADMIN, HEALTH, METRICS, Desk, View, probe_pages
 from tproxy.codec.codec import Codec
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
@@ -273,21 +273,34 @@ class App:
 
     def _desks(self) -> Iterator[Listener]:
         desks, slots = self._place.desks, Slots(DESK_CONNECTIONS)
-        for sockets, table in (
-            (desks.admin, ADMIN),
-            (desks.metrics, METRICS),
-            (desks.health, HEALTH),
-        ):
+        for sockets, table in ((desks.admin, ADMIN), (desks.metrics, METRICS)):
             desk = Desk(table, self._view())
             siblings = self._place.siblings
             answer = SharedDesk(desk, siblings).answer if siblings else desk.answer
             yield Listener(sockets, partial(self._answer, answer), slots=slots)
+        yield Listener(desks.health, self._health(), slots=slots)
         private = Desk({**ADMIN, **METRICS}, self._view())
         yield Listener(
             self._place.sockets.private,
             partial(self._answer, private.answer),
             slots=Slots(DESK_CONNECTIONS),
         )
+
+    def _health(self) -> Callable[[TcpStream], Awaitable[None]]:
+        """Answer for ourselves, and for the application where it is asked for here."""
+        view, probes = self._view(), self._settings.app_probes
+        if not probes:
+            return partial(self._answer, Desk(HEALTH, view).answer)
+        from tproxy.upstream.app_probe import AppProber  # noqa: PLC0415  (most workloads have none)
+
+        codec = partial(_client_codec, self._settings, self._limits)
+        prober = AppProber(Connector(self._limits), codec, self._limits)
+
+        async def answer(downstream: TcpStream) -> None:
+            pages = probe_pages(probes, partial(prober.ask, host=downstream.local.host))
+            await self._answer(Desk({**HEALTH, **pages}, view).answer, downstream)
+
+        return answer
 
     async def _carry(self, direction: Direction, downstream: TcpStream) -> None:
         with self._register.connection(direction):

@@ -1,5 +1,6 @@
 """Everything that is fixed for the life of the process: what `tproxy run`'s options and `TPROXY_*` say."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_engine import Engine
 from tproxy.codec.h2_own import OwnEngine
+from tproxy.model.app_probe import AppProbe
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
@@ -34,6 +36,8 @@ class Settings:
     endpoints: Path | None = None
     """The directory of files that name addresses, and that something else than people writes."""
     workload: Workload = field(default_factory=Workload)
+    app_probes: Mapping[str, AppProbe] = field(default_factory=dict)
+    """How a kubelet learns of the application's health from us, by the paths at which it asks."""
     user: User | None = None
     workers: int = 1
     """Processes that share the listeners' ports; a supervisor starts them, and again when one crashes."""

@@ -3,6 +3,7 @@
 import logging
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from tproxy.codec.h2_engine import Engine
 from tproxy.codec.h2_library import LibraryEngine
 from tproxy.codec.h2_own import OwnEngine
 from tproxy.launch import launch
-from tproxy.model.identity import UNKNOWN, Workload
+from tproxy.model.app_probe import AppProbe, read_probes
+from tproxy.model.identity import UNKNOWN, Workload, read_labels
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
 from tproxy.settings import Settings, User
@@ -92,6 +94,22 @@ def _labels(
     return labels
 
 
+def _labels_file(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> dict[str, str]:
+    try:
+        return {} if path is None else read_labels(path.read_text())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path}: {error}") from error
+
+
+def _probes(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> Mapping[str, AppProbe]:
+    try:
+        return read_probes(value) if value else {}
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command(context_settings={"auto_envvar_prefix": "TPROXY", "show_default": True})
 @click.option("--policies", type=click.Path(path_type=Path), help="Directory of policy files.")
 @click.option(
@@ -159,6 +177,18 @@ def _labels(
     callback=_labels,
     metavar="KEY=VALUE",
     help="A label of this workload; may be given several times.",
+)
+@click.option(
+    "--labels-file",
+    type=click.Path(path_type=Path),
+    callback=_labels_file,
+    help="This workload's labels as Kubernetes' downward API writes them; --label wins over it.",
+)
+@click.option(
+    "--app-probes",
+    callback=_probes,
+    metavar="JSON",
+    help="What to ask the application when a kubelet asks here, by path; `tproxy inject` writes it.",
 )
 @click.option(
     "--workers",
@@ -276,8 +306,9 @@ def _settings(options: dict[str, Any]) -> Settings:
             name=options["workload"],
             namespace=options["namespace"],
             service_account=options["service_account"],
-            labels=options["labels"],
+            labels={**options["labels_file"], **options["labels"]},
         ),
+        app_probes=options["app_probes"],
         user=options["user"],
         workers=options["workers"],
         tproxy_inbound=options["inbound_mode"] == "tproxy",

@@ -134,3 +134,17 @@ class Workload:
 
 def _known(value: str, otherwise: str) -> str:
     return otherwise if value == UNKNOWN else value
+
+
+_LABEL = re.compile(r'(?P<key>[A-Za-z0-9._/-]+)="(?P<value>[A-Za-z0-9._-]*)"')
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """Read a pod's labels as the downward API writes them, `key="value"` on a line; ValueError names a bad one."""
+    labels = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = _LABEL.fullmatch(line)
+        if found is None:
+            raise ValueError(f'line {number}: {line[:MAX_SHOWN]!r} is not key="value"')
+        labels[found["key"]] = found["value"]
+    return labels

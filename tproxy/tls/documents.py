@@ -63,11 +63,11 @@ def read_identity(
     now: datetime,
 ) -> Identity:
     """Read a workload's certificate with its chain, its key, and the roots of its own and of other trust domains."""
-    leaf, *intermediates = _certificates(certificate, CERTIFICATE)
+    leaf, *intermediates = read_certificates(certificate, CERTIFICATE)
     own = workload_of(leaf)
     refuse_weak(leaf)
     _refuse_untimely(leaf, now, "")
-    ours = _key(key)
+    ours = read_key(key)
     if ours.public_key() != leaf.public_key():
         raise BadCertificate(f"belongs to another certificate than that of {own.spiffe_id}", KEY)
     roots = _roots(bundle, BUNDLE)
@@ -167,7 +167,8 @@ def _within_bounds(content: bytes, document: str) -> None:
         raise BadCertificate(f"is larger than {MAX_BYTES} bytes", document)
 
 
-def _certificates(content: bytes, document: str) -> list[Certificate]:
+def read_certificates(content: bytes, document: str = CERTIFICATE) -> list[Certificate]:
+    """Read a chain, or a bundle, in PEM; BadCertificate when it holds none, or too many."""
     _within_bounds(content, document)
     most = 1 + (MAX_INTERMEDIATES if document == CERTIFICATE else MAX_ROOTS - 1)
     found = len(_BLOCK.findall(content))
@@ -181,8 +182,8 @@ def _certificates(content: bytes, document: str) -> list[Certificate]:
         raise BadCertificate("holds a certificate that cannot be read", document) from None
 
 
-def _key(content: bytes) -> Key:
-    """Read our key. What a library says of it is not repeated: it might repeat of the key."""
+def read_key(content: bytes) -> Key:
+    """Read our key, in PEM. What a library says of it is not repeated: it might repeat of the key."""
     _within_bounds(content, KEY)
     try:
         key = load_pem_private_key(content, None)
@@ -201,7 +202,7 @@ def _key(content: bytes) -> Key:
 
 
 def _roots(content: bytes, document: str) -> tuple[Certificate, ...]:
-    roots = tuple(_certificates(content, document))
+    roots = tuple(read_certificates(content, document))
     for root in roots:
         if not _signs(root):
             raise BadCertificate(

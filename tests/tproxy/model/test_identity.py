@@ -2,7 +2,7 @@
 
 import pytest
 
-from tproxy.model.identity import UNKNOWN, Peer, Workload
+from tproxy.model.identity import UNKNOWN, Peer, Workload, read_labels
 
 
 def test_what_nobody_said_is_filled_in_and_labels_are_joined() -> None:
@@ -90,3 +90,14 @@ def test_what_is_no_workloads_spiffe_id_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match=r"is no principal|is no SPIFFE id") as refused:
         Peer.of_uri(uri)
     assert len(str(refused.value)) < 200
+
+
+def test_labels_are_read_as_the_downward_api_writes_them() -> None:
+    text = 'app="web"\napp.kubernetes.io/version="v1.2"\nempty=""\n'
+    assert read_labels(text) == {"app": "web", "app.kubernetes.io/version": "v1.2", "empty": ""}
+
+
+@pytest.mark.parametrize("line", ["app=web", "app", '="web"', 'app="we b"', 'app="a"b'])
+def test_a_line_that_is_no_label_is_named(line: str) -> None:
+    with pytest.raises(ValueError, match="line 2: "):
+        read_labels(f'a="b"\n{line}\n')

@@ -1,0 +1,162 @@
+"""`tproxy inject` and `tproxy uninject`, as people and scripts use them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from fakes.kubernetes import validate
+from tproxy.cli import main
+
+DEPLOYMENT = """\
+# the deployment
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web # its name
+  labels: {app: "web"}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata:
+      labels:
+        app: web
+    spec:
+      # what runs
+      containers:
+        # the app
+        - name: web
+          image: 'web:1'
+          livenessProbe:
+            exec: {command: ["true"]} # always
+      terminationGracePeriodSeconds: 20 # short
+"""
+SERVICE = """\
+# a comment before
+apiVersion: v1
+kind: Service
+metadata: {name:   web}   # inline
+spec:
+    ports:
+       - port: 80
+"""
+POD = (
+    "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: b}]}}\n"
+)
+
+
+def run(*words: str, stdin: str = "") -> Result:
+    """What the command line comes to."""
+    return CliRunner().invoke(main, list(words), input=stdin, prog_name="tproxy")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(DEPLOYMENT, id="one"),
+        pytest.param(f"{SERVICE}---\n{DEPLOYMENT}", id="two"),
+        pytest.param(f"---\n{SERVICE}---\n{DEPLOYMENT}---\n", id="with an empty one"),
+        pytest.param(f"---\n# only words\n---\n{DEPLOYMENT}", id="with words"),
+    ],
+)
+def test_the_way_there_and_back_keeps_every_byte(text: str) -> None:
+    there = run("inject", stdin=text)
+    assert there.exit_code == 0, there.output
+    assert "tproxy-init" in there.stdout
+    assert run("uninject", stdin=there.stdout).stdout == text
+
+
+def test_comments_order_and_quotes_are_kept_and_other_documents_untouched() -> None:
+    made = run("inject", stdin=f"{SERVICE}---\n{DEPLOYMENT}").stdout
+    assert made.startswith(f"{SERVICE}---\n# the deployment\n")
+    left = iter(made.splitlines())
+    kept = [line for line in DEPLOYMENT.splitlines() if "containers:" not in line]
+    assert all(line in left for line in kept)
+
+
+def test_what_was_injected_is_injected_anew_to_the_same() -> None:
+    once = run("inject", "--policies", "p", stdin=DEPLOYMENT).stdout
+    assert run("inject", "--policies", "p", stdin=once).stdout == once
+
+
+def test_what_is_made_is_what_kubernetes_takes() -> None:
+    options = ("--policies", "p", "--certificates", "secret:i-{service_account}")
+    for form in ("--native", "--classic"):
+        assert len(validate(run("inject", form, *options, stdin=DEPLOYMENT).stdout)) == 1
+
+
+def test_json_stays_json() -> None:
+    made = run("inject", stdin=json.dumps(yaml.safe_load(POD)))
+    assert json.loads(made.stdout)["spec"]["initContainers"][0]["name"] == "tproxy-init"
+    service = '{"kind":"Service"}'
+    assert run("inject", stdin=service).stdout.strip() == service
+
+
+def test_several_files_become_one_stream(tmp_path: Path) -> None:
+    for name, text in (("a.yaml", SERVICE), ("b.yaml", POD)):
+        (tmp_path / name).write_text(text)
+    made = run("inject", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
+    assert [each["kind"] for each in yaml.safe_load_all(made.stdout)] == ["Service", "Pod"]
+
+
+def test_options_win_over_the_file_of_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "sidecar.yaml"
+    settings.write_text("{proxyImage: a:1, initImage: b:1, capture: {exclude-uids: '1'}}")
+    options = ("--config", str(settings), "--proxy-image", "c:2", "--exclude-outbound-ports", "53")
+    made = yaml.safe_load(run("inject", *options, "--for", "podman", "--classic", stdin=POD).stdout)
+    (init,) = made["spec"]["initContainers"]
+    assert (init["image"], made["spec"]["containers"][0]["image"]) == ("b:1", "c:2")
+    assert init["args"][2:] == ["--exclude-uids=1", "--exclude-outbound-ports=53"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("a: 1\na: 2\n", "standard input:2:1: found duplicate key", id="key twice"),
+        pytest.param("--- \na: [\n", "standard input:", id="no YAML"),
+        pytest.param('{"a": ', "standard input:1:", id="no JSON"),
+        pytest.param(
+            f"{SERVICE}---\n{POD.replace('spec: {', 'spec: {hostNetwork: true, ')}",
+            "standard input:8:1: $.spec.hostNetwork: the node's own traffic",
+            id="refused",
+        ),
+    ],
+)
+def test_what_cannot_be_injected_is_named_by_its_place(text: str, said: str) -> None:
+    made = run("inject", stdin=text)
+    assert made.exit_code == 2
+    assert said in made.stderr
+    assert made.stdout == ""
+
+
+def test_what_should_be_known_is_said_beside_the_manifest() -> None:
+    scraped = POD.replace("name: a}", "name: a, annotations: {prometheus.io/port: '1'}}", 1)
+    made = run("inject", stdin=scraped)
+    assert made.exit_code == 0
+    assert made.stderr.startswith(
+        "standard input:1:1: $.metadata.annotations['prometheus.io/port']"
+    )
+    assert made.stderr.endswith("(warning)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(("/nowhere.yaml",), "/nowhere.yaml cannot be read", id="no file"),
+        pytest.param(("--exclude-uids", "app"), "exclude-uids: 'app' is neither", id="capture"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], said: str) -> None:
+    made = run("inject", *words)
+    assert made.exit_code == 2
+    assert said in made.stderr
+
+
+def test_a_file_of_settings_is_read_strictly(tmp_path: Path) -> None:
+    settings = tmp_path / "sidecar.yaml"
+    settings.write_text("proxyImages: a")
+    made = run("inject", "--config", str(settings), stdin=POD)
+    assert made.exit_code == 2
+    assert "unknown field `proxyImages`" in made.stderr
