@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.manifests import Capture, application, config_map, meshed, programs
+from fakes.manifests import application, config_map, meshed, programs, started_by
 from fakes.podman import CannotRunContainersError, Podman, podman, until
 
 URL = "http://httpbin:8000"
@@ -101,10 +101,10 @@ def mesh(engine: Podman, authority: Authority) -> Iterator[Podman]:
         config_map("sleep-policies", {"services.yaml": SERVICES}),
         meshed(application("httpbin", SERVING), certificates=authority.issue("httpbin")),
         # One of both captures by nft, which needs less.
-        meshed(
-            application("sleep", RESTING),
-            certificates=authority.issue("sleep"),
-            capture=Capture(("apply", "--backend=nft"), ("NET_ADMIN",)),
+        started_by(
+            meshed(application("sleep", RESTING), certificates=authority.issue("sleep")),
+            ["apply", "--backend=nft"],
+            "NET_ADMIN",
         ),
         application("outsider", "exec sleep infinity"),
     )
