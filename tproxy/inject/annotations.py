@@ -22,6 +22,8 @@ OWN = "tproxy.io/"
 INJECT = f"{OWN}inject"
 STATUS = f"{OWN}status"
 """What injection has done to a pod: uninject reads it."""
+STATUS_VARIABLE = "TPROXY_INJECTION"
+"""The same, where annotations are too short for it: of the init step."""
 ISTIO_SIDECAR = "sidecar.istio.io/"
 ISTIO_TRAFFIC = "traffic.sidecar.istio.io/"
 

@@ -65,10 +65,7 @@ def proxy_container(found: Found, sidecar: Sidecar, probes: dict[str, Probe]) ->
         "image": sidecar.proxy_image,
         "imagePullPolicy": sidecar.image_pull_policy,
         "args": ["run"],
-        "ports": [
-            {"name": "tproxy-metrics", "containerPort": PORTS.metrics},
-            {"name": "tproxy-health", "containerPort": PORTS.health},
-        ],
+        **_ports(sidecar),
         "env": _environment(found, sidecar, probes),
         "resources": {
             side: dict(amounts)
@@ -184,6 +181,17 @@ def _who(found: Found, sidecar: Sidecar) -> list[Manifest]:
             ("TPROXY_SERVICE_ACCOUNT", "spec.serviceAccountName"),
         )
     ] + [{"name": "TPROXY_LABELS_FILE", "value": f"{PODINFO}/labels"}]
+
+
+def _ports(sidecar: Sidecar) -> Manifest:
+    if sidecar.platform is Platform.PODMAN:
+        return {}  # it would publish them on the host, where the next pod's would clash with them
+    return {
+        "ports": [
+            {"name": "tproxy-metrics", "containerPort": PORTS.metrics},
+            {"name": "tproxy-health", "containerPort": PORTS.health},
+        ]
+    }
 
 
 def _security(sidecar: Sidecar) -> Manifest:

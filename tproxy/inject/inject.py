@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tproxy.inject.annotations import STATUS, refuses_injection, wished
+from tproxy.inject.annotations import STATUS, STATUS_VARIABLE, refuses_injection, wished
 from tproxy.inject.containers import init_container, proxy_container, volumes
 from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.probes import KINDS, Probe, hooks, is_rewritten, path_of, probe_of, rewritten
@@ -97,7 +97,7 @@ def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
     remarks = [*wish.remarks, *hooks(found), *_unprobed(found, sidecar), *_early(found, sidecar)]
     made = _add(found, sidecar, added)
     annotations, known = _annotations(found, sidecar)
-    _annotate(found, annotations, Status(VERSION, [], replaced, made))
+    _annotate(found, sidecar, annotations, Status(VERSION, [], replaced, made))
     return [*remarks, *known]
 
 
@@ -192,7 +192,7 @@ def _annotations(found: Found, sidecar: Sidecar) -> tuple[dict[str, str], list[R
     return wanted, [Remark(place, text)]
 
 
-def _annotate(found: Found, annotations: dict[str, str], status: Status) -> None:
+def _annotate(found: Found, sidecar: Sidecar, annotations: dict[str, str], status: Status) -> None:
     """Write what was done to the pod where uninject finds it."""
     missing = [
         key
@@ -212,12 +212,20 @@ def _annotate(found: Found, annotations: dict[str, str], status: Status) -> None
     whole = msgspec.structs.replace(
         status, annotations=sorted(known), made=[*status.made, *missing]
     )
-    metadata["annotations"][STATUS] = msgspec.json.encode(whole).decode()
+    written = msgspec.json.encode(whole).decode()
+    if sidecar.platform is Platform.PODMAN:
+        # Its annotations have 63 characters at most.
+        _init(found)["env"].append({"name": STATUS_VARIABLE, "value": written})
+    else:
+        metadata["annotations"][STATUS] = written
 
 
 def _status(found: Found) -> Status | None:
     """Read what was done to a pod before; None for one that has no sidecar of ours."""
     text = (found.metadata.get("annotations") or {}).get(STATUS)
+    place = f"{found.path}.metadata.annotations['{STATUS}']"
+    if text is None:
+        text, place = _variable(found), f"{found.path}, {STATUS_VARIABLE} of {INIT}"
     if text is None:
         return None
     try:
@@ -225,10 +233,26 @@ def _status(found: Found) -> Status | None:
     except msgspec.MsgspecError as error:
         raise Refused(
             Remark(
-                f"{found.path}.metadata.annotations['{STATUS}']",
+                place,
                 f"is not what injection has written ({error}): inject the manifest as it was before",
             )
         ) from None
+
+
+def _variable(found: Found) -> str | None:
+    """Read what was done to a pod from where podman lets it be written."""
+    for variable in _init(found).get("env") or ():
+        if variable.get("name") == STATUS_VARIABLE:
+            return str(variable.get("value"))
+    return None
+
+
+def _init(found: Found) -> Manifest:
+    """Find the init step in a pod; nothing where there is none."""
+    for _, container in found.containers():
+        if container.get("name") == INIT:
+            return container
+    return {}
 
 
 def _undo(found: Found) -> None:
