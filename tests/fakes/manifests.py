@@ -37,6 +37,7 @@ def application(name: str, command: str, *, restart: str = "OnFailure") -> Manif
         "image": PROXY_IMAGE,
         "imagePullPolicy": "Never",
         "command": ["sh", "-c", command],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8000}},
         "securityContext": {**LOCKED, "runAsUser": 1000},
         "volumeMounts": [{"name": "programs", "mountPath": "/app", "readOnly": True}],
     }
@@ -60,6 +61,7 @@ def meshed(pod: Manifest, *, certificates: Path, **capture: str) -> Manifest:
         proxy_image=PROXY_IMAGE,
         image_pull_policy="Never",
         platform=Platform.PODMAN,
+        native=False,
         policies=f"{pod['metadata']['name']}-policies",
         certificates=f"hostPath:{certificates}",
         capture={option.replace("_", "-"): value for option, value in capture.items()},
@@ -75,11 +77,3 @@ def started_by(pod: Manifest, args: list[str], *capabilities: str) -> Manifest:
     init["args"] = args
     init["securityContext"]["capabilities"]["add"] = [*capabilities]
     return pod
-
-
-def pod_of(deployment: Manifest) -> Manifest:
-    """One pod as a Deployment makes them, but for how podman takes it."""
-    template = deployment["spec"]["template"]
-    metadata = {**template["metadata"], "name": deployment["metadata"]["name"]}
-    spec = {**template["spec"], "restartPolicy": "OnFailure"}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

@@ -113,6 +113,14 @@ class Podman:
         lines = self.run("logs", f"{pod}-tproxy").stdout.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    @contextmanager
+    def cleaned(self) -> Iterator[None]:
+        """No pods and no volumes are left after the block, however it ends."""
+        try:
+            yield
+        finally:
+            self.clean()
+
     def clean(self) -> None:
         """Remove all pods and volumes, also those of a run that was cut off."""
         for pod in self.run("pod", "ps", "--format={{.Name}}").stdout.split():

@@ -95,20 +95,20 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def mesh(engine: Podman, authority: Authority) -> Iterator[Podman]:
     """httpbin, which only sleep may call, by mutual TLS; sleep; and an outsider without a sidecar."""
-    engine.play(
-        programs(),
-        config_map("httpbin-policies", {"mtls.yaml": STRICT, "authz.yaml": CALLERS}),
-        config_map("sleep-policies", {"services.yaml": SERVICES}),
-        meshed(application("httpbin", SERVING), certificates=authority.issue("httpbin")),
-        # One of both captures by nft, which needs less.
-        started_by(
-            meshed(application("sleep", RESTING), certificates=authority.issue("sleep")),
-            ["apply", "--backend=nft"],
-            "NET_ADMIN",
-        ),
-        application("outsider", "exec sleep infinity"),
-    )
-    engine.ready("httpbin", "sleep")
-    until(lambda: engine.ask("sleep", f"{URL}/headers").status, 200)
-    yield engine
-    engine.clean()
+    with engine.cleaned():
+        engine.play(
+            programs(),
+            config_map("httpbin-policies", {"mtls.yaml": STRICT, "authz.yaml": CALLERS}),
+            config_map("sleep-policies", {"services.yaml": SERVICES}),
+            meshed(application("httpbin", SERVING), certificates=authority.issue("httpbin")),
+            # One of both captures by nft, which needs less.
+            started_by(
+                meshed(application("sleep", RESTING), certificates=authority.issue("sleep")),
+                ["apply", "--backend=nft"],
+                "NET_ADMIN",
+            ),
+            application("outsider", "exec sleep infinity"),
+        )
+        engine.ready("httpbin", "sleep")
+        until(lambda: engine.ask("sleep", f"{URL}/headers").status, 200)
+        yield engine
