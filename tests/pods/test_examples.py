@@ -37,6 +37,6 @@ def pair(engine: Podman) -> Iterator[Podman]:
 
 
 def test_the_examples_speak_through_both_sidecars(pair: Podman) -> None:
-    assert "x-envoy-attempt-count" in ask(pair).told["headers"]
+    assert "x-request-id" in ask(pair).told["headers"]
     for pod in ("sleep", "httpbin"):
         assert pair.access_log(pod)[-1]["path"] == "/example"
