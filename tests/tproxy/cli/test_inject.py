@@ -105,7 +105,8 @@ def test_options_win_over_the_file_of_settings(tmp_path: Path) -> None:
     settings = tmp_path / "sidecar.yaml"
     settings.write_text("{proxyImage: a:1, initImage: b:1, capture: {exclude-uids: '1'}}")
     options = ("--config", str(settings), "--proxy-image", "c:2", "--exclude-outbound-ports", "53")
-    made = yaml.safe_load(run("inject", *options, "--for", "podman", "--classic", stdin=POD).stdout)
+    pod = POD.replace("spec: {", "spec: {restartPolicy: Never, ")
+    made = yaml.safe_load(run("inject", *options, "--for", "podman", "--classic", stdin=pod).stdout)
     (init,) = made["spec"]["initContainers"]
     assert (init["image"], made["spec"]["containers"][0]["image"]) == ("b:1", "c:2")
     assert init["args"][2:] == ["--exclude-uids=1", "--exclude-outbound-ports=53"]
