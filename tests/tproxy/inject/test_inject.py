@@ -443,6 +443,13 @@ def test_a_job_with_an_ordinary_sidecar_would_never_end(kind: str) -> None:
         inject(workload(kind), Sidecar(native=False))
 
 
+def test_so_would_a_pod_that_a_job_has_made() -> None:
+    manifest = {**pod(), "metadata": {"ownerReferences": [{"kind": "Job", "name": "once"}]}}
+    assert injected(manifest)
+    with pytest.raises(Refused, match="never ends"):
+        inject(manifest, Sidecar(native=False))
+
+
 def test_a_list_is_refused_for_every_reason_in_it() -> None:
     whole = {"kind": "List", "items": [pod(hostNetwork=True), pod(), pod(os={"name": "windows"})]}
     with pytest.raises(Refused) as refused:
