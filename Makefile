@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-in-memory test-in-namespaces test-admission test-pods check bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission packages-pods
+.PHONY: help demo images test test-in-memory test-in-namespaces test-admission test-pods test-vm vagrant-box wheelhouse check check-scripts check-vagrant bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission packages-pods packages-scripts packages-vagrant packages-vm
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,8 @@ help:
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
 	@echo "make test-pods  the images, built offline, as pods of podman: init container, sidecar, application (root)"
+	@echo "make test-vm  two virtual machines, tproxy as their systemd units, and the suites inside: KEEP=1 PARTS=mesh (root)"
+	@echo "make vagrant-box  a box for vagrant, made here of Debian's packages, where none can be downloaded (root)"
 	@echo "make bench   what a sidecar costs, beside Envoy, HAProxy, mitmproxy and none: QUICK=1 ONLY=h1_c32 (root)"
 	@echo "make soak    minutes of mixed load and of abuse, and the figures that must hold: MINUTES=2 RATE=100 (root)"
 	@echo "make fuzz    strange bytes for every codec, for twenty seconds"
@@ -26,7 +28,7 @@ help:
 demo: packages-demo $(VENV)/.runs
 	$(BIN)/tproxy demo --policies policies
 
-test: packages-test $(VENV)/.peers check
+test: packages-test $(VENV)/.peers check check-scripts check-vagrant
 	$(MAKE) --no-print-directory --jobs=2 --keep-going test-in-memory test-in-namespaces
 	$(BIN)/coverage combine --quiet .coverage.in-memory .coverage.in-namespaces
 	$(BIN)/coverage report --skip-covered
@@ -49,11 +51,28 @@ test-admission: packages-admission $(VENV)/.peers
 test-pods: packages-pods $(VENV)/.checks
 	$(BIN)/python -m pytest -m pods tests/pods
 
+# KVM where a kernel boots by it, else emulation: then it takes many minutes. docs/vagrant.md has what it prints.
+test-vm: packages-vm
+	vagrant/lab $(PARTS)
+
+vagrant-box: packages-vm
+	vagrant/box
+
+wheelhouse:
+	vagrant/wheelhouse
+
 check: $(VENV)/.checks
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+check-scripts: packages-scripts
+	grep -rlE --exclude-dir=$(VENV) --exclude-dir=.git --exclude-dir=build '^(#!/bin/(ba)?sh|# shellcheck shell=)' . | xargs shellcheck
+
+# Of everybody's own vagrant nothing is read, and nothing is written there.
+check-vagrant: packages-vagrant
+	cd vagrant && VAGRANT_HOME=$(CURDIR)/build/vagrant/home VAGRANT_DOTFILE_PATH=$(CURDIR)/build/vagrant/validate vagrant validate
 
 bench: packages-bench $(VENV)/.bench
 	$(BIN)/python bench/run.py
@@ -74,7 +93,7 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test packages-bench packages-admission packages-pods: packages-%:
+packages-demo packages-test packages-bench packages-admission packages-pods packages-scripts packages-vagrant packages-vm: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages
