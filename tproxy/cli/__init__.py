@@ -9,6 +9,7 @@ COMMANDS = {
     "run": "carry this machine's or this pod's captured connections",
     "wait": "hold an application back until its sidecar is ready",
     "init": "program the kernel: plan, apply, verify, cleanup (the same as tproxy-init)",
+    "doctor": "look at this machine or pod: what is wrong, and how to mend it",
     "inject": "add the init step and the sidecar to Kubernetes manifests",
     "uninject": "take them out of manifests again",
     "injector": "give pods their sidecars as an admission webhook",
