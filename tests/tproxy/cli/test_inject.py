@@ -1,6 +1,7 @@
 """`tproxy inject` and `tproxy uninject`, as people and scripts use them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,15 @@ def test_a_file_of_settings_is_read_strictly(tmp_path: Path) -> None:
     made = run("inject", "--config", str(settings), stdin=POD)
     assert made.exit_code == 2
     assert "unknown field `proxyImages`" in made.stderr
+
+
+@pytest.mark.parametrize("verb", ["inject", "uninject"])
+def test_where_the_extra_is_not_installed_that_is_said(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (f"tproxy.cli.{verb}", "tproxy.cli.manifests"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    made = run(verb)
+    assert made.exit_code == 1
+    assert "ruamel.yaml, which is not installed: pip install 'tproxy[inject]'" in made.stderr
