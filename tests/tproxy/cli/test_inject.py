@@ -107,7 +107,7 @@ def test_options_win_over_the_file_of_settings(tmp_path: Path) -> None:
     settings.write_text("{proxyImage: a:1, initImage: b:1, capture: {exclude-uids: '1'}}")
     options = ("--config", str(settings), "--proxy-image", "c:2", "--exclude-outbound-ports", "53")
     pod = POD.replace("spec: {", "spec: {restartPolicy: Never, ")
-    made = yaml.safe_load(run("inject", *options, "--for", "podman", "--classic", stdin=pod).stdout)
+    made = yaml.safe_load(run("inject", *options, "--for", "podman", stdin=pod).stdout)
     (init,) = made["spec"]["initContainers"]
     assert (init["image"], made["spec"]["containers"][0]["image"]) == ("b:1", "c:2")
     assert init["args"][2:] == ["--exclude-uids=1", "--exclude-outbound-ports=53"]
@@ -147,6 +147,7 @@ def test_what_should_be_known_is_said_beside_the_manifest() -> None:
     ("words", "said"),
     [
         pytest.param(("/nowhere.yaml",), "/nowhere.yaml cannot be read", id="no file"),
+        pytest.param(("--for", "podman", "--native"), "podman knows no native", id="podman"),
         pytest.param(("--exclude-uids", "app"), "exclude-uids: 'app' is neither", id="capture"),
     ],
 )

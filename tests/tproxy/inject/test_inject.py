@@ -149,7 +149,7 @@ def test_an_identity_from_nowhere_is_refused(certificates: str) -> None:
 
 
 def test_podman_is_given_everything_as_text_and_an_ordinary_sidecar() -> None:
-    sidecar = Sidecar(platform=Platform.PODMAN, native=False)
+    sidecar = Sidecar(platform=Platform.PODMAN)
     bare = pod(restartPolicy="OnFailure")
     del bare["metadata"]["labels"]
     for manifest, labels in ((pod(restartPolicy="OnFailure"), "app=web"), (bare, None)):
@@ -430,7 +430,7 @@ def test_a_pod_that_cannot_have_a_sidecar_is_refused(
 
 
 def test_podman_would_start_the_init_step_for_ever() -> None:
-    sidecar = Sidecar(platform=Platform.PODMAN, native=False)
+    sidecar = Sidecar(platform=Platform.PODMAN)
     with pytest.raises(
         Refused, match=r"\$.spec.restartPolicy: podman starts init containers again"
     ):
