@@ -348,6 +348,8 @@ def test_an_annotation_that_changes_nothing_is_named() -> None:
         "$.metadata.annotations['tproxy.io/typo']: has no effect here",
     ]
     manifest = pod()
+    manifest["metadata"]["annotations"] = {"proxy.istio.io/config": "{}"}
+    assert len(inject(manifest, PLAIN).remarks) == 1  # type: ignore[union-attr]
     manifest["metadata"]["annotations"] = {"example.com/theirs": "z"}
     assert inject(manifest, PLAIN).remarks == ()  # type: ignore[union-attr]
 
