@@ -123,4 +123,4 @@ $(VENV)/.bench: $(VENV)/.runs
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* .in-memory.log .hypothesis
+	rm -rf $(VENV) build/pods .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* .in-memory.log .hypothesis

@@ -20,9 +20,9 @@ Words
 Floors; imports go down only
     cli                     one file per verb
     launch                  from settings to processes
-    app | supervisor | lab | injector
+    app | supervisor | lab | injector | doctor
                             a worker's life | several workers kept running | pods as network namespaces on this
-                            machine | the webhook that gives pods their sidecars
+                            machine | the webhook that gives pods their sidecars | what is wrong with a machine
     siblings                one administration for all workers
     admin | settings        health, metrics, configuration dump | options and environment
     proxy                   the path of a connection

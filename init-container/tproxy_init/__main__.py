@@ -12,6 +12,7 @@ from tproxy_init.options import Format, Request, Verb, read
 from tproxy_init.plan import plan
 from tproxy_init.render import json_text, nft_text, plain_restore_text, table_text
 from tproxy_init.rules import Plan
+from tproxy_init.status import status_text
 from tproxy_init.verify import verify
 
 
@@ -35,6 +36,8 @@ def _run(request: Request) -> None:
             _apply(request)
         case Verb.VERIFY:
             _verify(request.capture)
+        case Verb.STATUS:
+            sys.stdout.write(status_text(request.capture, engines(request.backend)))
         case Verb.CLEANUP:
             cleaned = cleanup()
             sys.stdout.write(

@@ -18,6 +18,7 @@ class Verb(StrEnum):
     PLAN = "plan"
     APPLY = "apply"
     VERIFY = "verify"
+    STATUS = "status"
     CLEANUP = "cleanup"
 
 
@@ -34,6 +35,7 @@ VERBS: Mapping[Verb, str] = {
     Verb.PLAN: "print the rules with their reasons; needs no privilege and changes nothing",
     Verb.APPLY: "load the rules, or fail and leave nothing; may be repeated",
     Verb.VERIFY: "read the rules back and dial through them, before the proxy starts",
+    Verb.STATUS: "say which engines would serve, which holds our rules, and whether they are the plan; changes nothing",
     Verb.CLEANUP: "remove everything apply has made",
 }
 
@@ -52,6 +54,7 @@ CONTROLS: Mapping[Verb, tuple[Option, ...]] = {
     Verb.PLAN: (FORMAT,),
     Verb.APPLY: (BACKEND, FORCE, DRY_RUN, VERIFY),
     Verb.VERIFY: (),
+    Verb.STATUS: (BACKEND,),
     Verb.CLEANUP: (),
 }
 

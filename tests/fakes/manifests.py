@@ -1,10 +1,13 @@
 """Pods as manifests for `podman kube play`: an application, and what the mesh adds to it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from tproxy.inject.findings import Manifest
+from tproxy.inject.inject import Injected, inject
+from tproxy.inject.sidecar import Platform, Sidecar
 
 VERSION = version("tproxy")
 PROXY_IMAGE = f"localhost/tproxy:{VERSION}"
@@ -17,31 +20,24 @@ LOCKED: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """How a pod's init container is called, and what it may."""
-
-    args: Sequence[str] = ("apply", "--verify")
-    capabilities: Sequence[str] = ("NET_ADMIN", "NET_RAW", "SETUID", "SETGID")
-
-
-def config_map(name: str, files: Mapping[str, str]) -> dict[str, Any]:
+def config_map(name: str, files: Mapping[str, str]) -> Manifest:
     """Files by their names."""
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {**files}}
 
 
-def programs() -> dict[str, Any]:
+def programs() -> Manifest:
     """The applications, as every pod mounts them."""
     return config_map("programs", {path.name: path.read_text() for path in PROGRAMS.glob("*.py")})
 
 
-def application(name: str, command: str, *, restart: str = "OnFailure") -> dict[str, Any]:
+def application(name: str, command: str, *, restart: str = "OnFailure") -> Manifest:
     """A pod without a sidecar; its program runs in our own image, which has a Python."""
     app = {
         "name": "app",
         "image": PROXY_IMAGE,
         "imagePullPolicy": "Never",
         "command": ["sh", "-c", command],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8000}},
         "securityContext": {**LOCKED, "runAsUser": 1000},
         "volumeMounts": [{"name": "programs", "mountPath": "/app", "readOnly": True}],
     }
@@ -51,73 +47,33 @@ def application(name: str, command: str, *, restart: str = "OnFailure") -> dict[
         "metadata": {"name": name, "labels": {"app": name}},
         "spec": {
             "restartPolicy": restart,
+            "serviceAccountName": name,
             "containers": [app],
             "volumes": [{"name": "programs", "configMap": {"name": "programs"}}],
         },
     }
 
 
-def meshed(
-    pod: Mapping[str, Any], *, certificates: Path, capture: Capture = Capture()
-) -> dict[str, Any]:
+def meshed(pod: Manifest, *, certificates: Path, **capture: str) -> Manifest:
     """The same pod with an init container and a sidecar, and with policies of its name."""
-    metadata, spec = pod["metadata"], pod["spec"]
-    name = metadata["name"]
-    # Without it podman removes an init container, and its log, as soon as it has ended.
-    keep = {"io.podman.annotations.init.container.type": "always"}
-    return {
-        **pod,
-        "metadata": {**metadata, "annotations": keep},
-        "spec": {
-            **spec,
-            "initContainers": [_init(capture)],
-            "containers": [_sidecar(name), *spec["containers"]],
-            "volumes": [
-                {"name": "tproxy-policies", "configMap": {"name": f"{name}-policies"}},
-                {"name": "tproxy-certificates", "hostPath": {"path": str(certificates)}},
-                *spec["volumes"],
-            ],
-        },
-    }
+    sidecar = Sidecar(
+        init_image=INIT_IMAGE,
+        proxy_image=PROXY_IMAGE,
+        image_pull_policy="Never",
+        platform=Platform.PODMAN,
+        native=False,
+        policies=f"{pod['metadata']['name']}-policies",
+        certificates=f"hostPath:{certificates}",
+        capture={option.replace("_", "-"): value for option, value in capture.items()},
+    )
+    made = inject(pod, sidecar)
+    assert isinstance(made, Injected)
+    return made.manifest
 
 
-def _init(capture: Capture) -> dict[str, Any]:
-    capabilities = {"drop": ["ALL"], "add": [*capture.capabilities]}
-    return {
-        "name": "tproxy-init",
-        "image": INIT_IMAGE,
-        "imagePullPolicy": "Never",
-        "args": [*capture.args],
-        "securityContext": {
-            **LOCKED,
-            "runAsUser": 0,
-            "runAsNonRoot": False,
-            "capabilities": capabilities,
-        },
-    }
-
-
-def _sidecar(name: str) -> dict[str, Any]:
-    environment = {
-        "TPROXY_POLICIES": "/etc/tproxy/policies",
-        "TPROXY_CERTIFICATES": "/etc/tproxy/certificates",
-        "TPROXY_NAMESPACE": "default",
-        "TPROXY_SERVICE_ACCOUNT": name,
-        "TPROXY_WORKLOAD": name,
-        "TPROXY_LABELS": f"app={name}",
-    }
-    mounts = {
-        "tproxy-policies": "/etc/tproxy/policies",
-        "tproxy-certificates": "/etc/tproxy/certificates",
-    }
-    return {
-        "name": "tproxy",
-        "image": PROXY_IMAGE,
-        "imagePullPolicy": "Never",
-        "args": ["run"],
-        "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "securityContext": {**LOCKED, "runAsUser": 1337, "runAsGroup": 1337, "runAsNonRoot": True},
-        "volumeMounts": [
-            {"name": key, "mountPath": path, "readOnly": True} for key, path in mounts.items()
-        ],
-    }
+def started_by(pod: Manifest, args: list[str], *capabilities: str) -> Manifest:
+    """A meshed pod whose init container is called otherwise, and may do no more than that."""
+    init = pod["spec"]["initContainers"][0]
+    init["args"] = args
+    init["securityContext"]["capabilities"]["add"] = [*capabilities]
+    return pod

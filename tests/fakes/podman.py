@@ -113,6 +113,14 @@ class Podman:
         lines = self.run("logs", f"{pod}-tproxy").stdout.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    @contextmanager
+    def cleaned(self) -> Iterator[None]:
+        """No pods and no volumes are left after the block, however it ends."""
+        try:
+            yield
+        finally:
+            self.clean()
+
     def clean(self) -> None:
         """Remove all pods and volumes, also those of a run that was cut off."""
         for pod in self.run("pod", "ps", "--format={{.Name}}").stdout.split():
@@ -156,7 +164,9 @@ def machine() -> Iterator[int]:
     storage = ROOT / "build" / "pods"
     storage.mkdir(parents=True, exist_ok=True)
     begin = [ROOT / "tests" / "pods" / "machine", storage]
-    with subprocess.Popen(begin, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(
+        begin, stdin=-1, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         assert process.stderr
@@ -179,7 +189,4 @@ def podman() -> Iterator[Podman]:
         tried = engine.run("run", "--rm", "--network=none", PROXY_IMAGE, "--version", check=False)
         if tried.returncode:
             raise CannotRunContainersError(f"podman run: {tried.stderr}")
-        try:
-            yield engine
-        finally:
-            engine.clean()
+        yield engine

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.manifests import Capture, application, config_map, meshed, programs
+from fakes.manifests import application, config_map, meshed, programs, started_by
 from fakes.podman import CannotRunContainersError, Podman, podman, until
 
 URL = "http://httpbin:8000"
@@ -95,20 +95,20 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def mesh(engine: Podman, authority: Authority) -> Iterator[Podman]:
     """httpbin, which only sleep may call, by mutual TLS; sleep; and an outsider without a sidecar."""
-    engine.play(
-        programs(),
-        config_map("httpbin-policies", {"mtls.yaml": STRICT, "authz.yaml": CALLERS}),
-        config_map("sleep-policies", {"services.yaml": SERVICES}),
-        meshed(application("httpbin", SERVING), certificates=authority.issue("httpbin")),
-        # One of both captures by nft, which needs less.
-        meshed(
-            application("sleep", RESTING),
-            certificates=authority.issue("sleep"),
-            capture=Capture(("apply", "--backend=nft"), ("NET_ADMIN",)),
-        ),
-        application("outsider", "exec sleep infinity"),
-    )
-    engine.ready("httpbin", "sleep")
-    until(lambda: engine.ask("sleep", f"{URL}/headers").status, 200)
-    yield engine
-    engine.clean()
+    with engine.cleaned():
+        engine.play(
+            programs(),
+            config_map("httpbin-policies", {"mtls.yaml": STRICT, "authz.yaml": CALLERS}),
+            config_map("sleep-policies", {"services.yaml": SERVICES}),
+            meshed(application("httpbin", SERVING), certificates=authority.issue("httpbin")),
+            # One of both captures by nft, which needs less.
+            started_by(
+                meshed(application("sleep", RESTING), certificates=authority.issue("sleep")),
+                ["apply", "--backend=nft"],
+                "NET_ADMIN",
+            ),
+            application("outsider", "exec sleep infinity"),
+        )
+        engine.ready("httpbin", "sleep")
+        until(lambda: engine.ask("sleep", f"{URL}/headers").status, 200)
+        yield engine

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from fakes.manifests import Capture, application, config_map, meshed, programs
+from fakes.manifests import application, config_map, meshed, programs, started_by
 from fakes.podman import Outcome, Podman, until
 from pods.conftest import SERVICES, SERVING, URL, Authority
 
@@ -18,10 +18,12 @@ def exit_code(mesh: Podman, container: str) -> int:
 
 
 def test_without_capture_the_application_never_starts(mesh: Podman, authority: Authority) -> None:
-    alone = meshed(
-        application("alone", SERVING, restart="Never"),
-        certificates=authority.issue("alone"),
-        capture=Capture(("apply", "--inbound-port=0")),
+    alone = started_by(
+        meshed(
+            application("alone", SERVING, restart="Never"), certificates=authority.issue("alone")
+        ),
+        ["apply", "--inbound-port=0"],
+        "NET_ADMIN",
     )
     refused = mesh.play(programs(), config_map("alone-policies", {}), alone, check=False)
     assert refused.returncode

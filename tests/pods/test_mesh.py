@@ -90,6 +90,14 @@ def test_whoever_asks_from_outside_hears_that_the_pod_is_ready(mesh: Podman) -> 
     assert outcome.status == 200
 
 
+def test_the_sidecar_asks_the_application_for_who_probes_it(mesh: Podman) -> None:
+    outcome = mesh.ask("outsider", "http://httpbin:15021/app-health/app/readyz")
+    assert outcome.status == 200
+    # The example of an application that serves nothing.
+    outcome = mesh.ask("outsider", "http://sleep:15021/app-health/app/readyz")
+    assert outcome.status == 503
+
+
 def test_the_image_s_health_check_finds_the_sidecar_ready(mesh: Podman) -> None:
     kind, *command = mesh.inspect(PROXY_IMAGE)["Healthcheck"]["Test"]
     assert kind == "CMD"

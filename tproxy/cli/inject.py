@@ -71,6 +71,8 @@ def _sidecar(config: Path | None, options: dict[str, Any]) -> Sidecar:
         given = {name: value for name, value in options.items() if value is not None}
         if "platform" in given:
             given["platform"] = Platform(given["platform"])
+            if given["platform"] is Platform.PODMAN and given.get("native"):
+                raise click.UsageError("--native: podman knows no native sidecars")
         return msgspec.structs.replace(sidecar, **given, capture={**sidecar.capture, **captured})
     except BadSettings as error:
         raise click.UsageError(f"{config}: {error}") from error

@@ -142,7 +142,7 @@ def wished(found: Found, sidecar: Sidecar) -> Wish:
         try:
             if name in CHANGES:
                 sidecar = CHANGES[name](sidecar, str(annotations[name]))
-            elif name.startswith((OWN, ISTIO_SIDECAR, ISTIO_TRAFFIC)):
+            elif name.startswith(OWN) or name.partition("/")[0].endswith("istio.io"):
                 remarks.append(_remark(found, "annotations", name, "has no effect here"))
         except ValueError as error:
             refused.append(_remark(found, "annotations", name, str(error)))

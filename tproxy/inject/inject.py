@@ -87,6 +87,8 @@ def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
         _undo(found)
     wish = wished(found, sidecar)
     sidecar = wish.sidecar
+    if sidecar.platform is Platform.PODMAN:
+        sidecar = msgspec.structs.replace(sidecar, native=False)
     refuse(found, sidecar)
     asked, replaced = _probes(found, sidecar)
     added = {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tproxy.inject.findings import Manifest, Refused, Remark
-from tproxy.inject.sidecar import Sidecar
+from tproxy.inject.sidecar import Platform, Sidecar
 from tproxy.inject.workload import Found
 from tproxy.model.ports import Ports
 
@@ -32,8 +32,20 @@ def refuse(found: Found, sidecar: Sidecar) -> None:
                 " the application",
             )
         )
+    if sidecar.platform is Platform.PODMAN and _restarts(found):
+        remarks.append(
+            Remark(
+                f"{found.path}.spec.restartPolicy",
+                "podman starts init containers again for ever where it is Always, which it is unless"
+                " the pod says otherwise: write OnFailure",
+            )
+        )
     if remarks:
         raise Refused(*remarks)
+
+
+def _restarts(found: Found) -> bool:
+    return bool(found.spec.get("restartPolicy", "Always") == "Always")
 
 
 def _of_the_pod(found: Found) -> Iterator[Remark]:

@@ -37,7 +37,8 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     platform: Platform = Platform.KUBERNETES
     native: bool = True
-    """As an init container that goes on running (Kubernetes 1.29); else as the first ordinary container."""
+    """As an init container that goes on running (Kubernetes 1.29); else as the first ordinary container, which is the
+    only form that podman knows."""
     policies: str = ""
     """The ConfigMap with policy files; none without one. A pod does not start without it."""
     certificates: str = ""

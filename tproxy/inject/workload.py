@@ -55,7 +55,8 @@ class Found:
     @property
     def ends(self) -> bool:
         """Whether it is expected to end by itself."""
-        return self.kind in ENDING
+        owners = self.metadata.get("ownerReferences") or ()
+        return self.kind in ENDING or any(owner.get("kind") == "Job" for owner in owners)
 
     def containers(self) -> Iterator[tuple[str, Manifest]]:
         """Give all containers with their places, those that prepare it among them."""

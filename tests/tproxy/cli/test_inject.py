@@ -1,6 +1,7 @@
 """`tproxy inject` and `tproxy uninject`, as people and scripts use them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,8 @@ def test_options_win_over_the_file_of_settings(tmp_path: Path) -> None:
     settings = tmp_path / "sidecar.yaml"
     settings.write_text("{proxyImage: a:1, initImage: b:1, capture: {exclude-uids: '1'}}")
     options = ("--config", str(settings), "--proxy-image", "c:2", "--exclude-outbound-ports", "53")
-    made = yaml.safe_load(run("inject", *options, "--for", "podman", "--classic", stdin=POD).stdout)
+    pod = POD.replace("spec: {", "spec: {restartPolicy: Never, ")
+    made = yaml.safe_load(run("inject", *options, "--for", "podman", stdin=pod).stdout)
     (init,) = made["spec"]["initContainers"]
     assert (init["image"], made["spec"]["containers"][0]["image"]) == ("b:1", "c:2")
     assert init["args"][2:] == ["--exclude-uids=1", "--exclude-outbound-ports=53"]
@@ -145,6 +147,7 @@ def test_what_should_be_known_is_said_beside_the_manifest() -> None:
     ("words", "said"),
     [
         pytest.param(("/nowhere.yaml",), "/nowhere.yaml cannot be read", id="no file"),
+        pytest.param(("--for", "podman", "--native"), "podman knows no native", id="podman"),
         pytest.param(("--exclude-uids", "app"), "exclude-uids: 'app' is neither", id="capture"),
     ],
 )
@@ -160,3 +163,15 @@ def test_a_file_of_settings_is_read_strictly(tmp_path: Path) -> None:
     made = run("inject", "--config", str(settings), stdin=POD)
     assert made.exit_code == 2
     assert "unknown field `proxyImages`" in made.stderr
+
+
+@pytest.mark.parametrize("verb", ["inject", "uninject"])
+def test_where_the_extra_is_not_installed_that_is_said(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (f"tproxy.cli.{verb}", "tproxy.cli.manifests"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    made = run(verb)
+    assert made.exit_code == 1
+    assert "ruamel.yaml, which is not installed: pip install 'tproxy[inject]'" in made.stderr

@@ -60,6 +60,9 @@ def test_a_pod_is_patched_into_the_injected_one(metadata: dict[str, Any]) -> Non
             review({**POD, "metadata": {"annotations": {"tproxy.io/inject": "false"}}}),
             id="declined",
         ),
+        pytest.param(
+            review({**POD, "metadata": {"annotations": {"tproxy.io/status": "{}"}}}), id="has one"
+        ),
     ],
 )
 def test_what_is_not_to_be_injected_is_allowed_as_it_is(content: bytes) -> None:

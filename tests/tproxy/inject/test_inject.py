@@ -149,10 +149,10 @@ def test_an_identity_from_nowhere_is_refused(certificates: str) -> None:
 
 
 def test_podman_is_given_everything_as_text_and_an_ordinary_sidecar() -> None:
-    sidecar = Sidecar(platform=Platform.PODMAN, native=False)
-    bare = pod()
+    sidecar = Sidecar(platform=Platform.PODMAN)
+    bare = pod(restartPolicy="OnFailure")
     del bare["metadata"]["labels"]
-    for manifest, labels in ((pod(), "app=web"), (bare, None)):
+    for manifest, labels in ((pod(restartPolicy="OnFailure"), "app=web"), (bare, None)):
         made = injected(manifest, sidecar)
         told = environment(made)
         assert (told["TPROXY_NAMESPACE"], told["TPROXY_SERVICE_ACCOUNT"]) == ("default", "default")
@@ -348,6 +348,8 @@ def test_an_annotation_that_changes_nothing_is_named() -> None:
         "$.metadata.annotations['tproxy.io/typo']: has no effect here",
     ]
     manifest = pod()
+    manifest["metadata"]["annotations"] = {"proxy.istio.io/config": "{}"}
+    assert len(inject(manifest, PLAIN).remarks) == 1  # type: ignore[union-attr]
     manifest["metadata"]["annotations"] = {"example.com/theirs": "z"}
     assert inject(manifest, PLAIN).remarks == ()  # type: ignore[union-attr]
 
@@ -429,10 +431,25 @@ def test_a_pod_that_cannot_have_a_sidecar_is_refused(
     assert manifest == before
 
 
+def test_podman_would_start_the_init_step_for_ever() -> None:
+    sidecar = Sidecar(platform=Platform.PODMAN)
+    with pytest.raises(
+        Refused, match=r"\$.spec.restartPolicy: podman starts init containers again"
+    ):
+        inject(pod(), sidecar)
+
+
 @pytest.mark.parametrize("kind", ["Job", "CronJob"])
 def test_a_job_with_an_ordinary_sidecar_would_never_end(kind: str) -> None:
     with pytest.raises(Refused, match="never ends"):
         inject(workload(kind), Sidecar(native=False))
+
+
+def test_so_would_a_pod_that_a_job_has_made() -> None:
+    manifest = {**pod(), "metadata": {"ownerReferences": [{"kind": "Job", "name": "once"}]}}
+    assert injected(manifest)
+    with pytest.raises(Refused, match="never ends"):
+        inject(manifest, Sidecar(native=False))
 
 
 def test_a_list_is_refused_for_every_reason_in_it() -> None:
@@ -578,7 +595,7 @@ pods = st.fixed_dictionaries(
     {
         "kind": st.just("Pod"),
         "spec": st.fixed_dictionaries(
-            {"containers": containers},
+            {"containers": containers, "restartPolicy": st.just("OnFailure")},
             optional={
                 "initContainers": st.lists(
                     st.fixed_dictionaries({"name": texts.map("i".__add__)}), max_size=2
