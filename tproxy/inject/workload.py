@@ -71,7 +71,8 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
         return
     kind = manifest.get("kind")
     if kind == "List":
-        for index, item in enumerate(manifest.get("items") or ()):
+        items = manifest.get("items")
+        for index, item in enumerate(items if isinstance(items, list) else ()):
             yield from pods_in(item, f"{path}.items[{index}]")
         return
     steps = POD_IN.get(str(kind))
@@ -88,7 +89,8 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
 
 def _name(metadata: Manifest) -> str:
     """Find what people call a pod's workload; a pod itself bears a name that was made of it."""
-    for owner in metadata.get("ownerReferences") or ():
+    owners = metadata.get("ownerReferences")
+    for owner in owners if isinstance(owners, list) else ():
         name = str(_object(owner).get("name") or "")
         hashed = _HASHED.fullmatch(name)
         if _object(owner).get("kind") == "ReplicaSet" and hashed:

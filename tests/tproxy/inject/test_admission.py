@@ -22,6 +22,11 @@ def review(pod: object = POD, **request: object) -> bytes:
     ).encode()
 
 
+def deep(levels: int) -> bytes:
+    """A review of a pod in which lists are in lists."""
+    return review({**POD, "x": 0}).replace(b'"x": 0', b'"x": ' + b"[" * levels + b"]" * levels)
+
+
 def answered(
     content: bytes, on_refusal: OnRefusal = OnRefusal.DENY
 ) -> tuple[Result, dict[str, Any]]:
@@ -105,6 +110,8 @@ def test_warnings_are_few_and_short() -> None:
             id="version",
         ),
         pytest.param(review(uid=None), "uid", id="nobody to answer"),
+        pytest.param(deep(100_000), "nested deeper", id="without end"),
+        pytest.param(deep(700), "nested deeper", id="deep"),
     ],
 )
 def test_what_is_no_review_has_nobody_to_be_answered(content: bytes, said: str) -> None:
