@@ -2,7 +2,7 @@
 
 import pytest
 
-from tproxy.inject.values import CAPTURE, switch
+from tproxy.inject.values import CAPTURE, size, switch
 from tproxy_init.capture import OPTIONS, parse
 from tproxy_init.errors import BadInput
 
@@ -31,6 +31,9 @@ TEXTS = [
     "block",
     "1000",
     "1000-2000",
+    "80, 443",
+    " * ",
+    " ",
 ]
 
 
@@ -66,3 +69,28 @@ def test_a_switch_is_true_or_false(text: str, on: bool) -> None:
 def test_a_switch_is_nothing_else() -> None:
     with pytest.raises(ValueError, match="'yes' is neither"):
         switch("yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2", 2),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("500m", 0.5),
+        ("1k", 1000),
+        ("1Ki", 1024),
+        ("1Gi", 1024**3),
+        ("1E", 10**18),
+        ("1e3", 1000),
+        ("1E-1", 0.1),
+    ],
+)
+def test_an_amount_is_the_number_that_kubernetes_reads(text: str, number: float) -> None:
+    assert float(size(text)) == number
+
+
+@pytest.mark.parametrize("text", ["", "much", "1KB", "-1", "1 Gi", "1e999"])
+def test_an_amount_is_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match="is no amount"):
+        size(text)
