@@ -73,7 +73,7 @@ def answer(content: bytes, sidecar: Sidecar, on_refusal: OnRefusal) -> Answer:
     try:
         return _answer(_read(content), sidecar, on_refusal)
     except RecursionError:
-        raise BadReview("this is nested deeper than any pod is") from None
+        raise BadReview("this is no AdmissionReview: it is nested deeper than any pod") from None
 
 
 def _answer(asked: Asked, sidecar: Sidecar, on_refusal: OnRefusal) -> Answer:

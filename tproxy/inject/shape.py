@@ -25,16 +25,21 @@ class _Security(msgspec.Struct, rename="camel"):
     run_as_group: int | None = None
 
 
-class _Probe(msgspec.Struct, rename="camel"):
-    http_get: dict[str, Any] | None = None
-    tcp_socket: dict[str, Any] | None = None
-    grpc: dict[str, Any] | None = None
-    timeout_seconds: int | None = None
-
-
 class _Port(msgspec.Struct, rename="camel"):
     container_port: int
     name: str | None = None
+
+
+class _Asks(msgspec.Struct):
+    port: int | str | None = None
+    host: str | None = None
+
+
+class _Probe(msgspec.Struct, rename="camel"):
+    http_get: _Asks | None = None
+    tcp_socket: _Asks | None = None
+    grpc: _Asks | None = None
+    timeout_seconds: int | None = None
 
 
 class _Container(msgspec.Struct, rename="camel"):

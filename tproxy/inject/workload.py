@@ -71,8 +71,7 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
         return
     kind = manifest.get("kind")
     if kind == "List":
-        items = manifest.get("items")
-        for index, item in enumerate(items if isinstance(items, list) else ()):
+        for index, item in enumerate(_items(manifest.get("items"))):
             yield from pods_in(item, f"{path}.items[{index}]")
         return
     steps = POD_IN.get(str(kind))
@@ -89,8 +88,7 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
 
 def _name(metadata: Manifest) -> str:
     """Find what people call a pod's workload; a pod itself bears a name that was made of it."""
-    owners = metadata.get("ownerReferences")
-    for owner in owners if isinstance(owners, list) else ():
+    for owner in _items(metadata.get("ownerReferences")):
         name = str(_object(owner).get("name") or "")
         hashed = _HASHED.fullmatch(name)
         if _object(owner).get("kind") == "ReplicaSet" and hashed:
@@ -102,3 +100,8 @@ def _name(metadata: Manifest) -> str:
 def _object(value: object) -> Manifest:
     """Take what should be an object for an empty one where it is none: its shape is looked at later."""
     return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    """Take what should be a list for an empty one where it is none, as well."""
+    return value if isinstance(value, list) else []

@@ -814,3 +814,8 @@ def test_what_is_written_is_plain_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(injected(pod(), WHOLE))) == injected(
         pod(), WHOLE
     )
+
+
+def test_from_a_misshapen_pod_nothing_is_taken_out() -> None:
+    with pytest.raises(Refused, match=r"\$\.spec\.containers\[0\]"):
+        uninject(pod(containers=[1]))
