@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from fakes.kubernetes import validate
 from tproxy.cli import main
 from tproxy.inject.inject import Injected, inject
 from tproxy.inject.sidecar import Sidecar
+from tproxy.inject.workload import ENDING
 
 DEPLOYMENT = """\
 # the deployment
@@ -180,15 +182,63 @@ def test_what_was_injected_is_injected_anew_to_the_same() -> None:
     assert run("inject", "--policies", "p", stdin=once).stdout == once
 
 
-def test_what_is_made_is_what_kubernetes_takes() -> None:
-    options = ("--policies", "p", "--certificates", "secret:i-{service_account}")
-    for form in ("--native", "--classic"):
-        assert len(validate(run("inject", form, *options, stdin=DEPLOYMENT).stdout)) == 1
+TEMPLATE: dict[str, Any] = {
+    "metadata": {"labels": {"app": "a"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "a",
+                "image": "b",
+                "ports": [{"name": "web", "containerPort": 80}],
+                "livenessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 3},
+                "readinessProbe": {"tcpSocket": {"port": 80}},
+                "startupProbe": {"grpc": {"port": 80}},
+            }
+        ]
+    },
+}
+SELECTED = {"selector": {"matchLabels": {"app": "a"}}, "template": TEMPLATE}
+BATCH = {"template": {**TEMPLATE, "spec": {**TEMPLATE["spec"], "restartPolicy": "Never"}}}
+RUN: list[tuple[str, str, dict[str, Any]]] = [
+    ("apps/v1", "Deployment", SELECTED),
+    ("apps/v1", "StatefulSet", {**SELECTED, "serviceName": "a"}),
+    ("apps/v1", "DaemonSet", SELECTED),
+    ("apps/v1", "ReplicaSet", SELECTED),
+    ("v1", "ReplicationController", {"template": TEMPLATE}),
+    ("batch/v1", "Job", BATCH),
+    ("batch/v1", "CronJob", {"schedule": "@daily", "jobTemplate": {"spec": BATCH}}),
+    ("v1", "Pod", TEMPLATE["spec"]),
+]
+OPTIONS = [
+    pytest.param((), id="as it is"),
+    pytest.param(("--classic",), id="ordinary"),
+    pytest.param(("--policies", "p", "--certificates", "secret:i-{service_account}"), id="secret"),
+    pytest.param(("--certificates", "csi:driver.example", "--workers", "2"), id="csi"),
+    pytest.param(("--inbound-mode", "tproxy", "--no-verify"), id="transparent"),
+    pytest.param(("--no-rewrite-probes", "--no-scrape", "--log-level", "debug"), id="less"),
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_what_is_made_is_what_kubernetes_takes(options: tuple[str, ...]) -> None:
+    runs = [each for each in RUN if "--classic" not in options or each[1] not in ENDING]
+    stream = yaml.safe_dump_all(
+        [
+            {"apiVersion": version, "kind": kind, "metadata": {"name": "a"}, "spec": spec}
+            for version, kind, spec in runs
+        ]
+    )
+    made = run("inject", *options, stdin=stream)
+    assert made.exit_code == 0, made.stderr
+    assert [each["kind"] for each in validate(made.stdout)] == [kind for _, kind, _ in runs]
 
 
 def test_json_stays_json() -> None:
     made = run("inject", stdin=json.dumps(yaml.safe_load(POD)))
     assert json.loads(made.stdout)["spec"]["initContainers"][0]["name"] == "tproxy-init"
+    scraped = POD.replace("name: a}", "name: a, annotations: {prometheus.io/port: '1'}}", 1)
+    said = run("inject", stdin=json.dumps(yaml.safe_load(scraped))).stderr
+    assert said.startswith("standard input: $.metadata.annotations['prometheus.io/port']: stays")
     service = '{"kind":"Service"}'
     assert run("inject", stdin=service).stdout.strip() == service
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tproxy.inject.containers import DNS_PORT
 from tproxy.inject.values import CAPTURE, size, switch
 from tproxy_init.capture import OPTIONS, parse
 from tproxy_init.errors import BadInput
@@ -55,6 +56,11 @@ def test_injection_refuses_what_the_init_step_would(option: str, text: str) -> N
         assert refused(option, text)
     else:
         assert not refused(option, text)
+
+
+def test_the_dns_port_is_the_init_steps() -> None:
+    (default,) = [option.default for option in OPTIONS if option.name == "dns-port"]
+    assert str(DNS_PORT) == default
 
 
 def test_every_option_is_one_of_the_init_steps() -> None:
