@@ -107,7 +107,13 @@ def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
         "proxy": proxy_container(found, sidecar, asked),
         "volumes": volumes(found, sidecar),
     }
-    remarks = [*wish.remarks, *hooks(found), *_unprobed(found, sidecar), *_early(found, sidecar)]
+    remarks = [
+        *wish.remarks,
+        *hooks(found),
+        *_unprobed(found, sidecar),
+        *_early(found, sidecar),
+        *_endless(found, sidecar),
+    ]
     made = _add(found, sidecar, added)
     annotations, known = _annotations(found, sidecar)
     _annotate(found, sidecar, annotations, Status(VERSION, [], replaced, made))
@@ -154,6 +160,17 @@ def _early(found: Found, sidecar: Sidecar) -> Iterator[Remark]:
                 "runs before the sidecar, and so has no network but on exclude-outbound-ports;"
                 " behind a native sidecar it has",
             )
+
+
+def _endless(found: Found, sidecar: Sidecar) -> Iterator[Remark]:
+    """Name a pod that may be meant to end, and would not; podman's are ended by whoever started them."""
+    once = found.kind == "Pod" and found.spec.get("restartPolicy") in ("Never", "OnFailure")
+    if once and not sidecar.native and sidecar.platform is Platform.KUBERNETES:
+        yield Remark(
+            f"{found.path}.spec.restartPolicy",
+            "an ordinary sidecar goes on when the application has ended, so the pod never does;"
+            " behind a native one it does",
+        )
 
 
 def _add(found: Found, sidecar: Sidecar, added: Manifest) -> list[str]:

@@ -625,6 +625,15 @@ def test_hooks_over_the_network_and_what_runs_too_early_are_named() -> None:
     ]
 
 
+def test_a_pod_that_would_not_end_is_named() -> None:
+    once = pod(restartPolicy="Never")
+    made = inject(once, Sidecar(native=False))
+    assert isinstance(made, Injected)
+    assert [remark.path for remark in made.remarks] == ["$.spec.restartPolicy"]
+    for sidecar in (PLAIN, Sidecar(platform=Platform.PODMAN)):
+        assert inject(once, sidecar).remarks == ()  # type: ignore[union-attr]
+
+
 def test_a_pod_that_is_scraped_already_stays_so() -> None:
     manifest = pod()
     manifest["metadata"]["annotations"] = {"prometheus.io/port": "9090"}
