@@ -76,7 +76,10 @@ def inject(manifest: Manifest, sidecar: Sidecar) -> Injected | Skipped:
 def uninject(manifest: Manifest) -> Injected | Skipped:
     """Take the sidecar out of every pod of `manifest`: it is as it was before."""
     made = deepcopy(manifest)
-    injected = [found for found in pods_in(made) if _status(found)]
+    pods = list(pods_in(made))
+    for found in pods:
+        refuse_misshapen(found.pod, found.path)
+    injected = [found for found in pods if _status(found)]
     for found in injected:
         _undo(found)
     return Injected(made) if injected else Skipped("there is no sidecar of ours in it")

@@ -49,7 +49,7 @@ def probe_of(path: str, container: Manifest, kind: str) -> Probe | None:
                 **{key: value for key, value in asks.items() if key != "host"},
                 "port": number,
             },
-            "timeoutSeconds": probe.get("timeoutSeconds", 1),
+            "timeoutSeconds": probe.get("timeoutSeconds") or 1,
         }
     return None
 

@@ -27,13 +27,26 @@ class _Port(msgspec.Struct, rename="camel"):
     name: str | None = None
 
 
+class _Asks(msgspec.Struct):
+    port: int | str | None = None
+    host: str | None = None
+
+
+class _Probe(msgspec.Struct, rename="camel"):
+    http_get: _Asks | None = None
+    tcp_socket: _Asks | None = None
+    grpc: _Asks | None = None
+    timeout_seconds: int | None = None
+
+
 class _Container(msgspec.Struct, rename="camel"):
     name: str
     ports: list[_Port] | None = None
     security_context: _Security | None = None
-    liveness_probe: dict[str, Any] | None = None
-    readiness_probe: dict[str, Any] | None = None
-    startup_probe: dict[str, Any] | None = None
+    env: list[dict[str, Any]] | None = None
+    liveness_probe: _Probe | None = None
+    readiness_probe: _Probe | None = None
+    startup_probe: _Probe | None = None
     lifecycle: dict[str, dict[str, Any] | None] | None = None
 
 

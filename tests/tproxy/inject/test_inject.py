@@ -225,6 +225,7 @@ def test_whatever_runs_pods_is_injected_in_its_template(kind: str) -> None:
         pytest.param({"kind": "Service", "spec": {}}, id="a Service"),
         pytest.param({"kind": "List"}, id="an empty List"),
         pytest.param({"kind": "List", "items": ["x"]}, id="a List of no manifests"),
+        pytest.param({"kind": "List", "items": 5}, id="a List of no items"),
         pytest.param({"kind": "Deployment", "spec": {}}, id="no template"),
         pytest.param({"kind": "CronJob", "spec": {"jobTemplate": []}}, id="no template of a job"),
         pytest.param({"kind": "Pod"}, id="no spec"),
@@ -646,3 +647,8 @@ def test_what_is_written_is_plain_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(injected(pod(), WHOLE))) == injected(
         pod(), WHOLE
     )
+
+
+def test_from_a_misshapen_pod_nothing_is_taken_out() -> None:
+    with pytest.raises(Refused, match=r"\$\.spec\.containers\[0\]"):
+        uninject(pod(containers=[1]))
