@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 import trustme
 
 from fakes.mesh import APPS, QUIET, ROOT, Mesh
-from tproxy.lab import User
+from tproxy.lab import Lab, Pod, PodSpec, User, open_pod
 
 pytestmark = pytest.mark.netns
 
@@ -17,7 +18,10 @@ HEALTH = 16021
 PORTS = {"outbound": 16001, "inbound": 16006, "admin": 16000, "metrics": 16020, "health": HEALTH}
 PROXY = User.parse("1337")
 FLAKY = """
+import socket
 from http.server import BaseHTTPRequestHandler, HTTPServer
+class Server(HTTPServer):
+    address_family = socket.AF_INET6 if ":" in %(host)r else socket.AF_INET
 class Answerer(BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers
@@ -31,7 +35,7 @@ class Answerer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *_): pass
-HTTPServer((%r, 8080), Answerer).serve_forever()
+Server((%(host)r, 8080), Answerer).serve_forever()
 """
 
 
@@ -57,7 +61,7 @@ async def asked(mesh: Mesh, probe: dict[str, object]) -> tuple[int, str]:
 @pytest.fixture
 async def served(mesh: Mesh) -> Mesh:
     """The pods, with an application that listens on the server's own address alone."""
-    await mesh.serve([sys.executable, "-c", FLAKY % mesh.server.addresses.v4], 8080)
+    await mesh.serve([sys.executable, "-c", FLAKY % {"host": mesh.server.addresses.v4}], 8080)
     return mesh
 
 
@@ -117,6 +121,50 @@ async def test_a_grpc_server_is_asked_by_its_health_service(
 async def test_an_application_that_says_nothing_is_unwell_after_its_time(mesh: Mesh) -> None:
     await mesh.serve(["socat", "TCP6-LISTEN:8080,fork,reuseaddr,ipv6only=0", "EXEC:sleep 60"], 8080)
     assert await asked(mesh, http("/")) == (503, "no answer within 1 s\n")
+
+
+STRICT = (
+    "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+    "metadata: {name: strict, namespace: default}\nspec: {mtls: {mode: STRICT}}\n"
+)
+ASKED_IN_THE_POD = {
+    "/app-health/app/livez": {"tcpSocket": {"port": 8080}},
+    "/app-health/app/readyz": {"httpGet": {"port": 8080, "path": "/well"}},
+}
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+async def test_who_is_no_member_of_a_strict_mesh_learns_how_the_application_is(family: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/run", prefix="tproxy-probes-") as name:
+        (place := Path(name)).chmod(0o755)
+        (place / "strict.yaml").write_text(STRICT)
+        probes = f"--app-probes={json.dumps(ASKED_IN_THE_POD)}"
+        lab = Lab(place / "lab")
+        async with (
+            open_pod(PodSpec("app", policies=place, run_args=(probes,)), lab) as app,
+            open_pod(PodSpec("kubelet", proxy=False), lab) as kubelet,
+        ):
+            host = getattr(app.addresses, family)
+            server = await app.start(
+                [sys.executable, "-c", FLAKY % {"host": host}], user=ROOT, stdio=QUIET
+            )
+            await server.listens(8080)
+            base = f"http://{f'[{host}]' if ':' in host else host}"
+            assert await status(kubelet, f"{base}:8080/well") == "000"
+            pages = [f"{base}:15021{path}" for path in (*ASKED_IN_THE_POD, "/app-health/b/livez")]
+            assert [await status(kubelet, page) for page in pages] == ["200", "200", "404"]
+            await server.kill()
+            assert [await status(kubelet, page) for page in pages] == ["503", "503", "404"]
+            assert not any(
+                "kube-probe" in line for line in app.access_log_path.read_text().splitlines()
+            )
+
+
+async def status(pod: Pod, url: str) -> str:
+    """What a pod is answered with; 000 where it is not."""
+    with trio.fail_after(10):
+        argv = ["curl", "-s", "-g", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", url]
+        return (await pod.run(argv, user=ROOT)).stdout
 
 
 async def test_probes_that_cannot_be_meant_are_refused_at_the_start(mesh: Mesh) -> None:

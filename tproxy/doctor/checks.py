@@ -7,6 +7,9 @@ from enum import StrEnum
 from tproxy.doctor.facts import Facts
 
 PROXY = "tproxy"
+IPV6 = 6
+TRANSPARENT = frozenset(("CAP_NET_ADMIN", "CAP_NET_RAW"))
+"""Either is enough for sockets that take over what was meant for other addresses."""
 LEAST_MEMORY = 96 * 1024 * 1024
 """A sidecar takes some 45 MiB when idle, and 9 KiB for each connection."""
 LEFT_TO_WARN = 3
@@ -39,12 +42,13 @@ def examine(facts: Facts) -> list[Check]:
     return [check for judge in JUDGES for check in judge(facts)]
 
 
-def _python(facts: Facts) -> Iterator[Check]:
+def _installation(facts: Facts) -> Iterator[Check]:
     if facts.fast:
-        yield Check("installation", Verdict.OK, f"{facts.python}, with httptools")
+        yield Check("installation", Verdict.OK, facts.versions)
     else:
         mend = "pip install 'tproxy[fast]': HTTP/1 is read several times as fast"
-        yield Check("installation", Verdict.WARN, f"{facts.python}, without httptools", mend)
+        found = f"{facts.versions}, without httptools"
+        yield Check("installation", Verdict.WARN, found, mend)
 
 
 def _user(facts: Facts) -> Iterator[Check]:
@@ -55,7 +59,10 @@ def _user(facts: Facts) -> Iterator[Check]:
         found = f"process {other.pid} runs as uid 1337 and is no sidecar: {other.command}"
         mend = "run it as another user: nothing that it sends is captured"
         yield Check("user", Verdict.FAIL, found, mend)
-    if not facts.others and facts.user_name in ("", PROXY):
+    if not facts.sees_processes:
+        found = "not checked: root and user 1337 alone see what runs as 1337"
+        yield Check("user", Verdict.UNKNOWN, found, "ask as root")
+    elif not facts.others and facts.user_name in ("", PROXY):
         yield Check("user", Verdict.OK, "uid 1337 is the sidecar's alone")
 
 
@@ -65,6 +72,10 @@ def _sidecar(facts: Facts) -> Iterator[Check]:
     match facts.ready:
         case 200:
             yield Check("sidecar", Verdict.OK, "ready")
+        case None if facts.sidecar:
+            found = f"process {facts.sidecar.pid} runs and does not answer"
+            mend = "its log says why; --health-port must be the one that it has"
+            yield Check("sidecar", Verdict.FAIL, found, mend)
         case None if facts.taken:
             mend = "end whoever listens there, or move it: ss -ltnp"
             yield Check("sidecar", Verdict.FAIL, f"not running, and others have {ports}", mend)
@@ -73,25 +84,63 @@ def _sidecar(facts: Facts) -> Iterator[Check]:
             yield Check("sidecar", Verdict.FAIL, "not running, though the kernel captures", mend)
         case None:
             yield Check("sidecar", Verdict.WARN, "not running", "tproxy run")
-        case status:
+        case 503:
             mend = "it is starting or leaving; its log says which"
-            yield Check("sidecar", Verdict.WARN, f"not ready ({status})", mend)
+            yield Check("sidecar", Verdict.WARN, "not ready (503)", mend)
+        case status:
+            found = f"somebody else answers at its port of health, with {status}"
+            mend = "end whoever listens there, or move it: ss -ltnp"
+            yield Check("sidecar", Verdict.FAIL, found, mend)
+
+
+def _capabilities(facts: Facts) -> Iterator[Check]:
+    if facts.sidecar is None:
+        return
+    has = facts.sidecar.capabilities
+    shown = ", ".join(has) or "none"
+    if facts.tproxy_inbound and not TRANSPARENT.intersection(has):
+        mend = "give it CAP_NET_ADMIN, or --inbound-mode redirect to both it and the init step"
+        found = f"the sidecar has {shown}, and --inbound-mode tproxy needs one"
+        yield Check("capabilities", Verdict.FAIL, found, mend)
+    elif has and not facts.tproxy_inbound:
+        mend = "start it as user 1337, or with --user 1337; drop ALL in a container"
+        found = f"the sidecar needs none, and has {shown}"
+        yield Check("capabilities", Verdict.WARN, found, mend)
+    else:
+        yield Check("capabilities", Verdict.OK, f"the sidecar has {shown}")
 
 
 def _capture(facts: Facts) -> Iterator[Check]:
     capture = facts.capture
+    if not facts.sees_kernel:
+        found = "not checked: only who has CAP_NET_ADMIN and CAP_NET_RAW sees the rules"
+        mend = "ask as root; in Kubernetes, the log of the init container says what it did"
+        yield Check("capture", Verdict.UNKNOWN, found, mend)
+        return
     if capture.problem:
-        mend = "" if facts.root else "ask as root"
-        yield Check("capture", Verdict.UNKNOWN, capture.problem, mend)
+        mend = "install it beside tproxy: pip install 'tproxy[init]'"
+        yield Check("capture", Verdict.UNKNOWN, f"not checked: {capture.problem}", mend)
         return
     usable = [engine.name for engine in capture.engines if engine.refusal is None]
     if usable:
-        yield Check("kernel", Verdict.OK, f"takes rules by {', '.join(usable)}")
+        others = f"; so could {', '.join(usable[1:])}" if usable[1:] else ""
+        yield Check("kernel", Verdict.OK, f"rules would be loaded by {usable[0]}{others}")
     else:
         reasons = "; ".join(f"{each.name}: {each.refusal}" for each in capture.engines)
-        mend = "give CAP_NET_ADMIN, install nftables, or load the modules: docs/capture.md"
+        mend = "install nftables, or load the modules: docs/capture.md"
         yield Check("kernel", Verdict.FAIL, f"no engine can load rules: {reasons}", mend)
+    yield from _families(facts)
     yield from _rules(facts)
+
+
+def _families(facts: Facts) -> Iterator[Check]:
+    if not facts.ipv6:
+        yield Check("ipv6", Verdict.OK, "nobody reaches this place by it")
+    elif IPV6 in facts.capture.families:
+        yield Check("ipv6", Verdict.OK, "part of the plan")
+    else:
+        mend = "--ipv6 capture of tproxy-init, unless it is blocked on purpose"
+        yield Check("ipv6", Verdict.WARN, "it is here, and not part of the plan", mend)
 
 
 def _rules(facts: Facts) -> Iterator[Check]:
@@ -117,11 +166,20 @@ def _policies(facts: Facts) -> Iterator[Check]:
             yield Check(
                 "policies", Verdict.WARN, "none: everything is carried", "--policies DIRECTORY"
             )
+        case () if facts.remarks:
+            found = f"can be kept, {len(facts.remarks)} remarks, the first: {facts.remarks[0]}"
+            yield Check("policies", Verdict.WARN, found, "tproxy policy check shows all of them")
         case ():
             yield Check("policies", Verdict.OK, "can be kept")
         case mistakes:
             found = f"{len(mistakes)} mistakes, the first: {mistakes[0]}"
             yield Check("policies", Verdict.FAIL, found, "tproxy policy check shows all of them")
+
+
+def _files(facts: Facts) -> Iterator[Check]:
+    for path in facts.unreadable:
+        mend = "chown or chmod it, and the directories above it"
+        yield Check("files", Verdict.FAIL, f"user 1337 may not read {path}", mend)
 
 
 def _identity(facts: Facts) -> Iterator[Check]:
@@ -130,6 +188,8 @@ def _identity(facts: Facts) -> Iterator[Check]:
         found = "none: nobody is proven to be anybody"
         yield Check("identity", Verdict.WARN, found, "--certificates DIRECTORY")
         return
+    for told in identity.told:
+        yield Check("identity", Verdict.WARN, told, "whoever reads the key is this workload")
     if identity.problem:
         mend = "tproxy ca check DIRECTORY; a clock that is wrong makes good certificates bad"
         yield Check("identity", Verdict.FAIL, identity.problem, mend)
@@ -188,11 +248,13 @@ def _units(facts: Facts) -> Iterator[Check]:
 
 
 JUDGES: tuple[Callable[[Facts], Iterator[Check]], ...] = (
-    _python,
+    _installation,
     _environment,
     _user,
     _capture,
     _sidecar,
+    _capabilities,
+    _files,
     _policies,
     _identity,
     _clock,

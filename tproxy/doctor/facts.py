@@ -20,6 +20,9 @@ class CaptureFacts:
     """What the init step says of this kernel."""
 
     engines: tuple[EngineFacts, ...] = ()
+    """Those that would be tried, in their order."""
+    families: tuple[int, ...] = ()
+    """Which of IPv4 and IPv6 would be captured."""
     host: tuple[str, ...] = ()
     """What makes this network namespace look like a node's own."""
     problem: str = ""
@@ -35,6 +38,15 @@ class ProcessFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SidecarFacts:
+    """The sidecar's own process, which may be bound otherwise than who asks."""
+
+    pid: int
+    capabilities: tuple[str, ...] = ()
+    """Those that it has, as `CAP_NET_ADMIN`."""
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityFacts:
     """What the certificates' directory holds."""
 
@@ -43,6 +55,8 @@ class IdentityFacts:
     not_after: datetime | None = None
     problem: str = ""
     """Why it proves nobody."""
+    told: tuple[str, ...] = ()
+    """What hardly is as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +64,12 @@ class Facts:
     """Everything that is judged. None where it was not asked for, or cannot be found out."""
 
     now: datetime
-    root: bool = True
-    python: str = ""
+    sees_kernel: bool = True
+    """Whether who asks may read the kernel's tables."""
+    sees_processes: bool = True
+    """Whether who asks may know what runs as the proxy's user."""
+    versions: str = ""
+    """Of Python and of what does the sidecar's work."""
     fast: bool = True
     """Whether httptools is installed."""
     user_name: str = ""
@@ -62,10 +80,20 @@ class Facts:
     """The status that the sidecar's readiness answered with; None where nobody answers."""
     taken: tuple[int, ...] = ()
     """The sidecar's ports on which somebody listens."""
+    sidecar: SidecarFacts | None = None
+    """None where none runs, or none that can be seen."""
+    tproxy_inbound: bool = False
+    """Whether it is told to take over inbound connections by TPROXY."""
     capture: CaptureFacts = field(default_factory=CaptureFacts)
     policies: tuple[str, ...] | None = None
     """The mistakes in them; None without a directory."""
+    remarks: tuple[str, ...] = ()
+    """What else is to be said about them."""
+    unreadable: tuple[str, ...] = ()
+    """Of policies, certificates and labels, what the proxy's user may not read."""
     identity: IdentityFacts | None = None
+    ipv6: bool = False
+    """Whether an address of IPv6 leads here from elsewhere."""
     synchronised: bool | None = None
     """Whether the clock is."""
     descriptors: int = 0

@@ -1,107 +1,94 @@
 """Look at this machine, and change nothing."""
 
-import ctypes
 import importlib.util
 import json
-import os
 import platform
-import pwd
-import resource
-import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tproxy.doctor.facts import CaptureFacts, EngineFacts, Facts, IdentityFacts, ProcessFacts
+from tproxy.doctor import machine
+from tproxy.doctor.checks import TRANSPARENT
+from tproxy.doctor.facts import CaptureFacts, EngineFacts, Facts, IdentityFacts
 from tproxy.model.identity import Workload
-from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
-from tproxy.stores.policy_loader import BadPolicies, load
+from tproxy.policy.findings import Finding
+from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
 
-UID = 1337
 ANSWER_SECONDS = 2.0
 STATUS_SECONDS = 20.0
 """How long the init step may take to look at the kernel's tables."""
-UNSYNCHRONISED = 0x0040
-"""STA_UNSYNC of <sys/timex.h>."""
-TIMEX_BYTES = 256
-"""More than its struct timex has."""
-STATUS_AT = 40 if sys.maxsize > 1 << 32 else 20
-"""Where its `status` is: behind modes, offset, freq, maxerror and esterror."""
-CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-UNBOUND = 1 << 60
-"""What version 1 says where there is no bound is more than that."""
-SIDECAR = "tproxy"
+SHOWN_PACKAGES = ("tproxy", "trio", "cryptography", "httptools")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What the sidecar of this place is started with."""
 
-    policies: Path | None
-    certificates: Path | None
     workload: Workload
-    ports: Ports
+    policies: Path | None = None
+    certificates: Path | None = None
+    endpoints: Path | None = None
+    labels_file: Path | None = None
+    ports: Ports = field(default_factory=Ports)
+    connections: int = 0
+    tproxy_inbound: bool = False
     init_step: str = "tproxy-init"
 
 
 def gather(asked: Asked, environment: Mapping[str, str]) -> Facts:
     """Find out all that is judged."""
     now = datetime.now(UTC)
+    sidecar, others = machine.processes()
+    sees_kernel = TRANSPARENT.issubset(machine.capabilities())
+    pid = None if sidecar is None else sidecar.pid
+    policies, remarks = _policies(asked)
+    read = (asked.policies, asked.certificates, asked.endpoints, asked.labels_file)
     return Facts(
         now=now,
-        root=os.geteuid() == 0,
-        python=f"Python {platform.python_version()}",
+        sees_kernel=sees_kernel,
+        sees_processes=machine.sees_processes(),
+        versions=_versions(),
         fast=importlib.util.find_spec("httptools") is not None,
-        user_name=_user_name(),
-        others=_others(),
+        user_name=machine.user_name(),
+        others=others,
         ready=_ready(asked.ports.health),
-        taken=tuple(port for port in sorted(asked.ports.all()) if _listened_on(port)),
-        capture=_capture(asked.init_step),
-        policies=_mistakes(asked),
+        taken=tuple(port for port in sorted(asked.ports.all()) if machine.listened_on(port)),
+        sidecar=sidecar,
+        tproxy_inbound=asked.tproxy_inbound,
+        capture=_capture(asked.init_step) if sees_kernel else CaptureFacts(),
+        policies=policies,
+        remarks=remarks,
+        unreadable=machine.unreadable(filter(None, read)),
         identity=None if asked.certificates is None else _identity(asked.certificates, now),
-        synchronised=_synchronised(),
-        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-        wanted_descriptors=2 * Limits().connections,
-        memory=_memory(),
+        ipv6=machine.has_ipv6(),
+        synchronised=machine.synchronised(),
+        descriptors=machine.descriptors(pid),
+        wanted_descriptors=2 * asked.connections,
+        memory=machine.memory(pid),
         misled=tuple(
             name
             for name, value in sorted(environment.items())
             if name.startswith("TPROXY_") and value.startswith("tcp://")
         ),
-        units=_units(),
+        units=machine.units(),
     )
 
 
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(UID).pw_name
-    except KeyError:
-        return ""
-
-
-def _others() -> tuple[ProcessFacts, ...]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        # It may have ended since, or be nobody's business of ours.
-        with suppress(OSError):
-            if entry.name.isdecimal() and entry.stat().st_uid == UID:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                command = b" ".join(words).decode(errors="replace").strip()
-                if not _is_sidecar(words) and command:
-                    found.append(ProcessFacts(int(entry.name), command[:120]))
-    return tuple(found)
-
-
-def _is_sidecar(words: list[bytes]) -> bool:
-    names = {word.rpartition(b"/")[2] for word in words[:3]}
-    return SIDECAR.encode() in names
+def _versions() -> str:
+    found = [f"Python {platform.python_version()}"]
+    for name in SHOWN_PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
 
 
 def _ready(port: int) -> int | None:
@@ -113,18 +100,8 @@ def _ready(port: int) -> int | None:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
-
-
-def _listened_on(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 def _capture(init_step: str) -> CaptureFacts:
@@ -138,6 +115,8 @@ def _capture(init_step: str) -> CaptureFacts:
             check=False,
         )
         found = json.loads(done.stdout)
+    except FileNotFoundError:
+        return CaptureFacts(problem="tproxy-init is not installed here")
     except (OSError, subprocess.TimeoutExpired) as error:
         return CaptureFacts(problem=f"{init_step} cannot be asked: {error}")
     except ValueError:
@@ -146,56 +125,37 @@ def _capture(init_step: str) -> CaptureFacts:
         EngineFacts(each["name"], each["refusal"], each["holds"], tuple(each["differences"]))
         for each in found["engines"]
     )
-    return CaptureFacts(engines, tuple(found["host"]))
+    return CaptureFacts(engines, tuple(found["families"]), tuple(found["host"]))
 
 
-def _mistakes(asked: Asked) -> tuple[str, ...] | None:
-    if asked.policies is None:
-        return None
+def _policies(asked: Asked) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Read them as the sidecar does: mistakes, and remarks."""
     try:
-        load(asked.policies, 1, asked.workload)
+        loader = PolicyLoader(
+            asked.policies,
+            asked.workload,
+            endpoints=asked.endpoints,
+            labels_file=asked.labels_file,
+        )
     except BadPolicies as bad:
-        return tuple(str(finding).partition("\n")[0] for finding in bad.findings)
-    return ()
+        return _lines(bad.findings), ()
+    remarks = _lines(loader.store.current.findings)
+    return (None if asked.policies is None else ()), remarks
+
+
+def _lines(findings: Sequence[Finding]) -> tuple[str, ...]:
+    return tuple(str(finding).partition("\n")[0] for finding in findings)
 
 
 def _identity(directory: Path, now: datetime) -> IdentityFacts:
     from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415  (OpenSSL is slow to load)
     from tproxy.stores.identity_store import BadIdentity  # noqa: PLC0415
 
+    told: list[str] = []
     try:
-        identity = IdentityFiles(directory).load(now)
+        identity = IdentityFiles(directory, tell=told.append).load(now)
     except BadIdentity as bad:
-        return IdentityFacts(problem=str(bad))
-    return IdentityFacts(identity.own.spiffe_id, identity.not_before, identity.not_after)
-
-
-def _synchronised() -> bool | None:
-    timex = ctypes.create_string_buffer(TIMEX_BYTES)
-    if ctypes.CDLL(None).adjtimex(timex) < 0:
-        return None
-    return not int.from_bytes(timex.raw[STATUS_AT : STATUS_AT + 4], sys.byteorder) & UNSYNCHRONISED
-
-
-def _memory() -> int | None:
-    for place in CONTROL_GROUPS:
-        with suppress(OSError, ValueError):
-            bound = int(Path(place).read_text())
-            return bound if bound < UNBOUND else None
-    return None
-
-
-def _units() -> tuple[tuple[str, str, str], ...]:
-    if not Path("/run/systemd/system").is_dir():
-        return ()
-    return tuple(
-        (name, _systemctl("is-enabled", name), _systemctl("is-active", name))
-        for name in ("tproxy", "tproxy-init")
-        if Path(f"/etc/systemd/system/{name}.service").exists()
+        return IdentityFacts(problem=str(bad), told=tuple(told))
+    return IdentityFacts(
+        identity.own.spiffe_id, identity.not_before, identity.not_after, told=tuple(told)
     )
-
-
-def _systemctl(question: str, unit: str) -> str:
-    argv = ["systemctl", question, unit]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"

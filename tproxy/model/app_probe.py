@@ -11,13 +11,19 @@ PATH = re.compile(r"/app-health/[^/?#\s]+/(?:livez|readyz|startupz)")
 """Where a kubelet asks: one path for each container and each of its probes."""
 
 
+FieldName = Annotated[str, msgspec.Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")]
+"""A token of RFC 9110, 5.6.2."""
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*\Z")]
+"""What can stand in a line of a request's head."""
+
+
 class HttpHeader(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True
 ):
     """A field of the request."""
 
-    name: str
-    value: str
+    name: FieldName
+    value: Text
 
 
 class HttpGet(
@@ -26,7 +32,7 @@ class HttpGet(
     """Well is whoever answers with 200 to 399."""
 
     port: Port
-    path: str = "/"
+    path: Text = "/"
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
     http_headers: tuple[HttpHeader, ...] = ()
 

@@ -45,8 +45,10 @@ LAYOUTS = (
 class IdentityFiles:
     """The files of one directory. Nothing of it changes; they do."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tell: Callable[[str], object] = LOG.warning) -> None:
         self.directory = directory
+        self._tell = tell
+        """Who hears of what hardly is as it should be."""
 
     def __str__(self) -> str:
         return str(self.directory)
@@ -128,11 +130,9 @@ class IdentityFiles:
         if content is None:
             raise BadIdentity(f"{path} is no regular file, or a link to none")
         if exposed is not None:
-            LOG.warning(
-                "the key %s is open to its group or to others (mode %04o): chmod 600 it, its owner"
-                " being the proxy's user",
-                path,
-                exposed,
+            self._tell(
+                f"the key {path} is open to its group or to others (mode {exposed:04o}):"
+                " chmod 600 it, its owner being the proxy's user"
             )
         return content
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import trio
 
@@ -26,6 +26,14 @@ MOST_CONTENT = 10240
 ANYBODY = UpstreamTls(mode=TlsMode.SIMPLE, insecure_skip_verify=True)
 """A kubelet does not look at an application's certificate."""
 USER_AGENT = b"kube-probe/tproxy"
+USUAL = ((b"user-agent", USER_AGENT), (b"accept", b"*/*"), (b"connection", b"close"))
+"""The fields of a kubelet's request, where a probe does not write them itself."""
+NOT_PASSED_ON = frozenset((b"host", b"content-length", b"transfer-encoding"))
+"""Host is said elsewhere; a probe has no content, whatever it says."""
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+WELL_KNOWN = {"http": 80, "https": 443}
+URL_CHARACTERS = "/%:=&?~#+!$,;'@()*[]"
+"""What stays as it is written; the rest is escaped."""
 SERVING = b"\0\0\0\0\x02\x08\x01"
 """A grpc.health.v1.HealthCheckResponse with that status, in its frame."""
 
@@ -37,6 +45,21 @@ class Health:
     status: int
     """200 for an application that is well; else its own, or 503 where it has none."""
     said: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is asked over HTTP; redirects change it."""
+
+    address: Address
+    secure: bool
+    authority: bytes
+    path: str
+
+    @property
+    def url(self) -> str:
+        """The same in one word."""
+        return f"{'https' if self.secure else 'http'}://{self.address}{self.path}"
 
 
 class AppProber:
@@ -73,28 +96,28 @@ class AppProber:
                 assert_never(asks)
 
     async def _got(self, asks: HttpGet, address: Address) -> Health:
-        fields = [(each.name.encode(), each.value.encode()) for each in asks.http_headers]
-        given = Headers(tuple(fields))
-        authority = given.get(b"host") or str(address).encode()
-        usual = ((b"user-agent", USER_AGENT), (b"accept", b"*/*"))
+        given = Headers((each.name.encode(), each.value.encode()) for each in asks.http_headers)
         headers = Headers(
             (
-                *(field for field in usual if given.get(field[0]) is None),
-                *(field for field in fields if field[0].lower() != b"host"),
+                *(field for field in USUAL if field[0] not in given),
+                *given.without(NOT_PASSED_ON).fields,
             )
         )
-        tls = ANYBODY if asks.scheme == "HTTPS" else None
-        url = f"{asks.scheme.lower()}://{authority.decode('latin-1')}{_path(asks.path)}"
+        hosts = (value for name, value in given.fields if name.lower() == b"host")
+        place = _Place(
+            address, asks.scheme == "HTTPS", next(hosts, str(address).encode()), _path(asks.path)
+        )
         for _ in range(MOST_REDIRECTS):
-            path = url.partition("://")[2].partition("/")[2]
+            tls = ANYBODY if place.secure else None
+            target = _target(place.address, Protocol.HTTP1, tls)
             head = RequestHead(
-                b"GET", b"http", authority, f"/{path}".encode(), headers, HttpVersion.HTTP11
+                b"GET", b"http", place.authority, place.path.encode(), headers, HttpVersion.HTTP11
             )
-            answer, content = await self._answer(_target(address, Protocol.HTTP1, tls), head, b"")
-            url_next = _redirected(url, answer)
-            if url_next is None:
-                return Health(200 if answer.status < 400 else answer.status, content)
-            url = url_next
+            answer, content = await self._answer(target, head, b"")
+            following = _redirected(place, answer)
+            if following is None:
+                return Health(200 if 200 <= answer.status < 400 else answer.status, content)
+            place = following
         return _unwell(f"more than {MOST_REDIRECTS} redirects")
 
     async def _checked(self, asks: Grpc, address: Address) -> Health:
@@ -156,18 +179,26 @@ def _target(address: Address, protocol: Protocol, tls: UpstreamTls | None = None
 
 
 def _path(path: str) -> str:
+    path = quote(path.partition("#")[0], safe=URL_CHARACTERS)
     return path if path.startswith("/") else f"/{path}"
 
 
-def _redirected(url: str, answer: ResponseHead) -> str | None:
-    """Say where an answer sends to, if that is this application still; a kubelet takes any other for success."""
-    place = answer.headers.get(b"location")
-    if not 300 <= answer.status < 400 or place is None:
+def _redirected(place: _Place, answer: ResponseHead) -> _Place | None:
+    """Say where an answer sends to, if that is this pod still; a kubelet takes any other for success."""
+    location = answer.headers.get(b"location")
+    if answer.status not in REDIRECTS or location is None:
         return None
-    there = urljoin(url, place.decode("latin-1"))
-    here = urlsplit(url)
-    same = urlsplit(there)[:2] == here[:2]
-    return there.partition("#")[0] if same else None
+    try:
+        there = urlsplit(urljoin(place.url, quote(location, safe=URL_CHARACTERS)))
+        address = Address(place.address.host, there.port or WELL_KNOWN[there.scheme])
+    except (ValueError, KeyError):
+        return None
+    if there.hostname != place.address.host:
+        return None
+    absolute = there.netloc != str(place.address)
+    authority = there.netloc.encode() if absolute else place.authority
+    path = _path(there.path + (f"?{there.query}" if there.query else ""))
+    return _Place(address, there.scheme == "https", authority, path)
 
 
 def _unwell(why: str) -> Health:

@@ -6,22 +6,33 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tproxy.doctor.checks import Check, Verdict, examine
-from tproxy.doctor.facts import CaptureFacts, EngineFacts, Facts, IdentityFacts, ProcessFacts
+from tproxy.doctor.facts import (
+    CaptureFacts,
+    EngineFacts,
+    Facts,
+    IdentityFacts,
+    ProcessFacts,
+    SidecarFacts,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WELL = Facts(
     now=NOW,
-    python="Python 3.11",
+    versions="Python 3.11",
     user_name="tproxy",
     ready=200,
     taken=(15001,),
-    capture=CaptureFacts((EngineFacts("nft", None, holds=True),)),
+    sidecar=SidecarFacts(7),
+    ipv6=True,
+    capture=CaptureFacts((EngineFacts("nft", None, holds=True),), (4, 6)),
     policies=(),
     identity=IdentityFacts("spiffe://a/b", NOW, NOW + timedelta(hours=1)),
     synchronised=True,
     descriptors=65536,
     wanted_descriptors=32768,
 )
+
+DOWN = replace(WELL, ready=None, sidecar=None)
 
 
 def said(facts: Facts, what: str) -> list[Check]:
@@ -52,23 +63,77 @@ def test_where_all_is_well_nothing_has_to_be_mended() -> None:
             id="past it",
         ),
         pytest.param(
-            replace(WELL, ready=None, taken=(15006,)),
+            replace(WELL, sees_processes=False), "user", "?", "not checked: root", id="a stranger"
+        ),
+        pytest.param(
+            replace(DOWN, taken=(15006,)),
             "sidecar",
             "FAIL",
             "others have 15006",
             id="port",
         ),
+        pytest.param(replace(DOWN, taken=()), "sidecar", "FAIL", "though the kernel", id="down"),
         pytest.param(
-            replace(WELL, ready=None, taken=()), "sidecar", "FAIL", "though the kernel", id="down"
-        ),
-        pytest.param(
-            replace(WELL, ready=None, taken=(), capture=CaptureFacts()),
+            replace(DOWN, taken=(), capture=CaptureFacts()),
             "sidecar",
             "warn",
             "not running",
             id="not begun",
         ),
         pytest.param(replace(WELL, ready=503), "sidecar", "warn", "not ready (503)", id="leaving"),
+        pytest.param(
+            replace(WELL, ready=None),
+            "sidecar",
+            "FAIL",
+            "process 7 runs and does not answer",
+            id="stuck",
+        ),
+        pytest.param(replace(WELL, ready=404), "sidecar", "FAIL", "with 404", id="an impostor"),
+        pytest.param(
+            replace(WELL, sidecar=SidecarFacts(7, ("CAP_NET_RAW",))),
+            "capabilities",
+            "warn",
+            "needs none, and has CAP_NET_RAW",
+            id="more than it needs",
+        ),
+        pytest.param(
+            replace(WELL, tproxy_inbound=True),
+            "capabilities",
+            "FAIL",
+            "has none, and --inbound-mode tproxy needs one",
+            id="less than it needs",
+        ),
+        pytest.param(
+            replace(WELL, tproxy_inbound=True, sidecar=SidecarFacts(7, ("CAP_NET_RAW",))),
+            "capabilities",
+            "ok",
+            "has CAP_NET_RAW",
+            id="what it needs",
+        ),
+        pytest.param(replace(WELL, ipv6=False), "ipv6", "ok", "nobody", id="no IPv6"),
+        pytest.param(
+            replace(
+                WELL, capture=CaptureFacts((EngineFacts("nft", None, holds=True),), families=(4,))
+            ),
+            "ipv6",
+            "warn",
+            "not part of the plan",
+            id="IPv6 past it",
+        ),
+        pytest.param(
+            replace(WELL, unreadable=("/etc/tproxy/certificates/tls.key",)),
+            "files",
+            "FAIL",
+            "user 1337 may not read /etc/tproxy/certificates/tls.key",
+            id="files of another user",
+        ),
+        pytest.param(
+            replace(WELL, remarks=("a.yaml:1", "b")),
+            "policies",
+            "warn",
+            "2 remarks, the first: a.yaml:1",
+            id="remarks",
+        ),
         pytest.param(
             replace(WELL, capture=CaptureFacts(problem="no such file")),
             "capture",
@@ -85,7 +150,8 @@ def test_where_all_is_well_nothing_has_to_be_mended() -> None:
         ),
         pytest.param(
             replace(
-                WELL, capture=CaptureFacts((EngineFacts("nft", None, holds=False),), ("a link",))
+                WELL,
+                capture=CaptureFacts((EngineFacts("nft", None, holds=False),), (4, 6), ("a link",)),
             ),
             "capture",
             "warn",
@@ -170,6 +236,22 @@ def test_what_is_wrong_is_named(facts: Facts, what: str, verdict: str, found: st
     assert check.mend or verdict in ("ok", "?")
 
 
-def test_who_is_not_root_is_told_to_ask_as_root() -> None:
-    facts = replace(WELL, root=False, capture=CaptureFacts(problem="not permitted"))
-    assert said(facts, "capture")[0].mend == "ask as root"
+def test_who_may_not_look_into_the_kernel_is_told_who_may() -> None:
+    facts = replace(WELL, sees_kernel=False, capture=CaptureFacts())
+    (check,) = said(facts, "capture")
+    assert (check.verdict, check.mend.partition(";")[0]) == (Verdict.UNKNOWN, "ask as root")
+    assert "not checked" in check.found
+    assert not said(facts, "kernel")
+
+
+def test_a_key_that_others_may_read_is_told_beside_the_identity() -> None:
+    assert WELL.identity is not None
+    facts = replace(WELL, identity=replace(WELL.identity, told=("the key is open",)))
+    assert [check.verdict for check in said(facts, "identity")] == ["warn", "ok"]
+
+
+def test_the_first_engine_that_serves_is_the_one_that_would_be_used() -> None:
+    names = {"iptables": "gone", "nft": None, "restore": None}
+    engines = tuple(EngineFacts(name, why, holds=False) for name, why in names.items())
+    (check,) = said(replace(WELL, capture=CaptureFacts(engines)), "kernel")
+    assert check.found == "rules would be loaded by nft; so could restore"

@@ -1,5 +1,7 @@
 """Probes as `tproxy inject` hands them to the sidecar."""
 
+import json
+
 import pytest
 
 from tproxy.model.app_probe import AppProbe, Grpc, HttpGet, HttpHeader, TcpSocket, read_probes
@@ -28,6 +30,12 @@ def test_a_probe_is_read_in_kubernetes_words(text: str, asks: object) -> None:
     assert [probe.asks for probe in probes.values()] == [asks]
 
 
+def http_header(name: str, value: str) -> str:
+    """A probe with a field of its own."""
+    asked = {"port": 1, "httpHeaders": [{"name": name, "value": value}]}
+    return json.dumps({AT: {"httpGet": asked}})
+
+
 def test_a_probe_has_a_second_unless_it_says_otherwise() -> None:
     probes = read_probes(f'{{"{AT}": {{"tcpSocket": {{"port": 1}}}}}}')
     assert probes == {AT: AppProbe(tcp_socket=TcpSocket(port=1), timeout_seconds=1)}
@@ -46,6 +54,14 @@ def test_a_probe_has_a_second_unless_it_says_otherwise() -> None:
         ),
         pytest.param(f'{{"{AT}": {{"exec": {{}}}}}}', "unknown field `exec`", id="unknown"),
         pytest.param(f'{{"{AT}": {{"grpc": {{"port": 0}}}}}}', ">= 1", id="no port"),
+        pytest.param(
+            f'{{"{AT}": {{"httpGet": {{"port": 1, "path": "/\\r\\nA: b"}}}}}}',
+            "path",
+            id="two lines",
+        ),
+        pytest.param(http_header("A B", "c"), "name", id="no field's name"),
+        pytest.param(http_header("", "c"), "name", id="no name"),
+        pytest.param(http_header("A", "b\nC: d"), "value", id="two fields in one"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, said: str) -> None:
