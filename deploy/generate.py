@@ -103,7 +103,9 @@ def _whole(sidecar: Sidecar) -> dict[str, Any]:
         **({"containers": others} if others else {}),
         "volumes": volumes(_found(), sidecar),
     }
-    return {"metadata": {"annotations": SCRAPED}, "spec": spec}
+    # The webhook is to leave alone what has its sidecar by a patch.
+    labels = {"tproxy.io/inject": "false"}
+    return {"metadata": {"labels": labels, "annotations": SCRAPED}, "spec": spec}
 
 
 def _certificates(sidecar: Sidecar) -> dict[str, Any]:

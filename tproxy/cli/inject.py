@@ -11,6 +11,7 @@ from tproxy.cli.manifests import convert
 from tproxy.inject.inject import inject as injected
 from tproxy.inject.sidecar import BadSettings, Platform, Sidecar, read_settings
 from tproxy.inject.values import CAPTURE
+from tproxy.model.limits import MOST_WORKERS
 
 
 @click.command()
@@ -49,7 +50,7 @@ from tproxy.inject.values import CAPTURE
 @click.option("--rewrite-probes/--no-rewrite-probes", default=None, help="Have the sidecar ask.")
 @click.option("--scrape/--no-scrape", default=None, help="Annotations for Prometheus.")
 @click.option("--verify/--no-verify", default=None, help="Have the init step try its rules.")
-@click.option("--workers", type=click.IntRange(1), help="Processes of a sidecar.")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Processes of a sidecar.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Of sidecars."
 )

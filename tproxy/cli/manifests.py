@@ -105,7 +105,7 @@ def _changed_document(place: Place, part: str, change: Change) -> tuple[str | No
 
     made = _made(document.value, change, named)
     if isinstance(made, Skipped):
-        return None, []
+        return None, [f"{place.at(0, 0)}: no sidecar: {made.reason}"] if made.told else []
     return document.written(made.manifest), [named(remark) for remark in made.remarks]
 
 
@@ -115,7 +115,7 @@ def _changed_json(name: str, text: str, document: Manifest, change: Change) -> C
 
     made = _made(document, change, named)
     if isinstance(made, Skipped):
-        return Changed(text, (), 0)
+        return Changed(text, (f"{name}: no sidecar: {made.reason}",) if made.told else (), 0)
     written = json.dumps(made.manifest, indent=2, ensure_ascii=False) + "\n"
     return Changed(written, tuple(map(named, made.remarks)), 1)
 

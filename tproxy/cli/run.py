@@ -22,7 +22,7 @@ from tproxy.codec.h2_own import OwnEngine
 from tproxy.launch import launch
 from tproxy.model.app_probe import AppProbe, read_probes
 from tproxy.model.identity import UNKNOWN, Workload
-from tproxy.model.limits import Limits
+from tproxy.model.limits import MOST_WORKERS, Limits
 from tproxy.model.ports import Ports
 from tproxy.settings import Settings, User
 from tproxy.stores.identity_store import BadIdentity
@@ -42,8 +42,6 @@ ENGINES: dict[str, type[Engine]] = {each.name: each for each in (OwnEngine, Libr
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
 LIMITS = Limits()
-MOST_WORKERS = 64
-"""More than one for each core gains nothing."""
 
 
 def _limits(

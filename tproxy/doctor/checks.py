@@ -149,7 +149,12 @@ def _rules(facts: Facts) -> Iterator[Check]:
         host = (
             f"; {' and '.join(facts.capture.host)}: --force is needed" if facts.capture.host else ""
         )
-        yield Check("capture", Verdict.WARN, f"no rules{host}", "tproxy-init apply")
+        if facts.ready is None:
+            yield Check("capture", Verdict.WARN, f"no rules{host}", "tproxy-init apply")
+        else:
+            mend = "tproxy-init apply: a firewall that was restarted may have flushed them"
+            found = f"no rules, so everything goes past the sidecar{host}"
+            yield Check("capture", Verdict.FAIL, found, mend)
         return
     broken = [f"{each.name}: {each.differences[0]}" for each in holding if each.differences]
     if broken:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from tproxy.inject.annotations import STATUS
 from tproxy.inject.findings import Refused, Remark
-from tproxy.inject.inject import Skipped, inject
+from tproxy.inject.inject import Skipped, has_sidecar, inject
 from tproxy.inject.json_patch import patch
+from tproxy.inject.shape import refuse_misshapen
 from tproxy.inject.sidecar import Sidecar
 
 VERSION = "admission.k8s.io/v1"
@@ -80,10 +80,11 @@ def _answer(asked: Asked, sidecar: Sidecar, on_refusal: OnRefusal) -> Answer:
     pod = asked.object
     if pod is None or pod.get("kind") != "Pod" or asked.operation != "CREATE":
         return _allowed(asked, Result.SKIPPED, said="it is no pod that is made")
-    if STATUS in _annotations(pod):
-        # Whoever has injected it chose its sidecar, and is not overruled.
-        return _allowed(asked, Result.SKIPPED, said="it has its sidecar already")
     try:
+        refuse_misshapen(pod, "$")
+        if has_sidecar(pod):
+            # Whoever has injected it chose its sidecar, and is not overruled.
+            return _allowed(asked, Result.SKIPPED, said="it has its sidecar already")
         made = inject(_placed(pod, asked.namespace), sidecar)
     except Refused as refused:
         return _refused(asked, refused, on_refusal)
@@ -108,12 +109,6 @@ def _read(content: bytes) -> Asked:
             " set admissionReviewVersions: [v1]"
         )
     return review.request
-
-
-def _annotations(pod: dict[str, Any]) -> dict[str, Any]:
-    metadata = pod.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
-    return annotations if isinstance(annotations, dict) else {}
 
 
 def _placed(pod: dict[str, Any], namespace: str) -> dict[str, Any]:

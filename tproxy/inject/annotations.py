@@ -1,5 +1,6 @@
 """What a pod's own annotations and labels change of its sidecar: our words, and Istio's for the same."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,16 +11,17 @@ from tproxy.inject.sidecar import Resources, Sidecar
 from tproxy.inject.values import (
     CAPTURE,
     amount,
-    every_network,
     every_port,
+    go_switch,
     interfaces,
-    networks,
+    masked,
     one_of,
     ports,
     size,
     switch,
 )
 from tproxy.inject.workload import Found
+from tproxy.model.limits import MOST_WORKERS
 
 OWN = "tproxy.io/"
 INJECT = f"{OWN}inject"
@@ -40,8 +42,8 @@ def _captured(option: str, read: Callable[[str], str]) -> Change:
     return change
 
 
-def _switched(field: str) -> Change:
-    return lambda sidecar, text: msgspec.structs.replace(sidecar, **{field: switch(text)})
+def _switched(field: str, read: Callable[[str], bool] = switch) -> Change:
+    return lambda sidecar, text: msgspec.structs.replace(sidecar, **{field: read(text)})
 
 
 def _named(field: str) -> Change:
@@ -65,14 +67,21 @@ def _amount(side: str, resource: str) -> Change:
 
 
 def _workers(sidecar: Sidecar, text: str) -> Sidecar:
-    if not text.isdecimal() or not int(text):
-        raise ValueError(f"{text!r} is no number of workers")
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_WORKERS:
+        raise ValueError(f"{text!r} is no number of workers from 1 to {MOST_WORKERS}")
     return msgspec.structs.replace(sidecar, workers=int(text))
 
 
 def _log_level(sidecar: Sidecar, text: str) -> Sidecar:
     level = one_of("debug", "info", "warning", "error")(text)
     return msgspec.structs.replace(sidecar, log_level=level)
+
+
+def _istio_log_level(sidecar: Sidecar, text: str) -> Sidecar:
+    """Read Envoy's levels, of which ours has four."""
+    return _log_level(
+        sidecar, {"trace": "debug", "critical": "error", "off": "error"}.get(text, text)
+    )
 
 
 def _interception(sidecar: Sidecar, text: str) -> Sidecar:
@@ -94,20 +103,20 @@ CHANGES: Mapping[str, Change] = {
     f"{ISTIO_TRAFFIC}excludeInboundPorts": _captured("exclude-inbound-ports", ports),
     f"{ISTIO_TRAFFIC}includeOutboundPorts": _captured("include-outbound-ports", ports),
     f"{ISTIO_TRAFFIC}excludeOutboundPorts": _captured("exclude-outbound-ports", ports),
-    f"{ISTIO_TRAFFIC}includeOutboundIPRanges": _captured("include-outbound-cidrs", every_network),
-    f"{ISTIO_TRAFFIC}excludeOutboundIPRanges": _captured("exclude-outbound-cidrs", networks),
+    f"{ISTIO_TRAFFIC}includeOutboundIPRanges": _captured("include-outbound-cidrs", masked),
+    f"{ISTIO_TRAFFIC}excludeOutboundIPRanges": _captured("exclude-outbound-cidrs", masked),
     f"{ISTIO_TRAFFIC}excludeInterfaces": _captured("exclude-interfaces", interfaces),
     f"{ISTIO_TRAFFIC}kubevirtInterfaces": _uncaught,
     "istio.io/reroute-virtual-interfaces": _uncaught,
     f"{ISTIO_SIDECAR}interceptionMode": _interception,
-    f"{ISTIO_SIDECAR}rewriteAppHTTPProbers": _switched("rewrite_probes"),
-    f"{ISTIO_SIDECAR}proxyImage": _named("proxy_image"),
+    f"{ISTIO_SIDECAR}rewriteAppHTTPProbers": _switched("rewrite_probes", go_switch),
     f"{ISTIO_SIDECAR}proxyCPU": _amount("requests", "cpu"),
     f"{ISTIO_SIDECAR}proxyMemory": _amount("requests", "memory"),
     f"{ISTIO_SIDECAR}proxyCPULimit": _amount("limits", "cpu"),
     f"{ISTIO_SIDECAR}proxyMemoryLimit": _amount("limits", "memory"),
-    f"{ISTIO_SIDECAR}logLevel": _log_level,
-    f"{ISTIO_SIDECAR}nativeSidecar": _switched("native"),
+    f"{ISTIO_SIDECAR}logLevel": _istio_log_level,
+    f"{ISTIO_SIDECAR}nativeSidecar": _switched("native", go_switch),
+    f"{OWN}proxy-image": _named("proxy_image"),
     f"{OWN}policies": _named("policies"),
     f"{OWN}certificates": _named("certificates"),
     f"{OWN}native-sidecar": _switched("native"),
@@ -121,6 +130,7 @@ CHANGES: Mapping[str, Change] = {
 IDLE: Mapping[str, str] = {
     "proxy.istio.io/config": "it is Envoy's; the sidecar is waited for, and drains, in any case",
     f"{ISTIO_SIDECAR}bootstrapOverride": "it is Envoy's",
+    f"{ISTIO_SIDECAR}proxyImage": f"it names an image of Envoy's, {OWN}proxy-image names ours",
     f"{ISTIO_SIDECAR}discoveryAddress": "there is no control plane, policies are files",
     f"{ISTIO_SIDECAR}userVolume": "the sidecar mounts its policies and its identity only",
     f"{ISTIO_SIDECAR}userVolumeMount": "the sidecar mounts its policies and its identity only",
@@ -150,17 +160,18 @@ class Wish:
 
 
 def refuses_injection(found: Found) -> str | None:
-    """Say which of its labels and annotations keeps a pod from being injected."""
-    for place in ("labels", "annotations"):
-        texts = found.metadata.get(place) or {}
-        for name in (INJECT, f"{ISTIO_SIDECAR}inject"):
-            text = str(texts.get(name, "true")).lower()
+    """Say which of its labels and annotations keeps a pod from being injected: the first that is there decides."""
+    for name in (INJECT, f"{ISTIO_SIDECAR}inject"):
+        for place in ("labels", "annotations"):
+            said = (found.metadata.get(place) or {}).get(name)
+            if said is None:
+                continue
+            text = str(said).lower()
             if text not in ("true", "false"):
                 raise Refused(
                     _remark(found, place, name, f'{text!r} is neither "true" nor "false"')
                 )
-            if text == "false":
-                return f"its {place[:-1]} {name} is false"
+            return f"its {place[:-1]} {name} is false" if text == "false" else None
     return None
 
 

@@ -11,6 +11,7 @@ from tproxy.inject.workload import Found
 from tproxy.model.ports import Ports
 
 PORTS = Ports()
+LIMITS = "TPROXY_LIMITS"
 POLICIES = "/etc/tproxy/policies"
 CERTIFICATES = "/etc/tproxy/certificates"
 PODINFO = "/etc/tproxy/podinfo"
@@ -145,7 +146,7 @@ def _environment(found: Found, sidecar: Sidecar, probes: dict[str, Probe]) -> li
         "TPROXY_DRAIN_SECONDS": str(max(1, grace - SPARE_SECONDS)),
     }
     if not sidecar.native:
-        texts["TPROXY_LIMITS"] = f"drain-least-seconds={min(LAST_CALLS_SECONDS, grace)}"
+        texts[LIMITS] = f"drain-least-seconds={min(LAST_CALLS_SECONDS, grace)}"
     if sidecar.workers > 1:
         texts["TPROXY_WORKERS"] = str(sidecar.workers)
     if sidecar.log_level != "info":
@@ -158,9 +159,16 @@ def _environment(found: Found, sidecar: Sidecar, probes: dict[str, Probe]) -> li
         texts["TPROXY_APP_PROBES"] = _written(sidecar, probes)
     if _transparent(sidecar):
         texts |= {"TPROXY_INBOUND_MODE": "tproxy", "TPROXY_USER": f"{UID}:{UID}"}
-    written = {**texts, **sidecar.environment}
+    written = _joined(texts, sidecar.environment)
     given: list[Manifest] = [{"name": name, "value": value} for name, value in written.items()]
     return [each for each in _who(found, sidecar) if each["name"] not in written] + given
+
+
+def _joined(ours: dict[str, str], theirs: dict[str, str]) -> dict[str, str]:
+    """Let what operators write win; limits are many in one, of which only those that they name are theirs."""
+    written = {**ours, **theirs}
+    both = [each[LIMITS] for each in (ours, theirs) if LIMITS in each]
+    return {**written, LIMITS: " ".join(both)} if both else written
 
 
 def _written(sidecar: Sidecar, probes: dict[str, Probe]) -> str:

@@ -11,11 +11,11 @@ from tproxy.inject.annotations import STATUS, STATUS_VARIABLE, refuses_injection
 from tproxy.inject.containers import init_container, proxy_container, volumes
 from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.plain import plain
-from tproxy.inject.probes import KINDS, Probe, hooks, is_rewritten, path_of, probe_of, rewritten
+from tproxy.inject.probes import KINDS, Probe, asked_at, hooks, path_of, probe_of, rewritten
 from tproxy.inject.refusals import INIT, PROXY, refuse
 from tproxy.inject.shape import refuse_misshapen
 from tproxy.inject.sidecar import VERSION, Platform, Sidecar
-from tproxy.inject.workload import Found, pods_in
+from tproxy.inject.workload import Found, pods_in, runs_unknown_pods
 from tproxy.model.ports import Ports
 
 
@@ -33,14 +33,18 @@ class Skipped:
     """A manifest that stays as it is."""
 
     reason: str
+    told: bool = False
+    """Whether its author should know: it runs pods."""
 
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What injection did to a pod: enough to undo it exactly."""
 
     version: str
-    annotations: list[str]
+    annotations: dict[str, str]
     """Those it has added."""
+    volumes: list[str]
+    """Likewise, by name."""
     probes: dict[str, Probe]
     """Those it has replaced, by the path at which the sidecar is asked instead."""
     made: list[str]
@@ -72,7 +76,11 @@ def inject(manifest: Manifest, sidecar: Sidecar) -> Injected | Skipped:
         raise Refused(*refused)
     if injected:
         return Injected(made, tuple(remarks))
-    return Skipped(", ".join(reasons) or f"{manifest.get('kind', 'it')} runs no pods")
+    if reasons:
+        return Skipped(", ".join(reasons), told=True)
+    if runs_unknown_pods(manifest):
+        return Skipped(f"{manifest.get('kind')} is no kind that injection knows", told=True)
+    return Skipped(f"{manifest.get('kind', 'it')} runs no pods")
 
 
 def uninject(manifest: Manifest) -> Injected | Skipped:
@@ -102,10 +110,11 @@ def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
         sidecar = msgspec.structs.replace(sidecar, native=False)
     refuse(found, sidecar)
     asked, replaced = _probes(found, sidecar)
-    added = {
+    mounted = volumes(found, sidecar)
+    added: Manifest = {
         "init": init_container(sidecar),
         "proxy": proxy_container(found, sidecar, asked),
-        "volumes": volumes(found, sidecar),
+        "volumes": mounted,
     }
     remarks = [
         *wish.remarks,
@@ -116,7 +125,12 @@ def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
     ]
     made = _add(found, sidecar, added)
     annotations, known = _annotations(found, sidecar)
-    _annotate(found, sidecar, annotations, Status(VERSION, [], replaced, made))
+    _annotate(
+        found,
+        sidecar,
+        annotations,
+        Status(VERSION, {}, [each["name"] for each in mounted], replaced, made),
+    )
     return [*remarks, *known]
 
 
@@ -239,9 +253,7 @@ def _annotate(found: Found, sidecar: Sidecar, annotations: dict[str, str], statu
         metadata["annotations"] = {}
     known = {key: value for key, value in annotations.items() if key not in metadata["annotations"]}
     metadata["annotations"] |= known
-    whole = msgspec.structs.replace(
-        status, annotations=sorted(known), made=[*status.made, *missing]
-    )
+    whole = msgspec.structs.replace(status, annotations=known, made=[*status.made, *missing])
     written = msgspec.json.encode(whole).decode()
     if sidecar.platform is Platform.PODMAN:
         # Its annotations have 63 characters at most.
@@ -269,6 +281,15 @@ def _status(found: Found) -> Status | None:
         ) from None
 
 
+def has_sidecar(pod: Manifest) -> bool:
+    """Whether a pod of a sound shape was injected, and has what it got still."""
+    return any(
+        {INIT, PROXY} <= {container.get("name") for _, container in found.containers()}
+        and _status(found) is not None
+        for found in pods_in(pod)
+    )
+
+
 def _variable(found: Found) -> str | None:
     """Read what was done to a pod from where podman lets it be written."""
     for variable in _init(found).get("env") or ():
@@ -290,21 +311,28 @@ def _undo(found: Found) -> None:
     assert status is not None, "whoever calls has looked"
     spec, metadata = found.spec, found.metadata
     annotations = metadata.get("annotations") or {}
-    for _, container in found.containers():
-        for kind in KINDS:
-            before = status.probes.get(path_of(container["name"], kind))
-            # One that its author has changed since stays changed.
-            if before is not None and is_rewritten(kind, container):
-                container[kind] = before
+    _restore(found, status)
     for key in ("initContainers", "containers"):
         _drop(spec, key, status, lambda name: name in (INIT, PROXY))
-    _drop(spec, "volumes", status, lambda name: name.startswith(f"{PROXY}-"))
-    for name in (STATUS, *status.annotations):
-        annotations.pop(name, None)
+    _drop(spec, "volumes", status, status.volumes.__contains__)
+    annotations.pop(STATUS, None)
+    for name, text in status.annotations.items():
+        if annotations.get(name) == text:
+            del annotations[name]
     if not annotations and "annotations" in status.made:
         metadata.pop("annotations", None)
     if not metadata and "metadata" in status.made:
         found.pod.pop("metadata", None)
+
+
+def _restore(found: Found, status: Status) -> None:
+    """Give containers their probes back; one that its author has changed stays so."""
+    for _, container in found.containers():
+        for kind in KINDS:
+            # By what it asks, as its container may have another name by now.
+            before = status.probes.get(asked_at(kind, container))
+            if before is not None:
+                container[kind] = before
 
 
 def _drop(spec: Manifest, key: str, status: Status, ours: Callable[[str], bool]) -> None:

@@ -4,10 +4,13 @@ The kubelet is no member of the mesh: where plaintext is refused, so are its pro
 is answered by whoever carries the connection, even if nobody listens behind. So the sidecar asks, and says what it heard.
 """
 
+import json
+import re
 from typing import Any
 
 from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.workload import Found
+from tproxy.model.app_probe import read_probes
 from tproxy.model.ports import Ports
 
 KINDS = {"livenessProbe": "livez", "readinessProbe": "readyz", "startupProbe": "startupz"}
@@ -30,10 +33,10 @@ def rewritten(kind: str, container: Manifest) -> Probe:
     return {"httpGet": asks, **kept}
 
 
-def is_rewritten(kind: str, container: Manifest) -> bool:
-    """Tell whether a container's probe is one that we have made."""
+def asked_at(kind: str, container: Manifest) -> str:
+    """Give the path at which a container's probe asks the sidecar; empty where it asks somebody else."""
     asks = (container.get(kind) or {}).get("httpGet") or {}
-    return bool(asks.get("path") == path_of(str(container.get("name")), kind))
+    return str(asks.get("path")) if asks.get("port") == Ports().health else ""
 
 
 def probe_of(path: str, container: Manifest, kind: str) -> Probe | None:
@@ -44,14 +47,26 @@ def probe_of(path: str, container: Manifest, kind: str) -> Probe | None:
         if probe is None or asks is None or (asks.get("host") not in (None, "")):
             continue
         number = _number(f"{path}.{kind}.{handler}.port", asks.get("port"), container)
-        return {
-            handler: {
-                **{key: value for key, value in asks.items() if key != "host"},
-                "port": number,
-            },
-            "timeoutSeconds": probe.get("timeoutSeconds") or 1,
-        }
+        asked = {**_cleaned(asks), "port": number}
+        made = {handler: asked, "timeoutSeconds": probe.get("timeoutSeconds") or 1}
+        try:
+            read_probes(json.dumps({path_of("app", kind): made}))
+        except ValueError as error:
+            raise Refused(Remark(f"{path}.{kind}", f"cannot be asked: {error}")) from None
+        return made
     return None
+
+
+def _cleaned(asks: Probe) -> Probe:
+    """Leave out what says nothing: the API server takes it for what is usual."""
+    said = {key: value for key, value in asks.items() if key != "host" and value not in (None, "")}
+    fields = said.get("httpHeaders")
+    if isinstance(fields, list):
+        said["httpHeaders"] = [
+            {**each, "value": each.get("value") or ""} if isinstance(each, dict) else each
+            for each in fields
+        ]
+    return said
 
 
 def hooks(found: Found) -> tuple[Remark, ...]:
@@ -79,7 +94,7 @@ def _number(path: str, port: object, container: Manifest) -> int:
 def _resolved(path: str, port: object, container: Manifest) -> int:
     if isinstance(port, int):
         return port
-    if str(port).isdecimal():
+    if re.fullmatch("[0-9]{1,5}", str(port)):
         return int(str(port))
     for each in container.get("ports") or ():
         if each.get("name") == port:

@@ -42,6 +42,11 @@ class _Probe(msgspec.Struct, rename="camel"):
     timeout_seconds: int | None = None
 
 
+class _Lifecycle(msgspec.Struct, rename="camel"):
+    post_start: dict[str, Any] | None = None
+    pre_stop: dict[str, Any] | None = None
+
+
 class _Container(msgspec.Struct, rename="camel"):
     name: str
     ports: list[_Port] | None = None
@@ -50,7 +55,7 @@ class _Container(msgspec.Struct, rename="camel"):
     liveness_probe: _Probe | None = None
     readiness_probe: _Probe | None = None
     startup_probe: _Probe | None = None
-    lifecycle: dict[str, dict[str, Any] | None] | None = None
+    lifecycle: _Lifecycle | None = None
 
 
 class _Os(msgspec.Struct):

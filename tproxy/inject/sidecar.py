@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from tproxy.inject.values import CAPTURE, size
+from tproxy.model.limits import MOST_WORKERS
 
 VERSION = version("tproxy")
 
@@ -58,7 +59,14 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     resources: Resources = msgspec.field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        """Refuse what the init step would refuse, before a pod is made of it."""
+        """Refuse what could not work, before a pod is made of it."""
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise ValueError(f"workers: {self.workers} is not from 1 to {MOST_WORKERS}")
+        for name in self.environment:
+            if name.startswith("TPROXY_") and name.endswith("_PORT"):
+                raise ValueError(
+                    f"environment: {name}: probes and capture count on the usual ports"
+                )
         for option, text in self.capture.items():
             read = CAPTURE.get(option)
             if read is None:

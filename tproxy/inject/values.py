@@ -5,8 +5,10 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-_PORTS = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
-_IDS = re.compile(r"(\d{1,9})(?:[-:](\d{1,9}))?")
+_PORTS = re.compile(r"([0-9]{1,5})(?:[-:]([0-9]{1,5}))?")
+_IDS = re.compile(r"([0-9]{1,10})(?:[-:]([0-9]{1,10}))?")
+HIGHEST_ID = 4294967294
+"""One more is what the kernel takes for nobody."""
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\+?")
 _AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)|[eE](-?\d{1,2}))?")
 _UNITS = {
@@ -47,6 +49,16 @@ def networks(text: str) -> str:
     return text
 
 
+def masked(text: str) -> str:
+    """Read networks as Istio takes them, by any address in them, or `*` for all."""
+    if text.strip() == "*":
+        return text
+    try:
+        return ",".join(str(ipaddress.ip_network(each, strict=False)) for each in _items(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no list of networks as 10.0.0.0/8: {error}") from None
+
+
 def interfaces(text: str) -> str:
     """Read names of interfaces."""
     for each in _items(text):
@@ -77,6 +89,15 @@ def size(text: str) -> Decimal:
     return Decimal(number) * (Decimal(10) ** int(power) if power else _UNITS[unit or " "])
 
 
+def go_switch(text: str) -> bool:
+    """Read true or false as Go does, and so Istio."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise ValueError(f'{text!r} is neither "true" nor "false"')
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Read one of `words`."""
 
@@ -101,7 +122,7 @@ def ids(text: str) -> str:
     """Read UIDs or GIDs, and ranges of them."""
     for each in _items(text):
         found = _IDS.fullmatch(each)
-        if found is None or int(found[2] or found[1]) < int(found[1]):
+        if found is None or not int(found[1]) <= int(found[2] or found[1]) <= HIGHEST_ID:
             raise ValueError(f"{each!r} is neither a number nor a range as 1000-2000")
     return text
 

@@ -21,6 +21,7 @@ POD_IN: dict[str, tuple[str, ...]] = {
 ENDING = frozenset({"Job", "CronJob"})
 """Kinds whose pods are to end by themselves."""
 
+_TIMED = re.compile(r"-[0-9]{8,10}\Z")
 _HASHED = re.compile(r"(?P<name>.+)-[a-z0-9]{1,10}")
 
 
@@ -86,6 +87,14 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
         yield Found(str(kind), whole, pod, _name(metadata), str(metadata.get("namespace") or ""))
 
 
+def runs_unknown_pods(manifest: Manifest) -> bool:
+    """Tell whether something of another kind than those above has pods in it."""
+    if str(manifest.get("kind")).endswith("List"):
+        return bool(_items(manifest.get("items"))) and manifest.get("kind") != "List"
+    template = _object(_object(manifest.get("spec")).get("template") or manifest.get("template"))
+    return "containers" in _object(template.get("spec")) and str(manifest.get("kind")) not in POD_IN
+
+
 def _name(metadata: Manifest) -> str:
     """Find what people call a pod's workload; a pod itself bears a name that was made of it."""
     for owner in _items(metadata.get("ownerReferences")):
@@ -93,7 +102,8 @@ def _name(metadata: Manifest) -> str:
         hashed = _HASHED.fullmatch(name)
         if _object(owner).get("kind") == "ReplicaSet" and hashed:
             return hashed["name"]
-        return name
+        # A CronJob's names each of its Jobs by the minute, and a metric of each would be one too many.
+        return _TIMED.sub("", name) if _object(owner).get("kind") == "Job" else name
     return str(metadata.get("name") or metadata.get("generateName") or "unknown").rstrip("-")
 
 

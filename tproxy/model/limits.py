@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+MOST_WORKERS = 64
+"""More than one for each core gains nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

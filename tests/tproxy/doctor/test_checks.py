@@ -149,8 +149,16 @@ def test_where_all_is_well_nothing_has_to_be_mended() -> None:
             id="no engine",
         ),
         pytest.param(
+            replace(WELL, capture=CaptureFacts((EngineFacts("nft", None, holds=False),), (4, 6))),
+            "capture",
+            "FAIL",
+            "everything goes past the sidecar",
+            id="flushed",
+        ),
+        pytest.param(
             replace(
                 WELL,
+                ready=None,
                 capture=CaptureFacts((EngineFacts("nft", None, holds=False),), (4, 6), ("a link",)),
             ),
             "capture",

@@ -13,6 +13,9 @@ from tproxy.inject.sidecar import Sidecar
 
 POD = {"kind": "Pod", "metadata": {"generateName": "web-"}, "spec": {"containers": [{"name": "a"}]}}
 
+INJECTED = inject(POD, Sidecar())
+assert isinstance(INJECTED, Injected)
+
 
 def review(pod: object = POD, **request: object) -> bytes:
     """The question whether a pod may be made."""
@@ -65,9 +68,7 @@ def test_a_pod_is_patched_into_the_injected_one(metadata: dict[str, Any]) -> Non
             review({**POD, "metadata": {"annotations": {"tproxy.io/inject": "false"}}}),
             id="declined",
         ),
-        pytest.param(
-            review({**POD, "metadata": {"annotations": {"tproxy.io/status": "{}"}}}), id="has one"
-        ),
+        pytest.param(review(INJECTED.manifest), id="has one"),
     ],
 )
 def test_what_is_not_to_be_injected_is_allowed_as_it_is(content: bytes) -> None:
@@ -97,6 +98,11 @@ def test_a_pod_that_cannot_have_a_sidecar_is_denied(pod: object) -> None:
     result, response = answered(review(pod))
     assert (result, response["allowed"], response["status"]["code"]) == (Result.REFUSED, False, 403)
     assert response["status"]["message"].startswith("tproxy cannot be injected: $.")
+
+
+def test_a_status_alone_is_no_sidecar() -> None:
+    claimed = {**POD, "metadata": {"annotations": {"tproxy.io/status": ""}}}
+    assert answered(review(claimed))[0] is Result.REFUSED
 
 
 def test_or_it_is_allowed_with_a_warning() -> None:

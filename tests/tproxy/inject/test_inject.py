@@ -14,7 +14,7 @@ from tproxy.inject.annotations import STATUS
 from tproxy.inject.findings import Refused
 from tproxy.inject.inject import Injected, Skipped, inject, uninject
 from tproxy.inject.sidecar import Platform, Sidecar
-from tproxy.model.app_probe import read_probes
+from tproxy.model.app_probe import HttpGet, HttpHeader, read_probes
 from tproxy.model.identity import read_labels
 
 PLAIN = Sidecar()
@@ -275,7 +275,7 @@ def test_a_list_is_injected_item_by_item() -> None:
 def test_a_pod_may_decline(place: str, name: str) -> None:
     manifest = pod()
     manifest["metadata"][place] = {name: "false"}
-    assert inject(manifest, PLAIN) == Skipped(f"its {place[:-1]} {name} is false")
+    assert inject(manifest, PLAIN) == Skipped(f"its {place[:-1]} {name} is false", told=True)
     manifest["metadata"][place] = {name: "true"}
     assert injected(manifest)
     manifest["metadata"][place] = {name: "never"}
@@ -333,7 +333,7 @@ def test_annotations_change_the_sidecar() -> None:
             sidecar__proxyMemory="96Mi",
             sidecar__proxyCPULimit="1",
             sidecar__proxyMemoryLimit="512Mi",
-            sidecar__proxyImage="other:2",
+            own__proxy0image="other:2",
             sidecar__logLevel="debug",
             own__workers="2",
             own__policies="mine",
@@ -365,10 +365,10 @@ def test_transparent_inbound_connections_need_a_capability_and_so_root_at_first(
     ("annotations", "said"),
     [
         ({"traffic__excludeOutboundPorts": "http"}, "'http' is no port"),
-        ({"traffic__excludeOutboundIPRanges": "10.0.0.1/8"}, "is no network"),
+        ({"traffic__excludeOutboundIPRanges": "10.0.0.0/80"}, "is no list of networks"),
         ({"traffic__excludeInterfaces": "a b"}, "is no name of an interface"),
         ({"sidecar__interceptionMode": "NONE"}, "'NONE' is none of REDIRECT, TPROXY"),
-        ({"sidecar__proxyImage": ""}, "is empty"),
+        ({"own__policies": ""}, "is empty"),
         ({"own__workers": "none"}, "is no number of workers"),
         ({"own__native0sidecar": "maybe"}, 'is neither "true" nor "false"'),
         ({"sidecar__logLevel": "loud"}, "'loud' is none of"),
@@ -677,7 +677,13 @@ def test_a_status_that_injection_has_not_written_is_refused() -> None:
 
 
 def test_a_status_that_knows_less_than_the_pod_restores_what_it_knows() -> None:
-    status = {"version": "0", "annotations": ["gone"], "probes": {}, "made": ["metadata"]}
+    status = {
+        "version": "0",
+        "annotations": {"gone": "1"},
+        "volumes": [],
+        "probes": {},
+        "made": ["metadata"],
+    }
     variable = {"name": "TPROXY_INJECTION", "value": json.dumps(status)}
     asks = {"httpGet": {"path": "/app-health/app/livez", "port": 15021}}
     manifest = pod(
@@ -828,3 +834,140 @@ def test_what_is_written_is_plain_json() -> None:
 def test_from_a_misshapen_pod_nothing_is_taken_out() -> None:
     with pytest.raises(Refused, match=r"\$\.spec\.containers\[0\]"):
         uninject(pod(containers=[1]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "skipped"),
+    [
+        pytest.param(
+            {"sidecar.istio.io/inject": "true"},
+            {"sidecar.istio.io/inject": "false"},
+            False,
+            id="a label wins",
+        ),
+        pytest.param(
+            {},
+            {"tproxy.io/inject": "true", "sidecar.istio.io/inject": "false"},
+            False,
+            id="our word wins",
+        ),
+        pytest.param(
+            {"tproxy.io/inject": "false"},
+            {"tproxy.io/inject": "true"},
+            True,
+            id="our label first of all",
+        ),
+    ],
+)
+def test_the_first_word_on_injection_decides(
+    labels: dict[str, str], annotations: dict[str, str], skipped: bool
+) -> None:
+    manifest = {**pod(), "metadata": {"name": "a", "labels": labels, "annotations": annotations}}
+    assert isinstance(inject(manifest, PLAIN), Skipped) is skipped
+
+
+@pytest.mark.parametrize(
+    ("annotations", "argument"),
+    [
+        (
+            {"traffic__excludeOutboundIPRanges": "10.96.0.1/12"},
+            "--exclude-outbound-cidrs=10.96.0.0/12",
+        ),
+        ({"own__exclude0uids": "1000680000"}, "--exclude-uids=1000680000"),
+    ],
+)
+def test_values_are_taken_as_istio_and_the_init_step_take_them(
+    annotations: dict[str, str], argument: str
+) -> None:
+    assert argument in container(injected(annotated(**annotations)), "tproxy-init")["args"]
+
+
+@pytest.mark.parametrize(
+    ("said", "level"), [("trace", "debug"), ("off", "error"), ("warning", "warning")]
+)
+def test_envoys_levels_are_ours(said: str, level: str) -> None:
+    made = injected(annotated(sidecar__logLevel=said))
+    assert environment(made)["TPROXY_LOG_LEVEL"] == level
+
+
+@pytest.mark.parametrize(("said", "rewritten"), [("True", True), ("f", False)])
+def test_istios_switches_are_gos(said: str, rewritten: bool) -> None:
+    manifest = annotated(sidecar__rewriteAppHTTPProbers=said)
+    manifest["spec"]["containers"] = [deepcopy(PROBED)]
+    assert ("TPROXY_APP_PROBES" in environment(injected(manifest))) is rewritten
+    with pytest.raises(Refused, match="is neither"):
+        inject(annotated(sidecar__rewriteAppHTTPProbers="perhaps"), PLAIN)
+
+
+def test_all_networks_are_a_star_in_istios_words_too() -> None:
+    made = injected(annotated(traffic__includeOutboundIPRanges="*"))
+    assert "--include-outbound-cidrs=*" in container(made, "tproxy-init")["args"]
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        pytest.param({"httpGet": {"port": 70000}}, "65535", id="port"),
+        pytest.param({"tcpSocket": {"port": 80}, "timeoutSeconds": -1}, ">= 1", id="time"),
+        pytest.param({"httpGet": {"port": 80, "scheme": "FTP"}}, "Invalid enum", id="scheme"),
+        pytest.param(
+            {"httpGet": {"port": 80, "httpHeaders": [1]}}, "Expected `object`", id="field"
+        ),
+        pytest.param({"httpGet": {"port": "9" * 5000}}, "no port of this container", id="digits"),
+    ],
+)
+def test_a_probe_that_the_sidecar_would_refuse_is_refused_before(
+    probe: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(Refused, match=said):
+        inject(pod(containers=[{"name": "app", "livenessProbe": probe}]), PLAIN)
+
+
+def test_what_a_probe_leaves_empty_is_as_usual() -> None:
+    asks = {"port": 80, "path": None, "scheme": "", "httpHeaders": [{"name": "a", "value": None}]}
+    made = injected(pod(containers=[{"name": "app", "livenessProbe": {"httpGet": asks}}]))
+    (probe,) = read_probes(environment(made)["TPROXY_APP_PROBES"]).values()
+    assert probe.http_get == HttpGet(port=80, http_headers=(HttpHeader(name="a", value=""),))
+
+
+def test_what_was_done_is_undone_and_nothing_else() -> None:
+    made = injected(pod(containers=[deepcopy(PROBED)]), WHOLE)
+    made["spec"]["volumes"].append({"name": "tproxy-cache"})
+    made["spec"]["containers"][0]["name"] = "renamed"
+    made["metadata"]["annotations"]["prometheus.io/port"] = "9090"
+    back = uninject(made)
+    assert isinstance(back, Injected)
+    assert back.manifest["spec"]["volumes"] == [{"name": "tproxy-cache"}]
+    assert back.manifest["spec"]["containers"][0]["livenessProbe"] == PROBED["livenessProbe"]
+    assert back.manifest["metadata"]["annotations"] == {"prometheus.io/port": "9090"}
+
+
+def test_a_signal_to_stop_by_is_no_hook() -> None:
+    assert injected(pod(containers=[{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"}}]))
+
+
+def test_the_jobs_of_one_cronjob_are_one_workload() -> None:
+    owner = {"kind": "Job", "name": "backup-29384920"}
+    manifest = {**pod(), "metadata": {"name": "a", "ownerReferences": [owner]}}
+    assert environment(injected(manifest))["TPROXY_WORKLOAD"] == "backup"
+
+
+def test_limits_of_operators_come_behind_ours() -> None:
+    sidecar = Sidecar(native=False, environment={"TPROXY_LIMITS": "head-seconds=5"})
+    limits = environment(injected(pod(), sidecar))["TPROXY_LIMITS"]
+    assert limits == "drain-least-seconds=5 head-seconds=5"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        pytest.param({"kind": "PodList", "items": [pod()]}, id="a list of one kind"),
+        pytest.param(
+            {"kind": "Rollout", "spec": {"template": {"spec": pod()["spec"]}}}, id="another kind"
+        ),
+        pytest.param({"kind": "PodTemplate", "template": {"spec": pod()["spec"]}}, id="a template"),
+    ],
+)
+def test_other_kinds_that_run_pods_are_named(manifest: dict[str, Any]) -> None:
+    said = f"{manifest['kind']} is no kind that injection knows"
+    assert inject(manifest, PLAIN) == Skipped(said, told=True)

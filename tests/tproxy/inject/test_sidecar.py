@@ -35,6 +35,8 @@ resources: {requests: {memory: 96Mi}}
             b"resources: {limits: {memory: 32Mi}}", "64Mi is more than the limit, 32Mi", id="limit"
         ),
         pytest.param(b"resources: {limits: {cpu: x}}", "'x' is no amount", id="amount"),
+        pytest.param(b"workers: 65", "workers: 65 is not from 1 to 64", id="workers"),
+        pytest.param(b"environment: {TPROXY_HEALTH_PORT: '1'}", "usual ports", id="a port"),
         pytest.param(b"{", "while parsing", id="no YAML"),
     ],
 )
