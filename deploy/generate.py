@@ -1,16 +1,30 @@
-"""Write the kustomize components from what `tproxy inject` adds, so that both ways lead to the same pods."""
+"""Write what `tproxy inject` adds as kustomize components, so that both ways lead to the same pods, and the examples with it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tproxy.cli.manifests import changed
 from tproxy.inject.containers import init_container, proxy_container, volumes
+from tproxy.inject.inject import inject
 from tproxy.inject.refusals import INIT, PROXY
-from tproxy.inject.sidecar import Sidecar
+from tproxy.inject.sidecar import Platform, Sidecar
 from tproxy.inject.workload import Found, pods_in
 
 COMPONENTS = Path(__file__).parent / "components"
+EXAMPLES = Path(__file__).parent / "examples"
+NATIVE = Sidecar(policies="tproxy-policies")
+EXAMPLE_SIDECARS = {
+    "httpbin.yaml": NATIVE,
+    "sleep.yaml": NATIVE,
+    "podman.yaml": Sidecar(
+        platform=Platform.PODMAN,
+        policies="tproxy-policies",
+        certificates="hostPath:/srv/identity/{service_account}",
+    ),
+}
 SCRAPED = {
     "prometheus.io/scrape": "true",
     "prometheus.io/port": "15020",
@@ -21,23 +35,30 @@ HEAD = "# Written by deploy/generate.py: what `tproxy inject` adds, as a patch.\
 
 
 def main() -> None:
-    """Write every component."""
+    """Write every component, and every example with its sidecar."""
     for name, files in components().items():
         directory = COMPONENTS / name
         directory.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             (directory / file).write_text(text)
+    for file, text in injected().items():
+        (EXAMPLES / "injected" / file).write_text(text)
+
+
+def injected() -> dict[str, str]:
+    """Give the examples with their sidecars, by their files' names."""
+    return {
+        file: changed(file, (EXAMPLES / file).read_text(), partial(inject, sidecar=sidecar)).text
+        for file, sidecar in EXAMPLE_SIDECARS.items()
+    }
 
 
 def components() -> dict[str, dict[str, str]]:
     """Give each component's files, by name."""
-    native, classic = (
-        Sidecar(policies="tproxy-policies"),
-        Sidecar(policies="tproxy-policies", native=False),
-    )
+    classic = Sidecar(policies="tproxy-policies", native=False)
     identity = Sidecar(certificates="secret:tproxy-identity")
     return {
-        "native": _component(_whole(native)),
+        "native": _component(_whole(NATIVE)),
         "classic": _component(_whole(classic), kinds=KINDS.removesuffix("|Job")),
         "certificates": _component(_certificates(identity)),
     }

@@ -3,12 +3,15 @@
 import importlib.util
 from pathlib import Path
 from subprocess import CalledProcessError
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from fakes.kubernetes import Tools, validate
+from tproxy.cli import main
 from tproxy.inject.inject import Injected, inject
 from tproxy.inject.sidecar import Sidecar, read_settings
 from tproxy.model.identity import Workload
@@ -26,12 +29,40 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return Tools(tmp_path_factory.mktemp("tools"))
 
 
-def test_components_are_what_injection_adds() -> None:
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """What writes these files."""
     spec = importlib.util.spec_from_file_location("generate", DEPLOY / "generate.py")
     assert spec is not None
     assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("httpbin.yaml", ()),
+        ("sleep.yaml", ()),
+        (
+            "podman.yaml",
+            ("--for", "podman", "--certificates", "hostPath:/srv/identity/{service_account}"),
+        ),
+    ],
+)
+def test_an_injected_example_is_what_the_command_makes(
+    generate: ModuleType, file: str, words: tuple[str, ...]
+) -> None:
+    plain, kept = DEPLOY / "examples" / file, DEPLOY / "examples" / "injected" / file
+    command = ["inject", "--policies", "tproxy-policies", *words, str(plain)]
+    made = CliRunner().invoke(main, command)
+    assert made.stdout == kept.read_text() == generate.injected()[file]
+    assert CliRunner().invoke(main, ["uninject", str(kept)]).stdout == plain.read_text()
+    validate(made.stdout)
+
+
+def test_components_are_what_injection_adds(generate: ModuleType) -> None:
     for name, files in generate.components().items():
         for file, text in files.items():
             assert (DEPLOY / "components" / name / file).read_text() == text

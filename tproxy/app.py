@@ -378,7 +378,7 @@ class App:
 
     def _workload(self) -> Workload:
         """Say who we are: as the policies name us, and where they are silent, as the options do."""
-        return self._policies.store.current.workload.or_else(self._settings.workload)
+        return self._policies.store.current.workload.or_else(self._policies.workload)
 
     def _view(self) -> View:
         return View(

@@ -14,6 +14,7 @@ from tproxy.codec.h1 import Http1Server
 from tproxy.codec.h1_choice import head_parser
 from tproxy.inject.admission import Answer, BadReview, OnRefusal, Result, answer
 from tproxy.inject.sidecar import BadSettings, Sidecar, read_settings
+from tproxy.model.flow import Direction
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
@@ -23,6 +24,8 @@ from tproxy.net.stream import EagerStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.net.tls_stream import handshake
 from tproxy.proxy.http_server import HttpServer
+from tproxy.proxy.register import Register
+from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.watch import watch
 from tproxy.tls.documents import BadCertificate
 from tproxy.tls.reasons import NotSecured
@@ -36,7 +39,11 @@ REVIEW_SECONDS = 10.0
 """How long one may take to arrive: an API server waits 30 at most for the answer."""
 CONNECTIONS = 256
 """At once: an API server uses one connection for many reviews."""
-LIMITS = Limits()
+DESK_CONNECTIONS = 32
+"""Of their own: an injector that is flooded is not one that has to be started again."""
+LIMITS = Limits(idle_seconds=180.0, stream_idle_seconds=30.0, drain_least_seconds=3.0)
+"""An API server lets go of a connection without a review after 90 s: it is to be the first. After SIGTERM new ones are
+taken for about as long as it takes until nobody is sent here any more."""
 
 
 class BadFiles(Exception):
@@ -112,9 +119,11 @@ class _Counts:
 class Injector:
     """Answers reviews. What changes: the files' contents, and whether it has begun and is leaving."""
 
-    def __init__(self, files: Files, on_refusal: OnRefusal) -> None:
+    def __init__(self, files: Files, on_refusal: OnRefusal, limits: Limits = LIMITS) -> None:
         self._files = files
         self._on_refusal = on_refusal
+        self._limits = limits
+        self._register = Register()
         self._loaded = load(files)
         self._counts = _Counts()
         self._leaving = trio.Event()
@@ -125,10 +134,9 @@ class Injector:
 
     def listeners(self, *, port: int, health_port: int) -> tuple[Listener, Listener]:
         """Open the ports for reviews, and for health and metrics. OSError: one is taken or not allowed."""
-        slots = Slots(CONNECTIONS)
         return (
-            Listener(listen_everywhere(port), self._review, slots=slots),
-            Listener(listen_everywhere(health_port), self._desk, slots=slots),
+            Listener(listen_everywhere(port), self._review, slots=Slots(CONNECTIONS)),
+            Listener(listen_everywhere(health_port), self._desk, slots=Slots(DESK_CONNECTIONS)),
         )
 
     async def run(self, reviews: Listener, desk: Listener) -> None:
@@ -139,12 +147,15 @@ class Injector:
             # Once they are watched, lest a change since they were read goes unnoticed.
             await trio.lowlevel.checkpoint()
             await self.reload()
+            nursery.start_soon(Sweeper(self._limits, self._register).run)
             nursery.start_soon(reviews.serve)
             nursery.start_soon(desk.serve)
             self.ready = True
             LOG.info("ready: reviews at %s", ", ".join(map(str, reviews.addresses)))
             await self._leaving.wait()
             self.ready = False
+            self._register.leave(Direction.INBOUND)
+            await trio.sleep(self._limits.drain_least_seconds)
             reviews.stop()
             with trio.move_on_after(REVIEW_SECONDS):
                 await reviews.ended.wait()
@@ -179,14 +190,15 @@ class Injector:
 
     async def _review(self, downstream: TcpStream) -> None:
         try:
-            with trio.fail_after(LIMITS.handshake_seconds):
+            with trio.fail_after(self._limits.handshake_seconds):
                 secured = await handshake(
                     downstream, self._loaded.certificate.accept(downstream.socket)
                 )
         except (NotSecured, trio.TooSlowError) as failure:
             LOG.info("%s agreed on no TLS with us: %s", downstream.peer, failure)
             return
-        await self._serve(secured, {"/inject": ("POST", self._reviewed)})
+        pages: Mapping[str, Page] = {"/inject": ("POST", self._reviewed)}
+        await self._serve(secured, pages, Direction.INBOUND)
 
     async def _desk(self, downstream: TcpStream) -> None:
         pages: Mapping[str, Page] = {
@@ -194,15 +206,19 @@ class Injector:
             "/healthz/live": ("GET", self._live),
             "/metrics": ("GET", self._metrics),
         }
-        await self._serve(downstream, pages)
+        await self._serve(downstream, pages, None)
 
-    async def _serve(self, stream: EagerStream, pages: "Mapping[str, Page]") -> None:
+    async def _serve(
+        self, stream: EagerStream, pages: "Mapping[str, Page]", direction: Direction | None
+    ) -> None:
         async def answered(request: Request) -> Response:
             return respond(await _found(request, pages), request)
 
-        connection = HttpConnection(stream, Http1Server(LIMITS, self._parser), LIMITS)
+        connection = HttpConnection(stream, Http1Server(self._limits, self._parser), self._limits)
+        server = HttpServer(connection, answered, self._limits)
         try:
-            await HttpServer(connection, answered, LIMITS).run()
+            with self._register.serving(server, direction):
+                await server.run()
         except ProxyError as error:
             LOG.info("asked in no HTTP of ours: %s", error.details)
 

@@ -36,6 +36,8 @@ class Settings:
     endpoints: Path | None = None
     """The directory of files that name addresses, and that something else than people writes."""
     workload: Workload = field(default_factory=Workload)
+    labels_file: Path | None = None
+    """Of more labels of the workload, which may change; those that it has here already win."""
     app_probes: Mapping[str, AppProbe] = field(default_factory=dict)
     """How a kubelet learns of the application's health from us, by the paths at which it asks."""
     user: User | None = None

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from fakes.kubernetes import Tools
 pytestmark = pytest.mark.admission
 
 ROOT = Path(__file__).parent.parent.parent
+CHART = ROOT / "deploy" / "helm" / "tproxy"
 ETCD, PEERS, API, HOOK, DESK = 33790, 33791, 36443, 28443, 28080
 TOKEN = "t0ken"
 
@@ -44,7 +46,27 @@ class Cluster:
 
     def __init__(self, tools: Tools, place: Path) -> None:
         self._kubectl = str(tools.kubectl)
+        self._tools = tools
         self.place = place
+
+    def template(self) -> list[Any]:
+        """What `helm upgrade` would send, with what it finds in the cluster."""
+        words = [f"--kube-apiserver=https://127.0.0.1:{API}", f"--kube-token={TOKEN}"]
+        words += ["--kube-insecure-skip-tls-verify", "--dry-run=server", "--is-upgrade"]
+        return list(yaml.safe_load_all(self._tools.template(self._chart(), *words)))
+
+    def _chart(self) -> Path:
+        """Our chart, but for what 1.20 does not know: native sidecars, and budgets under policy/v1."""
+        chart = self.place / "chart"
+        shutil.copytree(CHART, chart, dirs_exist_ok=True)
+        wanted = yaml.safe_load((chart / "Chart.yaml").read_text())
+        del wanted["kubeVersion"]
+        (chart / "Chart.yaml").write_text(yaml.safe_dump(wanted))
+        injector = chart / "templates" / "injector.yaml"
+        documents = injector.read_text().split("\n---\n")
+        known = [each for each in documents if "kind: PodDisruptionBudget" not in each]
+        injector.write_text("\n---\n".join(known))
+        return chart
 
     def kubectl(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Ask it something."""
@@ -149,7 +171,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> 
 
 def _configure(cluster: Cluster, tools: Tools, authority: trustme.CA) -> None:
     """Apply the chart's webhook, at a URL, as there is no network of pods here."""
-    chart = tools.template(ROOT / "deploy" / "helm" / "tproxy")
+    chart = tools.template(CHART)
     (hook,) = [
         each
         for each in yaml.safe_load_all(chart)
@@ -252,3 +274,39 @@ async def test_new_settings_are_taken_and_bad_ones_change_nothing(cluster: Clust
     log = cluster.place / "injector.log"
     await until(lambda: "unknown field `initImages`" in log.read_text())
     assert image() == "other:2"
+
+
+def test_an_upgrade_keeps_the_certificate_that_is_there(cluster: Cluster) -> None:
+    def made() -> tuple[Any, str]:
+        kinds = {each["kind"]: each for each in cluster.template()}
+        (hook,) = kinds["MutatingWebhookConfiguration"]["webhooks"]
+        return kinds["Secret"], hook["clientConfig"]["caBundle"]
+
+    secret, bundle = made()
+    assert made()[1] != bundle
+    own = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tproxy-system"}}
+    for each in (own, secret):
+        done = cluster.apply(each)
+        assert done.returncode == 0, done.stderr
+    assert made() == (secret, secret["data"]["ca.crt"])
+
+
+def test_a_real_server_takes_what_needs_no_native_sidecars(cluster: Cluster) -> None:
+    manifests = cluster.kubectl("kustomize", str(ROOT / "deploy" / "overlays" / "classic")).stdout
+    done = cluster.kubectl(
+        "create", "--validate=false", "--dry-run=server", "-f", "-", stdin=manifests
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("created (server dry run)") == manifests.count("\nkind: ")
+
+
+def test_a_real_server_takes_the_chart(cluster: Cluster) -> None:
+    for each in cluster.template():
+        # The webhook is there already.
+        if each["kind"] != "MutatingWebhookConfiguration":
+            done = cluster.apply(_in_namespace(each, "plain"), "--dry-run=server")
+            assert done.returncode == 0, done.stderr
+
+
+def _in_namespace(manifest: Any, namespace: str) -> Any:  # noqa: ANN401 - a manifest
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}

@@ -17,6 +17,7 @@ import trio
 from fakes.mesh import APPS, QUIET, ROOT
 from fakes.sidecars import said
 from tproxy.lab import Lab, Pod, PodSpec, Process, Stdio, open_pod
+from tproxy.stores.data_link import publish
 
 pytestmark = pytest.mark.netns
 
@@ -131,6 +132,20 @@ async def test_no_spelling_of_a_denied_path_reaches_the_application(place: Path)
         assert {line.split(" ")[0] for line in await at.ask(*REFUSED)} == {"400"}
         assert await at.ask(*OTHERS) == [f"200 {target}" for target in OTHERS]
         assert await at.ask("/a/../shop//x?q=/../y") == ["200 /shop/x?q=/../y"]
+
+
+async def test_a_label_that_the_pod_is_given_brings_a_policy_into_force(place: Path) -> None:
+    publish(place / "podinfo", {"labels": b'role="open"\n'}, (1337, 1337))
+    labels_file = f"--labels-file={place}/podinfo/labels"
+    only_closed = policy("{selector: {matchLabels: {role: closed}}, action: DENY, rules: [{}]}")
+    async with scene(place, only_closed, labels_file) as at:
+        assert await at.ask("/") == ["200 /"]
+        publish(place / "podinfo", {"labels": b'role="closed"\n'}, (1337, 1337))
+        await at.said("policies of generation 2 are in force")
+        assert await at.ask("/") == ["403 RBAC: access denied"]
+        publish(place / "podinfo", {"labels": b"role=open\n"}, (1337, 1337))
+        await at.said("line 1: 'role=open'")
+        assert await at.ask("/") == ["403 RBAC: access denied"]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

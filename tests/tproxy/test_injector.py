@@ -5,7 +5,7 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import trio
 import trustme
 
 from tproxy.inject.admission import OnRefusal
-from tproxy.injector import MOST_REVIEW, BadFiles, Files, Injector, load
+from tproxy.injector import CONNECTIONS, MOST_REVIEW, BadFiles, Files, Injector, load
+from tproxy.model.limits import Limits
 
 POD = {"kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}}
 REVIEW = {
@@ -39,10 +40,8 @@ class Asker:
     ) -> tuple[int, str]:
         """Ask over TLS."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        trusting = ssl.create_default_context()
-        self.authority.configure_trust(trusting)
         connection = http.client.HTTPSConnection(
-            "localhost", self.reviews, context=trusting, timeout=5
+            "localhost", self.reviews, context=_trusting(self.authority), timeout=5
         )
         return await trio.to_thread.run_sync(
             _asked, connection, method, path, body, {**JSON, **headers}
@@ -93,7 +92,7 @@ def files(tmp_path: Path, authority: trustme.CA) -> Files:
 @asynccontextmanager
 async def running(files: Files, authority: trustme.CA) -> AsyncIterator[Asker]:
     """An injector at work."""
-    injector = Injector(files, OnRefusal.DENY)
+    injector = Injector(files, OnRefusal.DENY, Limits(head_seconds=0.5))
     reviews, desk = injector.listeners(port=0, health_port=0)
     ports = (reviews.addresses[0].port, desk.addresses[0].port)
     with trio.fail_after(20):
@@ -152,6 +151,63 @@ async def test_whoever_speaks_no_tls_is_let_go(
                 raise EOFError
         await until(lambda: "agreed on no TLS with us" in caplog.text)
         assert (await asker.post(REVIEW))[0] == 200
+
+
+async def _read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
+    content = b""
+    with suppress(trio.BrokenResourceError):
+        while part := await stream.receive_some():
+            content += part
+    return content
+
+
+def _trusting(authority: trustme.CA) -> ssl.SSLContext:
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return trusting
+
+
+async def test_whoever_finishes_no_request_is_let_go(files: Files, authority: trustme.CA) -> None:
+    async with running(files, authority) as asker:
+        stream = await trio.open_ssl_over_tcp_stream(
+            "localhost", asker.reviews, ssl_context=_trusting(authority), https_compatible=True
+        )
+        async with stream:
+            await stream.send_all(b"POST /inject HTTP/1.1\r\nHost: a\r\n")
+            assert (await _read_to_end(stream)).startswith(b"HTTP/1.1 408")
+
+
+async def test_a_flood_of_connections_leaves_health_and_metrics_alone(
+    files: Files, authority: trustme.CA
+) -> None:
+    async with running(files, authority) as asker:
+        held = [
+            await trio.open_tcp_stream("127.0.0.1", asker.reviews) for _ in range(CONNECTIONS + 1)
+        ]
+        assert await asker.get("/healthz/live") == (200, "LIVE\n")
+        for each in held:
+            await each.aclose()
+
+
+async def test_who_keeps_a_connection_is_told_to_go_as_it_leaves(
+    files: Files, authority: trustme.CA
+) -> None:
+    async with running(files, authority) as asker:
+        kept = http.client.HTTPSConnection(
+            "localhost", asker.reviews, context=_trusting(authority), timeout=5
+        )
+
+        def asked() -> tuple[int, str | None]:
+            kept.request("POST", "/inject", json.dumps(REVIEW), JSON)
+            answer = kept.getresponse()
+            answer.read()
+            return answer.status, answer.headers["Connection"]
+
+        assert await trio.to_thread.run_sync(asked) == (200, None)
+        asker.injector.stop()
+        await until(lambda: not asker.injector.ready)
+        assert await trio.to_thread.run_sync(asked) == (200, "close")
+        kept.close()
 
 
 async def test_files_are_taken_as_they_change_and_bad_ones_change_nothing(

@@ -15,6 +15,14 @@ from tproxy.inject.values import CAPTURE
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "-f",
+    "--filename",
+    "named",
+    multiple=True,
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="The same as FILES.",
+)
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="File of settings.")
 @click.option(
     "--for",
@@ -31,7 +39,7 @@ from tproxy.inject.values import CAPTURE
 @click.option(
     "--certificates",
     metavar="KIND:NAME",
-    help="secret:NAME, csi:DRIVER or hostPath:DIRECTORY; {service_account} in it is the pod's.",
+    help="secret:NAME, csi:DRIVER, hostPath:DIRECTORY or none; {service_account} in it is the pod's.",
 )
 @click.option("--init-image", help="Image of the init step.")
 @click.option("--proxy-image", help="Image of the sidecar.")
@@ -45,13 +53,19 @@ from tproxy.inject.values import CAPTURE
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Of sidecars."
 )
-def inject(files: tuple[Path, ...], config: Path | None, **options: Any) -> None:  # noqa: ANN401 - click has checked them
+def inject(
+    *,
+    files: tuple[Path, ...],
+    named: tuple[Path, ...],
+    config: Path | None,
+    **options: Any,  # noqa: ANN401 - click has checked them
+) -> None:
     """Add the init step and the sidecar to all that runs pods in FILES, or in what comes in.
 
     The manifests come out on standard output, what is to be said about them on standard error. What was injected before
     is injected anew; what a label or annotation says wins over the options.
     """
-    convert(files, partial(injected, sidecar=_sidecar(config, options)))
+    convert((*files, *named), partial(injected, sidecar=_sidecar(config, options)))
 
 
 for _option in CAPTURE:

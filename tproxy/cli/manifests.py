@@ -5,28 +5,20 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from io import StringIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from tproxy.inject.findings import Manifest, Refused
+from tproxy.cli.yaml_document import BadYaml, line_of, read
+from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.inject import Injected, Skipped
 
 _BOUNDARY = re.compile(r"^(?=---(?:[ \t\r\n]|\Z))", re.MULTILINE)
-_NESTED = re.compile(
-    r"^(?P<key> *(?:- )*)[^\s#:-][^:\n]*:[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?P<item> *)- ",
-    re.MULTILINE,
-)
-"""A list below a key, comments between them aside."""
 BAD_INPUT = 2
 """The exit code for what cannot be injected."""
-WIDEST = 4096
-"""Columns, before a line is broken: what stood on one line stays there."""
+BYTE_ORDER_MARK = "\ufeff"
 
 Change = Callable[[Manifest], Injected | Skipped]
 
@@ -47,10 +39,30 @@ class Changed:
 
 def changed(name: str, text: str, change: Change) -> Changed:
     """Change every document of `text`; what `change` skips stays byte for byte."""
-    if text.lstrip().startswith("{"):
-        # YAML may begin so too.
-        with suppress(json.JSONDecodeError):
-            return _changed_json(name, text, json.loads(text), change)
+    if text.startswith(BYTE_ORDER_MARK):
+        made = changed(name, text.removeprefix(BYTE_ORDER_MARK), change)
+        return replace(made, text=BYTE_ORDER_MARK + made.text)
+    try:
+        if text.lstrip().startswith("{"):
+            # YAML may begin so too, and says better what is wrong.
+            with suppress(ValueError):
+                return _changed_json(
+                    name, text, json.loads(text, object_pairs_hook=_unique), change
+                )
+        return _changed_yaml(name, text, change)
+    except RecursionError as error:
+        raise BadManifest(f"{name}: is nested deeper than any manifest is") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Manifest:
+    """Make an object; ValueError for one that says a thing twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice")
+    return made
+
+
+def _changed_yaml(name: str, text: str, change: Change) -> Changed:
     parts, remarks, count, line = [], [], 0, 0
     for part in _documents(text):
         written, said = _changed_document(Place(name, line), part, change)
@@ -81,51 +93,38 @@ def _documents(text: str) -> Iterator[str]:
 
 
 def _changed_document(place: Place, part: str, change: Change) -> tuple[str | None, list[str]]:
-    yaml = _round_trip(part)
     try:
-        document = yaml.load(part)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = place.at(mark.line, mark.column) if mark else place.name
-        raise BadManifest(f"{where}: {error.problem or 'is no YAML'}") from error
-    except YAMLError as error:
-        raise BadManifest(f"{place.at(0, 0)}: {error}") from error
-    if not isinstance(document, dict):
+        document = read(part)
+    except BadYaml as error:
+        raise BadManifest(f"{place.at(error.line, error.column)}: {error}") from error
+    if not isinstance(document.value, dict):
         return None, []
-    made = _made(place, document, change)
+
+    def named(remark: Remark) -> str:
+        return f"{place.at(line_of(document.value, remark.path), 0)}: {remark}"
+
+    made = _made(document.value, change, named)
     if isinstance(made, Skipped):
         return None, []
-    written = StringIO()
-    yaml.explicit_start = part.startswith("---")
-    yaml.dump(made.manifest, written)
-    return written.getvalue(), [f"{place.at(0, 0)}: {remark}" for remark in made.remarks]
+    return document.written(made.manifest), [named(remark) for remark in made.remarks]
 
 
 def _changed_json(name: str, text: str, document: Manifest, change: Change) -> Changed:
-    made = _made(Place(name, 0), document, change)
+    def named(remark: Remark) -> str:
+        return f"{name}: {remark}"
+
+    made = _made(document, change, named)
     if isinstance(made, Skipped):
         return Changed(text, (), 0)
-    remarks = tuple(f"{name}: {remark}" for remark in made.remarks)
-    return Changed(json.dumps(made.manifest, indent=2) + "\n", remarks, 1)
+    written = json.dumps(made.manifest, indent=2, ensure_ascii=False) + "\n"
+    return Changed(written, tuple(map(named, made.remarks)), 1)
 
 
-def _made(place: Place, document: Manifest, change: Change) -> Injected | Skipped:
+def _made(document: Manifest, change: Change, named: Callable[[Remark], str]) -> Injected | Skipped:
     try:
         return change(document)
     except Refused as error:
-        said = "\n".join(f"{place.at(0, 0)}: {remark}" for remark in error.remarks)
-        raise BadManifest(said) from error
-
-
-def _round_trip(part: str) -> Any:  # noqa: ANN401 - what is set on it is not of its type
-    """Make a reader and writer that keeps what it can, list items indented as they are in `part`."""
-    yaml: Any = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = WIDEST
-    found = _NESTED.search(part)
-    deeper = max(0, len(found["item"]) - len(found["key"])) if found else 0
-    yaml.indent(mapping=2, sequence=2 + deeper, offset=deeper)
-    return yaml
+        raise BadManifest("\n".join(map(named, error.remarks))) from error
 
 
 def convert(files: tuple[Path, ...], change: Change) -> None:
@@ -143,18 +142,28 @@ def convert(files: tuple[Path, ...], change: Change) -> None:
             click.echo(f"{remark} (warning)", err=True)
     if failed:
         sys.exit(BAD_INPUT)
-    for index, text in enumerate(texts):
-        if index and not text.startswith("---"):
-            click.echo("---")
-        click.echo(text, nl=not text.endswith("\n"))
+    click.echo(_joined(texts), nl=False)
+
+
+def _joined(texts: list[str]) -> str:
+    """Make one stream of several; one alone stays as it is."""
+    whole = ""
+    for text in texts:
+        if whole and not whole.endswith("\n"):
+            whole += "\n"
+        whole += text if not whole or text.startswith("---") else f"---\n{text}"
+    return whole
 
 
 def _texts(files: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     for file in files:
-        if str(file) == "-":
-            yield "standard input", sys.stdin.read()
-            continue
+        name = "standard input" if str(file) == "-" else str(file)
         try:
-            yield str(file), file.read_text()
+            yield name, _content(file).decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{file} cannot be read: {error}") from error
+            raise click.UsageError(f"{name} cannot be read: {error}") from error
+
+
+def _content(file: Path) -> bytes:
+    """Read a file, its line ends as they are."""
+    return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()

@@ -14,8 +14,9 @@ import msgspec
 
 from tproxy.cli.account_text import account_text
 from tproxy.cli.finding_text import printable
+from tproxy.cli.label_options import pairs
 from tproxy.cli.policy_check import pretty
-from tproxy.cli.policy_options import DIRECTORY, insist, pairs, read, say, tell, workload_options
+from tproxy.cli.policy_options import DIRECTORY, insist, read, say, tell, workload_options
 from tproxy.model.flow import Direction
 from tproxy.model.ports import Ports
 from tproxy.policy.account import Account, account

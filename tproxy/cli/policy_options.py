@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from tproxy.cli.finding_text import finding_text, summary
+from tproxy.cli.label_options import pairs
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.policy.cases import Gathered, gather
 from tproxy.policy.findings import Finding, Severity
@@ -20,17 +21,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 TESTS = "tests"
 """Where tests stand, below the policies; the sidecar reads no subdirectory."""
-
-
-def pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Read an option that is given as KEY=VALUE, several times."""
-    found = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
-        found[key] = text
-    return found
 
 
 def workload_options(command: F) -> F:

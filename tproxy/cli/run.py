@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from tproxy.app import Sources
+from tproxy.cli.label_options import pairs, readable_labels
 from tproxy.cli.limit_option import BadLimit, limits_of
 from tproxy.codec.h1_choice import CHOICES, head_parser
 from tproxy.codec.h1_parser import HeadParser
@@ -20,7 +21,7 @@ from tproxy.codec.h2_library import LibraryEngine
 from tproxy.codec.h2_own import OwnEngine
 from tproxy.launch import launch
 from tproxy.model.app_probe import AppProbe, read_probes
-from tproxy.model.identity import UNKNOWN, Workload, read_labels
+from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
 from tproxy.settings import Settings, User
@@ -80,25 +81,6 @@ def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Us
     if not (uid.isdecimal() and (gid.isdecimal() if colon else True)):
         raise click.BadParameter(f"{value!r} is not UID or UID:GID in numbers")
     return User(int(uid), int(gid or uid))
-
-
-def _labels(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str]:
-    labels = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
-        labels[key] = text
-    return labels
-
-
-def _labels_file(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> dict[str, str]:
-    try:
-        return {} if path is None else read_labels(path.read_text())
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{path}: {error}") from error
 
 
 def _probes(
@@ -174,15 +156,15 @@ def _probes(
     "--label",
     "labels",
     multiple=True,
-    callback=_labels,
+    callback=pairs,
     metavar="KEY=VALUE",
     help="A label of this workload; may be given several times.",
 )
 @click.option(
     "--labels-file",
     type=click.Path(path_type=Path),
-    callback=_labels_file,
-    help="This workload's labels as Kubernetes' downward API writes them; --label wins over it.",
+    callback=readable_labels,
+    help="This workload's labels as Kubernetes' downward API writes them, watched; --label wins.",
 )
 @click.option(
     "--app-probes",
@@ -264,7 +246,12 @@ def _all_limits(options: dict[str, Any]) -> Limits:
 def _run(settings: Settings) -> int:
     """Say in one line what keeps the sidecar from starting."""
     try:
-        policies = PolicyLoader(settings.policies, settings.workload, endpoints=settings.endpoints)
+        policies = PolicyLoader(
+            settings.policies,
+            settings.workload,
+            endpoints=settings.endpoints,
+            labels_file=settings.labels_file,
+        )
     except BadPolicies as error:
         LOG.critical("refusing to start, these policies can not be kept:\n%s", error)
         return BAD_POLICIES
@@ -306,8 +293,9 @@ def _settings(options: dict[str, Any]) -> Settings:
             name=options["workload"],
             namespace=options["namespace"],
             service_account=options["service_account"],
-            labels={**options["labels_file"], **options["labels"]},
+            labels=options["labels"],
         ),
+        labels_file=options["labels_file"],
         app_probes=options["app_probes"],
         user=options["user"],
         workers=options["workers"],

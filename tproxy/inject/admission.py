@@ -70,7 +70,13 @@ class Answer:
 
 def answer(content: bytes, sidecar: Sidecar, on_refusal: OnRefusal) -> Answer:
     """Answer a review; BadReview where there is nobody to be answered."""
-    asked = _read(content)
+    try:
+        return _answer(_read(content), sidecar, on_refusal)
+    except RecursionError:
+        raise BadReview("this is no AdmissionReview: it is nested deeper than any pod") from None
+
+
+def _answer(asked: Asked, sidecar: Sidecar, on_refusal: OnRefusal) -> Answer:
     pod = asked.object
     if pod is None or pod.get("kind") != "Pod" or asked.operation != "CREATE":
         return _allowed(asked, Result.SKIPPED, said="it is no pod that is made")

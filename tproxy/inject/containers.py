@@ -15,6 +15,8 @@ POLICIES = "/etc/tproxy/policies"
 CERTIFICATES = "/etc/tproxy/certificates"
 PODINFO = "/etc/tproxy/podinfo"
 READY = {"path": "/healthz/ready", "port": PORTS.health}
+DNS_PORT = 15053
+"""The init step's own default: nobody listens there."""
 GRACE_SECONDS = 30
 """What Kubernetes gives a pod to end in, unless the pod says otherwise."""
 SPARE_SECONDS = 5
@@ -45,7 +47,11 @@ def init_container(sidecar: Sidecar) -> Manifest:
         # A service that is called tproxy-inbound would otherwise set these.
         "env": [
             {"name": f"TPROXY_{name}_PORT", "value": str(port)}
-            for name, port in (("OUTBOUND", PORTS.outbound), ("INBOUND", PORTS.inbound))
+            for name, port in (
+                ("OUTBOUND", PORTS.outbound),
+                ("INBOUND", PORTS.inbound),
+                ("DNS", DNS_PORT),
+            )
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
         "securityContext": {
@@ -84,7 +90,7 @@ def volumes(found: Found, sidecar: Sidecar) -> list[Manifest]:
     made: list[Manifest] = []
     if sidecar.policies:
         made.append({"name": f"{PROXY}-policies", "configMap": {"name": sidecar.policies}})
-    if sidecar.certificates:
+    if _identified(sidecar):
         made.append({"name": f"{PROXY}-certificates", **_certificates(found, sidecar)})
     if sidecar.platform is Platform.KUBERNETES:
         labels = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
@@ -107,7 +113,7 @@ def _certificates(found: Found, sidecar: Sidecar) -> Manifest:
     raise Refused(
         Remark(
             found.path,
-            f"certificates {sidecar.certificates!r} are neither secret:NAME, csi:DRIVER nor hostPath:/DIRECTORY",
+            f"certificates {sidecar.certificates!r} are neither secret:NAME, csi:DRIVER, hostPath:/DIRECTORY nor none",
         )
     )
 
@@ -115,7 +121,7 @@ def _certificates(found: Found, sidecar: Sidecar) -> Manifest:
 def _mounts(sidecar: Sidecar) -> list[Manifest]:
     wanted = (
         ("policies", POLICIES, bool(sidecar.policies)),
-        ("certificates", CERTIFICATES, bool(sidecar.certificates)),
+        ("certificates", CERTIFICATES, _identified(sidecar)),
         ("podinfo", PODINFO, sidecar.platform is Platform.KUBERNETES),
     )
     return [
@@ -126,7 +132,8 @@ def _mounts(sidecar: Sidecar) -> list[Manifest]:
 
 
 def _environment(found: Found, sidecar: Sidecar, probes: dict[str, Probe]) -> list[Manifest]:
-    grace = found.spec.get("terminationGracePeriodSeconds", GRACE_SECONDS)
+    grace = found.spec.get("terminationGracePeriodSeconds")
+    grace = GRACE_SECONDS if grace is None else grace
     texts = {
         # A service that is called tproxy-admin would otherwise set its own.
         "TPROXY_OUTBOUND_PORT": str(PORTS.outbound),
@@ -145,15 +152,21 @@ def _environment(found: Found, sidecar: Sidecar, probes: dict[str, Probe]) -> li
         texts["TPROXY_LOG_LEVEL"] = sidecar.log_level
     if sidecar.policies:
         texts["TPROXY_POLICIES"] = POLICIES
-    if sidecar.certificates:
+    if _identified(sidecar):
         texts["TPROXY_CERTIFICATES"] = CERTIFICATES
     if probes:
-        texts["TPROXY_APP_PROBES"] = json.dumps(probes, separators=(",", ":"))
+        texts["TPROXY_APP_PROBES"] = _written(sidecar, probes)
     if _transparent(sidecar):
         texts |= {"TPROXY_INBOUND_MODE": "tproxy", "TPROXY_USER": f"{UID}:{UID}"}
     written = {**texts, **sidecar.environment}
     given: list[Manifest] = [{"name": name, "value": value} for name, value in written.items()]
     return [each for each in _who(found, sidecar) if each["name"] not in written] + given
+
+
+def _written(sidecar: Sidecar, probes: dict[str, Probe]) -> str:
+    text = json.dumps(probes, separators=(",", ":"))
+    # Kubernetes reads $(NAME) in a variable as another one's value, and $$ as $.
+    return text.replace("$", "$$") if sidecar.platform is Platform.KUBERNETES else text
 
 
 def _who(found: Found, sidecar: Sidecar) -> list[Manifest]:
@@ -167,7 +180,7 @@ def _who(found: Found, sidecar: Sidecar) -> list[Manifest]:
                 [
                     {
                         "name": "TPROXY_LABELS",
-                        "value": " ".join(f"{k}={v}" for k, v in labels.items()),
+                        "value": " ".join(f"{k}={v or ''}" for k, v in labels.items()),
                     }
                 ]
                 if labels
@@ -221,6 +234,10 @@ def _life(sidecar: Sidecar) -> Manifest:
         return {"readinessProbe": ready, "lifecycle": {"postStart": waits}}
     started = {"httpGet": dict(READY), "periodSeconds": 1, "failureThreshold": 60}
     return {"restartPolicy": "Always", "startupProbe": started, "readinessProbe": ready}
+
+
+def _identified(sidecar: Sidecar) -> bool:
+    return sidecar.certificates not in ("", "none")
 
 
 def _transparent(sidecar: Sidecar) -> bool:

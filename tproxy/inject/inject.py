@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from tproxy.inject.aliases import separate
 from tproxy.inject.annotations import STATUS, STATUS_VARIABLE, refuses_injection, wished
 from tproxy.inject.containers import init_container, proxy_container, volumes
 from tproxy.inject.findings import Manifest, Refused, Remark
+from tproxy.inject.plain import plain
 from tproxy.inject.probes import KINDS, Probe, hooks, is_rewritten, path_of, probe_of, rewritten
 from tproxy.inject.refusals import INIT, PROXY, refuse
 from tproxy.inject.shape import refuse_misshapen
@@ -50,7 +52,7 @@ def inject(manifest: Manifest, sidecar: Sidecar) -> Injected | Skipped:
 
     Refused, with every reason, when one of them cannot have it.
     """
-    made = deepcopy(manifest)
+    made = _copied(manifest)
     reasons: list[str] = []
     remarks: list[Remark] = []
     refused: list[Remark] = []
@@ -75,11 +77,20 @@ def inject(manifest: Manifest, sidecar: Sidecar) -> Injected | Skipped:
 
 def uninject(manifest: Manifest) -> Injected | Skipped:
     """Take the sidecar out of every pod of `manifest`: it is as it was before."""
-    made = deepcopy(manifest)
-    injected = [found for found in pods_in(made) if _status(found)]
+    made = _copied(manifest)
+    pods = list(pods_in(made))
+    for found in pods:
+        refuse_misshapen(found.pod, found.path)
+    injected = [found for found in pods if _status(found)]
     for found in injected:
         _undo(found)
     return Injected(made) if injected else Skipped("there is no sidecar of ours in it")
+
+
+def _copied(manifest: Manifest) -> Manifest:
+    made = deepcopy(manifest)
+    separate(made)
+    return made
 
 
 def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
@@ -96,7 +107,13 @@ def _inject(found: Found, sidecar: Sidecar) -> list[Remark]:
         "proxy": proxy_container(found, sidecar, asked),
         "volumes": volumes(found, sidecar),
     }
-    remarks = [*wish.remarks, *hooks(found), *_unprobed(found, sidecar), *_early(found, sidecar)]
+    remarks = [
+        *wish.remarks,
+        *hooks(found),
+        *_unprobed(found, sidecar),
+        *_early(found, sidecar),
+        *_endless(found, sidecar),
+    ]
     made = _add(found, sidecar, added)
     annotations, known = _annotations(found, sidecar)
     _annotate(found, sidecar, annotations, Status(VERSION, [], replaced, made))
@@ -114,7 +131,7 @@ def _probes(found: Found, sidecar: Sidecar) -> tuple[dict[str, Probe], dict[str,
             probe = probe_of(path, container, kind)
             if probe is not None:
                 at = path_of(container["name"], kind)
-                asked[at], replaced[at] = probe, container[kind]
+                asked[at], replaced[at] = plain(probe), plain(container[kind])
                 container[kind] = rewritten(kind, container)
     return asked, replaced
 
@@ -143,6 +160,17 @@ def _early(found: Found, sidecar: Sidecar) -> Iterator[Remark]:
                 "runs before the sidecar, and so has no network but on exclude-outbound-ports;"
                 " behind a native sidecar it has",
             )
+
+
+def _endless(found: Found, sidecar: Sidecar) -> Iterator[Remark]:
+    """Name a pod that may be meant to end, and would not; podman's are ended by whoever started them."""
+    once = found.kind == "Pod" and found.spec.get("restartPolicy") in ("Never", "OnFailure")
+    if once and not sidecar.native and sidecar.platform is Platform.KUBERNETES:
+        yield Remark(
+            f"{found.path}.spec.restartPolicy",
+            "an ordinary sidecar goes on when the application has ended, so the pod never does;"
+            " behind a native one it does",
+        )
 
 
 def _add(found: Found, sidecar: Sidecar, added: Manifest) -> list[str]:
@@ -261,20 +289,22 @@ def _undo(found: Found) -> None:
     status = _status(found)
     assert status is not None, "whoever calls has looked"
     spec, metadata = found.spec, found.metadata
+    annotations = metadata.get("annotations") or {}
     for _, container in found.containers():
         for kind in KINDS:
+            before = status.probes.get(path_of(container["name"], kind))
             # One that its author has changed since stays changed.
-            if is_rewritten(kind, container):
-                container[kind] = status.probes[path_of(container["name"], kind)]
+            if before is not None and is_rewritten(kind, container):
+                container[kind] = before
     for key in ("initContainers", "containers"):
         _drop(spec, key, status, lambda name: name in (INIT, PROXY))
     _drop(spec, "volumes", status, lambda name: name.startswith(f"{PROXY}-"))
     for name in (STATUS, *status.annotations):
-        metadata["annotations"].pop(name, None)
-    if not metadata["annotations"] and "annotations" in status.made:
-        del metadata["annotations"]
+        annotations.pop(name, None)
+    if not annotations and "annotations" in status.made:
+        metadata.pop("annotations", None)
     if not metadata and "metadata" in status.made:
-        del found.pod["metadata"]
+        found.pod.pop("metadata", None)
 
 
 def _drop(spec: Manifest, key: str, status: Status, ours: Callable[[str], bool]) -> None:

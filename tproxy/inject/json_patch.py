@@ -12,8 +12,16 @@ def patch(before: object, after: object, path: str = "") -> Iterator[Operation]:
         yield from _of_objects(before, after, path)
     elif isinstance(before, list) and isinstance(after, list) and _is_grown(before, after):
         yield from _of_grown(before, after, path)
-    elif before != after or type(before) is not type(after):
+    elif _differ(before, after):
         yield {"op": "replace", "path": path, "value": after}
+
+
+def _differ(before: object, after: object) -> bool:
+    """Tell apart what Python takes for equal, as 1 and true, at any depth."""
+    if isinstance(before, list) and isinstance(after, list):
+        pairs = zip(before, after, strict=False)
+        return len(before) != len(after) or any(any(patch(*pair)) for pair in pairs)
+    return type(before) is not type(after) or before != after
 
 
 def _of_objects(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterator[Operation]:

@@ -49,7 +49,7 @@ def probe_of(path: str, container: Manifest, kind: str) -> Probe | None:
                 **{key: value for key, value in asks.items() if key != "host"},
                 "port": number,
             },
-            "timeoutSeconds": probe.get("timeoutSeconds", 1),
+            "timeoutSeconds": probe.get("timeoutSeconds") or 1,
         }
     return None
 
@@ -69,6 +69,14 @@ def hooks(found: Found) -> tuple[Remark, ...]:
 
 
 def _number(path: str, port: object, container: Manifest) -> int:
+    number = _resolved(path, port, container)
+    if number in Ports().all():
+        text = f"{number} is the sidecar's: probe the application's own port"
+        raise Refused(Remark(path, f"{text} (was {container['name']} renamed after injection?)"))
+    return number
+
+
+def _resolved(path: str, port: object, container: Manifest) -> int:
     if isinstance(port, int):
         return port
     if str(port).isdecimal():

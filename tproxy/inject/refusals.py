@@ -21,6 +21,9 @@ OTHERS = (
 )
 
 
+IDENTITIES = {"runAsUser": "user", "runAsGroup": "group"}
+
+
 def refuse(found: Found, sidecar: Sidecar) -> None:
     """Raise Refused with every reason why this pod cannot be injected."""
     remarks = [*_of_the_pod(found), *_of_containers(found), *_of_volumes(found)]
@@ -58,8 +61,6 @@ def _of_the_pod(found: Found) -> Iterator[Remark]:
         )
     if (spec.get("os") or {}).get("name", "linux") != "linux":
         yield Remark(f"{path}.os.name", "only Linux has what captures traffic")
-    if _runs_as_proxy(spec):
-        yield _as_proxy(path)
 
 
 def _of_containers(found: Found) -> Iterator[Remark]:
@@ -72,8 +73,7 @@ def _of_containers(found: Found) -> Iterator[Remark]:
             yield Remark(
                 f"{path}.name", f"{name} is another mesh's, and both would capture the same traffic"
             )
-        if _runs_as_proxy(container):
-            yield _as_proxy(path)
+        yield from _as_proxy(found, path, container)
         for index, port in enumerate(container.get("ports") or ()):
             if port.get("containerPort") in own:
                 yield Remark(
@@ -91,12 +91,18 @@ def _of_volumes(found: Found) -> Iterator[Remark]:
             )
 
 
-def _runs_as_proxy(spec: Manifest) -> bool:
-    return (spec.get("securityContext") or {}).get("runAsUser") == UID
-
-
-def _as_proxy(path: str) -> Remark:
-    return Remark(
-        f"{path}.securityContext.runAsUser",
-        f"what runs as {UID} is not captured, as the sidecar is not: run it as another user",
-    )
+def _as_proxy(found: Found, path: str, container: Manifest) -> Iterator[Remark]:
+    """Name what would pass by the sidecar; a container's own word wins over the pod's."""
+    places = ((path, container), (f"{found.path}.spec", found.spec))
+    for field, what in IDENTITIES.items():
+        said = [
+            (f"{place}.securityContext.{field}", number)
+            for place, spec in places
+            if (number := (spec.get("securityContext") or {}).get(field)) is not None
+        ]
+        if said and said[0][1] == UID:
+            yield Remark(
+                said[0][0],
+                f"{container.get('name')}: what runs as {what} {UID} is not captured, as the sidecar is not:"
+                f" run it as another {what}",
+            )

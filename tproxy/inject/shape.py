@@ -5,8 +5,10 @@ from typing import Annotated, Any
 import msgspec
 
 from tproxy.inject.findings import Manifest, Refused, Remark
+from tproxy.inject.plain import plain
 
-_Texts = dict[str, str] | None
+_Texts = dict[str, str | None] | None
+"""Kubernetes takes null for an empty text."""
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
@@ -20,6 +22,7 @@ class _Metadata(msgspec.Struct, rename="camel"):
 
 class _Security(msgspec.Struct, rename="camel"):
     run_as_user: int | None = None
+    run_as_group: int | None = None
 
 
 class _Port(msgspec.Struct, rename="camel"):
@@ -27,13 +30,26 @@ class _Port(msgspec.Struct, rename="camel"):
     name: str | None = None
 
 
+class _Asks(msgspec.Struct):
+    port: int | str | None = None
+    host: str | None = None
+
+
+class _Probe(msgspec.Struct, rename="camel"):
+    http_get: _Asks | None = None
+    tcp_socket: _Asks | None = None
+    grpc: _Asks | None = None
+    timeout_seconds: int | None = None
+
+
 class _Container(msgspec.Struct, rename="camel"):
     name: str
     ports: list[_Port] | None = None
     security_context: _Security | None = None
-    liveness_probe: dict[str, Any] | None = None
-    readiness_probe: dict[str, Any] | None = None
-    startup_probe: dict[str, Any] | None = None
+    env: list[dict[str, Any]] | None = None
+    liveness_probe: _Probe | None = None
+    readiness_probe: _Probe | None = None
+    startup_probe: _Probe | None = None
     lifecycle: dict[str, dict[str, Any] | None] | None = None
 
 
@@ -60,19 +76,7 @@ class _Pod(msgspec.Struct):
 def refuse_misshapen(pod: Manifest, path: str) -> None:
     """Raise Refused for what no Kubernetes would take either, by its place."""
     try:
-        msgspec.convert(_plain(pod), _Pod)
+        msgspec.convert(plain(pod), _Pod)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$")
         raise Refused(Remark(f"{path}{place.rstrip('`')}", said)) from None
-
-
-def _plain(value: object) -> object:
-    """Take off what a reader that keeps comments has put around values."""
-    match value:
-        case dict():
-            return {str(key): _plain(each) for key, each in value.items()}
-        case list():
-            return [_plain(each) for each in value]
-        case str():
-            return str(value)
-    return value

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from tproxy.inject.values import CAPTURE
+from tproxy.inject.values import CAPTURE, size
 
 VERSION = version("tproxy")
 
@@ -42,7 +42,7 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="c
     policies: str = ""
     """The ConfigMap with policy files; none without one. A pod does not start without it."""
     certificates: str = ""
-    """`secret:NAME`, `csi:DRIVER` or `hostPath:DIRECTORY`; `{service_account}` in it is the pod's."""
+    """`secret:NAME`, `csi:DRIVER`, `hostPath:DIRECTORY` or `none`; `{service_account}` in it is the pod's."""
     rewrite_probes: bool = True
     """Have the kubelet ask the sidecar, which asks the application: past policies and mutual TLS."""
     scrape: bool = True
@@ -76,6 +76,19 @@ class BadSettings(Exception):
 def read_settings(content: bytes) -> Sidecar:
     """Read a file of settings; BadSettings says which field is wrong."""
     try:
-        return msgspec.yaml.decode(content, type=Sidecar)
-    except msgspec.MsgspecError as error:
+        sidecar = msgspec.yaml.decode(content, type=Sidecar)
+        _refuse_unmeant(sidecar.resources)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadSettings(str(error)) from None
+    return sidecar
+
+
+def _refuse_unmeant(resources: Resources) -> None:
+    """Refuse what Kubernetes would refuse of every pod."""
+    for resource, text in {**resources.limits, **resources.requests}.items():
+        asked, most = (
+            resources.requests.get(resource, text),
+            resources.limits.get(resource, text),
+        )
+        if size(asked) > size(most):
+            raise ValueError(f"resources: {resource}: {asked} is more than the limit, {most}")

@@ -3,10 +3,16 @@
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 
 _PORTS = re.compile(r"(\d{1,5})(?:[-:](\d{1,5}))?")
 _IDS = re.compile(r"(\d{1,9})(?:[-:](\d{1,9}))?")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}\+?")
+_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)|[eE](-?\d{1,2}))?")
+_UNITS = {
+    **{unit: Decimal(10) ** (3 * power) for power, unit in enumerate("num kMGTPE", -3)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
 HIGHEST_PORT = 65535
 
 
@@ -54,6 +60,21 @@ def switch(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f'{text!r} is neither "true" nor "false"')
     return text == "true"
+
+
+def amount(text: str) -> str:
+    """Read an amount of a resource."""
+    size(text)
+    return text
+
+
+def size(text: str) -> Decimal:
+    """Give the number that an amount stands for; ValueError for what is none."""
+    found = _AMOUNT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no amount as 200m or 128Mi")
+    number, unit, power = found.groups()
+    return Decimal(number) * (Decimal(10) ** int(power) if power else _UNITS[unit or " "])
 
 
 def one_of(*words: str) -> Callable[[str], str]:

@@ -71,7 +71,7 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
         return
     kind = manifest.get("kind")
     if kind == "List":
-        for index, item in enumerate(manifest.get("items") or ()):
+        for index, item in enumerate(_items(manifest.get("items"))):
             yield from pods_in(item, f"{path}.items[{index}]")
         return
     steps = POD_IN.get(str(kind))
@@ -88,7 +88,7 @@ def pods_in(manifest: object, path: str = "$") -> Iterator[Found]:
 
 def _name(metadata: Manifest) -> str:
     """Find what people call a pod's workload; a pod itself bears a name that was made of it."""
-    for owner in metadata.get("ownerReferences") or ():
+    for owner in _items(metadata.get("ownerReferences")):
         name = str(_object(owner).get("name") or "")
         hashed = _HASHED.fullmatch(name)
         if _object(owner).get("kind") == "ReplicaSet" and hashed:
@@ -100,3 +100,8 @@ def _name(metadata: Manifest) -> str:
 def _object(value: object) -> Manifest:
     """Take what should be an object for an empty one where it is none: its shape is looked at later."""
     return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    """Take what should be a list for an empty one where it is none, as well."""
+    return value if isinstance(value, list) else []

@@ -12,9 +12,9 @@ from pathlib import Path
 import trio
 
 from tproxy.model.flow import Direction, Protocol
-from tproxy.model.identity import Workload
+from tproxy.model.identity import Workload, read_labels
 from tproxy.policy.compile import NOBODY, compiled
-from tproxy.policy.findings import Finding, Severity
+from tproxy.policy.findings import Code, Finding, Mark, Severity
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.policy.traffic_described import traffic_described
@@ -119,7 +119,7 @@ class Attempt:
 
 
 class PolicyLoader:
-    """Reads the files again and again into one store. What changes: how the last attempt went."""
+    """Reads the files again and again into one store. What changes: how the last attempt went, and our labels."""
 
     def __init__(
         self,
@@ -127,12 +127,15 @@ class PolicyLoader:
         workload: Workload = NOBODY,
         *,
         endpoints: Path | None = None,
+        labels_file: Path | None = None,
     ) -> None:
         self._directory = directory
-        self._workload = workload
-        """What the options say of whose sidecar this is, where the files are silent."""
+        self._options = workload
         self._endpoints = endpoints
-        self.store = PolicyStore(load(directory, 1, workload, endpoints=endpoints))
+        self._labels_file = labels_file
+        self.workload = self._labelled()
+        """What the options and the file of labels say of whose sidecar this is, where policies are silent."""
+        self.store = PolicyStore(load(directory, 1, self.workload, endpoints=endpoints))
         _tell(self.store.current.findings)
         self.last = Attempt(time.time())
         self._reloading = trio.Lock()
@@ -142,25 +145,26 @@ class PolicyLoader:
         """Put the files in force, or say in the log why they can not be and change nothing."""
         async with self._reloading:
             try:
-                snapshot = await trio.to_thread.run_sync(self._read)
+                snapshot, workload = await trio.to_thread.run_sync(self._read)
             except BadPolicies as bad:
                 self._keep(bad)
                 return False
             self.last = Attempt(time.time())
-            self._take(snapshot)
+            self._take(snapshot, workload)
             return True
 
     async def watch(self, reloaded: Callable[[], Awaitable[object]]) -> None:
         """Call `reloaded` whenever the files have changed, until cancelled."""
         async with trio.open_nursery() as nursery:
-            for directory in (self._directory, self._endpoints):
+            labels = self._labels_file and self._labels_file.parent
+            for directory in (self._directory, self._endpoints, labels):
                 if directory is not None:
                     nursery.start_soon(watch, directory, reloaded)
 
     async def check(self, content: bytes) -> tuple[bool, Sequence[str]]:
         """Say whether a file of this content, as the only one, would be taken, and what is to be said about it."""
         source = SourceFile("candidate", content)
-        result = await trio.to_thread.run_sync(compiled, [source], 0, self._workload)
+        result = await trio.to_thread.run_sync(compiled, [source], 0, self.workload)
         sound = isinstance(result, Snapshot)
         findings = result.findings if isinstance(result, Snapshot) else result
         return sound, [str(finding) for finding in findings]
@@ -168,19 +172,36 @@ class PolicyLoader:
     def follow(self) -> None:
         """Load what the workers of this process have loaded, for those that are still to come; they say how it went."""
         with suppress(BadPolicies):
-            snapshot = self._read()
-            if snapshot.digest != self.store.current.digest:
+            snapshot, workload = self._read()
+            if self._differs(snapshot, workload):
+                self.workload = workload
                 self.store.swap(snapshot)
 
-    def _read(self) -> Snapshot:
-        generation = self.store.current.generation + 1
-        return load(self._directory, generation, self._workload, endpoints=self._endpoints)
+    def _labelled(self) -> Workload:
+        """Add to the options what the file of labels says; they win."""
+        if self._labels_file is None:
+            return self._options
+        try:
+            labels = read_labels(self._labels_file.read_text())
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            where = str(self._labels_file)
+            raise BadPolicies([Finding(where, Mark(), Code.UNREADABLE, (), why)]) from error
+        return replace(self._options, labels={**labels, **self._options.labels})
 
-    def _take(self, snapshot: Snapshot) -> None:
-        current = self.store.current
-        if snapshot.digest == current.digest:
-            LOG.info("policies are as before, generation %d", current.generation)
+    def _read(self) -> tuple[Snapshot, Workload]:
+        workload = self._labelled()
+        generation = self.store.current.generation + 1
+        return load(self._directory, generation, workload, endpoints=self._endpoints), workload
+
+    def _differs(self, snapshot: Snapshot, workload: Workload) -> bool:
+        return snapshot.digest != self.store.current.digest or workload != self.workload
+
+    def _take(self, snapshot: Snapshot, workload: Workload) -> None:
+        if not self._differs(snapshot, workload):
+            LOG.info("policies are as before, generation %d", self.store.current.generation)
             return
+        self.workload = workload
         self.store.swap(snapshot)
         _tell(snapshot.findings)
         LOG.info(
@@ -209,7 +230,7 @@ class PolicyLoader:
             "generation": snapshot.generation,
             "hash": snapshot.digest,
             "warnings": [str(finding) for finding in snapshot.findings],
-            "workload": asdict(snapshot.workload),
+            "workload": asdict(snapshot.workload.or_else(self.workload)),
             "ports": _by_port(snapshot.ports, "protocol"),
             "translated": _by_port(snapshot.translated, "upstream_protocol"),
             "authentication": asdict(snapshot.authentication),

@@ -46,6 +46,14 @@ def test_an_option_that_cannot_be_meant_is_refused(options: list[str], said: str
     assert said in result.output
 
 
+def test_a_file_of_labels_that_is_none_is_refused_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text('app="web"\nrole=front\n')
+    for file, said in (("labels", "labels: line 2: 'role=front'"), ("missing", "missing: ")):
+        result = CliRunner().invoke(run, ["--labels-file", str(tmp_path / file)])
+        assert result.exit_code == 2
+        assert said in result.output
+
+
 def test_the_environment_is_checked_alike() -> None:
     result = CliRunner().invoke(run, [], env={"TPROXY_USER": "root"}, auto_envvar_prefix="TPROXY")
     assert result.exit_code == 2

@@ -22,6 +22,11 @@ def review(pod: object = POD, **request: object) -> bytes:
     ).encode()
 
 
+def deep(levels: int) -> bytes:
+    """A review of a pod in which lists are in lists."""
+    return review({**POD, "x": 0}).replace(b'"x": 0', b'"x": ' + b"[" * levels + b"]" * levels)
+
+
 def answered(
     content: bytes, on_refusal: OnRefusal = OnRefusal.DENY
 ) -> tuple[Result, dict[str, Any]]:
@@ -72,7 +77,22 @@ def test_what_is_not_to_be_injected_is_allowed_as_it_is(content: bytes) -> None:
 REFUSED = {**POD, "spec": {**POD["spec"], "hostNetwork": True}}  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("pod", [REFUSED, {"kind": "Pod", "metadata": 1, "spec": {}}])
+def with_container(**more: object) -> dict[str, Any]:
+    """A pod whose container has more than a name."""
+    return {**POD, "spec": {"containers": [{"name": "a", **more}]}}
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(REFUSED, id="on the node's network"),
+        pytest.param({"kind": "Pod", "metadata": 1, "spec": {}}, id="no metadata"),
+        pytest.param({**POD, "metadata": {"ownerReferences": True}}, id="no owners"),
+        pytest.param(with_container(livenessProbe=True), id="no probe"),
+        pytest.param(with_container(livenessProbe={"httpGet": True}), id="no request of a probe"),
+        pytest.param(with_container(env=[1]), id="no environment"),
+    ],
+)
 def test_a_pod_that_cannot_have_a_sidecar_is_denied(pod: object) -> None:
     result, response = answered(review(pod))
     assert (result, response["allowed"], response["status"]["code"]) == (Result.REFUSED, False, 403)
@@ -105,6 +125,8 @@ def test_warnings_are_few_and_short() -> None:
             id="version",
         ),
         pytest.param(review(uid=None), "uid", id="nobody to answer"),
+        pytest.param(deep(100_000), "nested deeper", id="without end"),
+        pytest.param(deep(700), "nested deeper", id="deep"),
     ],
 )
 def test_what_is_no_review_has_nobody_to_be_answered(content: bytes, said: str) -> None:

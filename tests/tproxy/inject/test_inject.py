@@ -1,6 +1,7 @@
 """Pods in, pods with a sidecar out: what is added, what is refused, and that it can be taken out again."""
 
 import json
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -144,8 +145,17 @@ def test_an_identity_comes_from_where_the_settings_say(
 
 @pytest.mark.parametrize("certificates", ["secret:", "vault:x", "hostPath:relative", "nothing"])
 def test_an_identity_from_nowhere_is_refused(certificates: str) -> None:
-    with pytest.raises(Refused, match="neither secret:NAME, csi:DRIVER nor hostPath:/DIRECTORY"):
+    with pytest.raises(
+        Refused, match="neither secret:NAME, csi:DRIVER, hostPath:/DIRECTORY nor none"
+    ):
         inject(pod(), Sidecar(certificates=certificates))
+
+
+def test_a_pod_may_go_without_an_identity() -> None:
+    manifest = annotated(own__certificates="none")
+    for made in (injected(manifest, WHOLE), injected(pod(), Sidecar(certificates="none"))):
+        assert "TPROXY_CERTIFICATES" not in environment(made)
+        assert "tproxy-certificates" not in [each["name"] for each in made["spec"]["volumes"]]
 
 
 def test_podman_is_given_everything_as_text_and_an_ordinary_sidecar() -> None:
@@ -196,6 +206,10 @@ def test_a_drain_ends_before_the_pods_grace_does() -> None:
     assert (
         environment(injected(pod(terminationGracePeriodSeconds=2)))["TPROXY_DRAIN_SECONDS"] == "1"
     )
+    assert (
+        environment(injected(pod(terminationGracePeriodSeconds=None)))["TPROXY_DRAIN_SECONDS"]
+        == "25"
+    )
 
 
 TEMPLATED = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"]
@@ -224,8 +238,10 @@ def test_whatever_runs_pods_is_injected_in_its_template(kind: str) -> None:
     [
         pytest.param({"kind": "Service", "spec": {}}, id="a Service"),
         pytest.param({"kind": "List"}, id="an empty List"),
+        pytest.param({"kind": "List", "items": 5}, id="a List of nothing"),
         pytest.param({"kind": "List", "items": ["x"]}, id="a List of no manifests"),
         pytest.param({"kind": "Deployment", "spec": {}}, id="no template"),
+        pytest.param({"kind": "Deployment", "spec": {"template": 5}}, id="no pod"),
         pytest.param({"kind": "CronJob", "spec": {"jobTemplate": []}}, id="no template of a job"),
         pytest.param({"kind": "Pod"}, id="no spec"),
     ],
@@ -233,6 +249,10 @@ def test_whatever_runs_pods_is_injected_in_its_template(kind: str) -> None:
 def test_what_runs_no_pods_stays_as_it_is(manifest: dict[str, Any]) -> None:
     assert inject(manifest, PLAIN) == Skipped(f"{manifest['kind']} runs no pods")
     assert uninject(manifest) == Skipped("there is no sidecar of ours in it")
+
+
+def test_a_pod_without_a_sidecar_of_ours_stays_as_it_is() -> None:
+    assert uninject(pod()) == Skipped("there is no sidecar of ours in it")
 
 
 def test_a_list_is_injected_item_by_item() -> None:
@@ -282,6 +302,30 @@ def test_istios_annotations_change_what_is_captured(
     assert container(made, "tproxy-init")["args"] == ["apply", "--verify", option]
 
 
+def test_our_words_win_over_istios() -> None:
+    annotations = {"traffic__excludeOutboundPorts": "1", "own__exclude0outbound0ports": "2"}
+    made = injected(annotated(**annotations, own__exclude0uids="1000"))
+    assert container(made, "tproxy-init")["args"][2:] == [
+        "--exclude-outbound-ports=2",
+        "--exclude-uids=1000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "memory"),
+    [
+        pytest.param({"sidecar__proxyMemory": "1Gi"}, ("1Gi", "1Gi"), id="more is asked for"),
+        pytest.param({"sidecar__proxyMemory": "0.1Gi"}, ("0.1Gi", "256Mi"), id="within"),
+        pytest.param({"sidecar__proxyMemoryLimit": "4e7"}, ("4e7", "4e7"), id="less is allowed"),
+    ],
+)
+def test_what_an_annotation_leaves_open_follows_what_it_says(
+    annotations: dict[str, str], memory: tuple[str, str]
+) -> None:
+    resources = container(injected(annotated(**annotations)))["resources"]
+    assert (resources["requests"]["memory"], resources["limits"]["memory"]) == memory
+
+
 def test_annotations_change_the_sidecar() -> None:
     made = injected(
         annotated(
@@ -328,6 +372,12 @@ def test_transparent_inbound_connections_need_a_capability_and_so_root_at_first(
         ({"own__workers": "none"}, "is no number of workers"),
         ({"own__native0sidecar": "maybe"}, 'is neither "true" nor "false"'),
         ({"sidecar__logLevel": "loud"}, "'loud' is none of"),
+        ({"traffic__kubevirtInterfaces": "k6t0"}, "virtual machines"),
+        ({"sidecar__proxyCPU": "much"}, "'much' is no amount"),
+        (
+            {"sidecar__proxyMemory": "1Gi", "sidecar__proxyMemoryLimit": "512Mi"},
+            "1Gi is more than 512Mi, which sidecar.istio.io/proxyMemoryLimit allows",
+        ),
     ],
 )
 def test_an_annotation_that_cannot_be_meant_is_refused(
@@ -344,8 +394,8 @@ def test_an_annotation_that_changes_nothing_is_named() -> None:
     made = inject(annotated(sidecar__bootstrapOverride="x", own__typo="y"), PLAIN)
     assert isinstance(made, Injected)
     assert [str(remark) for remark in made.remarks] == [
-        "$.metadata.annotations['sidecar.istio.io/bootstrapOverride']: has no effect here",
-        "$.metadata.annotations['tproxy.io/typo']: has no effect here",
+        "$.metadata.annotations['sidecar.istio.io/bootstrapOverride']: has no effect here: it is Envoy's",
+        "$.metadata.annotations['tproxy.io/typo']: has no effect here: it is none that injection knows",
     ]
     manifest = pod()
     manifest["metadata"]["annotations"] = {"proxy.istio.io/config": "{}"}
@@ -370,6 +420,33 @@ def test_an_annotation_that_changes_nothing_is_named() -> None:
             "$.spec.containers[0].securityContext.runAsUser",
             "is not captured",
             id="container as the proxy's user",
+        ),
+        pytest.param(
+            pod(securityContext={"runAsGroup": 1337}, containers=[{"name": "a"}]),
+            "$.spec.securityContext.runAsGroup",
+            "a: what runs as group 1337 is not captured",
+            id="pod as the proxy's group",
+        ),
+        pytest.param(
+            pod(
+                containers=[
+                    {
+                        "name": "app",
+                        "livenessProbe": {
+                            "httpGet": {"port": 15021, "path": "/app-health/old/livez"}
+                        },
+                    }
+                ]
+            ),
+            "$.spec.containers[0].livenessProbe.httpGet.port",
+            "was app renamed after injection?",
+            id="a probe of the sidecar",
+        ),
+        pytest.param(
+            pod(containers=[{"name": "a", "livenessProbe": {"grpc": "x"}}]),
+            "$.spec.containers[0].livenessProbe.grpc",
+            "Expected `object",
+            id="misshapen probe",
         ),
         pytest.param(
             pod(containers=[{"name": "tproxy"}]), "$.spec.containers[0].name", "own name", id="name"
@@ -429,6 +506,11 @@ def test_a_pod_that_cannot_have_a_sidecar_is_refused(
     assert [remark.path for remark in refused.value.remarks] == [place]
     assert said in str(refused.value)
     assert manifest == before
+
+
+def test_a_container_that_runs_as_another_user_than_the_pods_is_captured() -> None:
+    contained = {"name": "a", "securityContext": {"runAsUser": 1000}}
+    assert injected(pod(securityContext={"runAsUser": 1337}, containers=[contained]))
 
 
 def test_podman_would_start_the_init_step_for_ever() -> None:
@@ -516,6 +598,22 @@ def test_probes_that_are_left_alone_are_named() -> None:
     ]
 
 
+def test_what_kubernetes_would_expand_reaches_the_sidecar_as_it_was() -> None:
+    probed = {
+        "name": "app",
+        "livenessProbe": {
+            "httpGet": {"path": "/$(HOME)$", "port": 80},
+            "timeoutSeconds": None,
+        },
+    }
+    manifest = pod(containers=[probed], restartPolicy="OnFailure")
+    made = environment(injected(manifest))["TPROXY_APP_PROBES"]
+    assert '"/$$(HOME)$$"' in made
+    given = environment(injected(manifest, Sidecar(platform=Platform.PODMAN)))["TPROXY_APP_PROBES"]
+    assert given == made.replace("$$", "$")
+    assert read_probes(given)["/app-health/app/livez"].timeout_seconds == 1
+
+
 def test_hooks_over_the_network_and_what_runs_too_early_are_named() -> None:
     hooked = {"name": "app", "lifecycle": {"preStop": {"httpGet": {"port": 1}}, "postStart": None}}
     manifest = pod(containers=[hooked], initContainers=[{"name": "setup"}])
@@ -525,6 +623,15 @@ def test_hooks_over_the_network_and_what_runs_too_early_are_named() -> None:
         "$.spec.containers[0].lifecycle.preStop.httpGet",
         "$.spec.initContainers[0]",
     ]
+
+
+def test_a_pod_that_would_not_end_is_named() -> None:
+    once = pod(restartPolicy="Never")
+    made = inject(once, Sidecar(native=False))
+    assert isinstance(made, Injected)
+    assert [remark.path for remark in made.remarks] == ["$.spec.restartPolicy"]
+    for sidecar in (PLAIN, Sidecar(platform=Platform.PODMAN)):
+        assert inject(once, sidecar).remarks == ()  # type: ignore[union-attr]
 
 
 def test_a_pod_that_is_scraped_already_stays_so() -> None:
@@ -569,6 +676,76 @@ def test_a_status_that_injection_has_not_written_is_refused() -> None:
         uninject(manifest)
 
 
+def test_a_status_that_knows_less_than_the_pod_restores_what_it_knows() -> None:
+    status = {"version": "0", "annotations": ["gone"], "probes": {}, "made": ["metadata"]}
+    variable = {"name": "TPROXY_INJECTION", "value": json.dumps(status)}
+    asks = {"httpGet": {"path": "/app-health/app/livez", "port": 15021}}
+    manifest = pod(
+        initContainers=[{"name": "tproxy-init", "env": [variable]}],
+        containers=[{"name": "app", "livenessProbe": asks}],
+    )
+    del manifest["metadata"]
+    back = uninject(manifest)
+    assert isinstance(back, Injected)
+    assert back.manifest["spec"]["containers"] == [{"name": "app", "livenessProbe": asks}]
+
+
+def test_what_stands_in_two_places_is_changed_in_one() -> None:
+    annotations, spec = {"a": "b"}, pod(volumes=[{"name": "x"}])["spec"]
+    whole = {
+        "kind": "List",
+        "metadata": {"annotations": annotations},
+        "items": [
+            {"kind": "Pod", "metadata": {"annotations": annotations}, "spec": spec},
+            {"kind": "Pod", "metadata": {"annotations": annotations}, "spec": spec},
+            {"kind": "Job", "metadata": {}, "spec": {"template": {"spec": spec}}},
+            {"kind": "Job", "spec": []},
+            {"kind": "Deployment"},
+        ],
+    }
+    apart = json.loads(json.dumps(whole))
+    made = injected(whole, WHOLE)
+    assert made == injected(apart, WHOLE)
+    assert made["metadata"]["annotations"] == {"a": "b"}
+    assert uninject(made) == Injected(apart)
+
+
+JUNK = st.sampled_from([None, True, -1, 1.5, "", "x", [], ["x"], {}, {"name": 1}]).map(deepcopy)
+
+
+def places(node: object) -> list[tuple[Any, Any]]:
+    """Every place in a manifest at which something stands."""
+    match node:
+        case dict():
+            inside: list[Any] = list(node.items())
+        case list():
+            inside = list(enumerate(node))
+        case _:
+            return []
+    return [
+        *((node, key) for key, _ in inside),
+        *(each for _, below in inside for each in places(below)),
+    ]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_whatever_stands_where_it_should_not_is_refused_or_let_by(data: st.DataObject) -> None:
+    whole = injected(
+        {
+            **pod(containers=[deepcopy(PROBED)], initContainers=[{"name": "setup"}], os={}),
+            "metadata": {"ownerReferences": [{"kind": "ReplicaSet", "name": "web-1"}]},
+        },
+        data.draw(st.sampled_from([WHOLE, Sidecar(native=False)])),
+    )
+    for _ in range(data.draw(st.integers(1, 2))):
+        parent, key = data.draw(st.sampled_from(places(whole)))
+        parent[key] = data.draw(JUNK)
+    for change in (lambda made: inject(made, WHOLE), uninject):
+        with suppress(Refused):
+            assert isinstance(change(whole), Injected | Skipped)
+
+
 def test_what_yaml_reads_as_null_is_as_good_as_missing() -> None:
     manifest = pod(initContainers=None, volumes=None)
     manifest["metadata"]["annotations"] = None
@@ -579,7 +756,7 @@ def test_what_yaml_reads_as_null_is_as_good_as_missing() -> None:
 
 texts = st.text(alphabet="abc", min_size=1, max_size=4)
 probes = st.one_of(
-    st.fixed_dictionaries({"httpGet": st.fixed_dictionaries({"port": st.integers(1, 65535)})}),
+    st.fixed_dictionaries({"httpGet": st.fixed_dictionaries({"port": st.integers(1, 14999)})}),
     st.fixed_dictionaries({"exec": st.just({"command": ["true"]})}),
 )
 containers = st.lists(
@@ -646,3 +823,8 @@ def test_what_is_written_is_plain_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(injected(pod(), WHOLE))) == injected(
         pod(), WHOLE
     )
+
+
+def test_from_a_misshapen_pod_nothing_is_taken_out() -> None:
+    with pytest.raises(Refused, match=r"\$\.spec\.containers\[0\]"):
+        uninject(pod(containers=[1]))

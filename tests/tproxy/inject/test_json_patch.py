@@ -20,6 +20,8 @@ NAMED = {"name": "a", "value": 1}
         pytest.param({"a": 1}, {}, [("remove", "/a")], id="a key less"),
         pytest.param({"a": 1}, {"a": True}, [("replace", "/a")], id="another type"),
         pytest.param([1], [1, 2], [("replace", "")], id="a list without names"),
+        pytest.param([1], [True], [("replace", "")], id="another type in a list"),
+        pytest.param([1, [2]], [1, [2]], [], id="the same list"),
         pytest.param([NAMED], [{"name": "b"}, NAMED], [("add", "/0")], id="before"),
         pytest.param([NAMED], [NAMED, {"name": "b"}], [("add", "/1")], id="behind"),
         pytest.param(

@@ -31,6 +31,10 @@ resources: {requests: {memory: 96Mi}}
         pytest.param(b"native: maybe", "Expected `bool`, got `str` - at `$.native`", id="type"),
         pytest.param(b"capture: {ports: '80'}", "ports is none of inbound-mode", id="no option"),
         pytest.param(b"capture: {exclude-uids: app}", "exclude-uids: 'app' is neither", id="value"),
+        pytest.param(
+            b"resources: {limits: {memory: 32Mi}}", "64Mi is more than the limit, 32Mi", id="limit"
+        ),
+        pytest.param(b"resources: {limits: {cpu: x}}", "'x' is no amount", id="amount"),
         pytest.param(b"{", "while parsing", id="no YAML"),
     ],
 )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tproxy.inject.values import CAPTURE, switch
+from tproxy.inject.containers import DNS_PORT
+from tproxy.inject.values import CAPTURE, size, switch
 from tproxy_init.capture import OPTIONS, parse
 from tproxy_init.errors import BadInput
 
@@ -31,6 +32,9 @@ TEXTS = [
     "block",
     "1000",
     "1000-2000",
+    "80, 443",
+    " * ",
+    " ",
 ]
 
 
@@ -54,6 +58,11 @@ def test_injection_refuses_what_the_init_step_would(option: str, text: str) -> N
         assert not refused(option, text)
 
 
+def test_the_dns_port_is_the_init_steps() -> None:
+    (default,) = [option.default for option in OPTIONS if option.name == "dns-port"]
+    assert str(DNS_PORT) == default
+
+
 def test_every_option_is_one_of_the_init_steps() -> None:
     assert set(CAPTURE) <= {option.name for option in OPTIONS}
 
@@ -66,3 +75,28 @@ def test_a_switch_is_true_or_false(text: str, on: bool) -> None:
 def test_a_switch_is_nothing_else() -> None:
     with pytest.raises(ValueError, match="'yes' is neither"):
         switch("yes")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2", 2),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("500m", 0.5),
+        ("1k", 1000),
+        ("1Ki", 1024),
+        ("1Gi", 1024**3),
+        ("1E", 10**18),
+        ("1e3", 1000),
+        ("1E-1", 0.1),
+    ],
+)
+def test_an_amount_is_the_number_that_kubernetes_reads(text: str, number: float) -> None:
+    assert float(size(text)) == number
+
+
+@pytest.mark.parametrize("text", ["", "much", "1KB", "-1", "1 Gi", "1e999"])
+def test_an_amount_is_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match="is no amount"):
+        size(text)

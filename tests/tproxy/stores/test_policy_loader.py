@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from fakes.policies import WORKLOAD, authorization
+from tproxy.stores.data_link import publish
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader, load
 from tproxy.stores.watch import Changes
 
@@ -244,3 +246,59 @@ async def test_without_watches_it_goes_on_and_says_what_to_do(
     monkeypatch.setattr(Changes, "_add", exhausted)
     await loader.watch(loader.reload)
     assert "send SIGHUP" in caplog.text
+
+
+async def test_labels_that_change_change_which_policies_are_about_us(tmp_path: Path) -> None:
+    (policies := tmp_path / "policies").mkdir()
+    spec = "{selector: {matchLabels: {role: front}}, rules: [{}]}"
+    (policies / "authz.yaml").write_text(authorization(spec))
+    (labels := tmp_path / "labels").write_text('app="other"\nrole="back"\n')
+    loader = PolicyLoader(policies, WORKLOAD, labels_file=labels)
+    assert loader.describe()["rules"] == []
+    labels.write_text('app="other"\nrole="front"\n')
+    assert await loader.reload()
+    assert loader.workload.labels == {"app": "shop", "role": "front"}
+    assert loader.describe()["rules"]
+    assert loader.named().startswith("generation 2 ")
+    assert await loader.reload()
+    assert loader.store.current.generation == 2
+
+
+async def test_labels_that_cannot_be_read_change_nothing(tmp_path: Path) -> None:
+    (labels := tmp_path / "labels").write_text('app="web"\n')
+    loader = PolicyLoader(None, labels_file=labels)
+    labels.write_text('app="web"\nrole=front\n')
+    assert not await loader.reload()
+    assert loader.workload.labels == {"app": "web"}
+    assert "line 2: 'role=front'" in loader.last.findings[0]
+    labels.unlink()
+    assert not await loader.reload()
+    with pytest.raises(BadPolicies, match="No such file"):
+        PolicyLoader(None, labels_file=labels)
+
+
+async def test_workers_to_come_have_the_labels_too(tmp_path: Path) -> None:
+    (labels := tmp_path / "labels").write_text('app="web"\n')
+    loader = PolicyLoader(None, labels_file=labels)
+    labels.write_text('app="shop"\n')
+    loader.follow()
+    assert (loader.workload.app, loader.store.current.generation) == ("shop", 2)
+
+
+async def test_a_volume_of_labels_is_watched(tmp_path: Path) -> None:
+    publish(tmp_path, {"labels": b'app="web"\n'})
+    loader = PolicyLoader(None, labels_file=tmp_path / "labels")
+    changed = trio.Event()
+
+    async def reloaded() -> None:
+        assert await loader.reload()
+        changed.set()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(loader.watch, reloaded)
+            await trio.testing.wait_all_tasks_blocked()
+            publish(tmp_path, {"labels": b'app="shop"\n'})
+            await changed.wait()
+            nursery.cancel_scope.cancel()
+    assert loader.workload.app == "shop"
