@@ -33,7 +33,15 @@ claim() {
     text=$1
     shift
     began=$(now)
-    if "$@" >build/vagrant/claim.log 2>&1; then
+    # In a condition nothing that fails would end the command.
+    set +e
+    (
+        set -e
+        "$@"
+    ) >build/vagrant/claim.log 2>&1
+    status=$?
+    set -e
+    if [ $status -eq 0 ]; then
         echo "ok      $text ($(seconds "$began") s)"
     else
         echo "not ok  $text ($(seconds "$began") s)"
@@ -93,6 +101,10 @@ sed -i '/^# lab$/,$d' /etc/tproxy/tproxy.env /etc/tproxy/init.env
 printf '%s\n' '# lab' TPROXY_CERTIFICATES=/etc/tproxy/certificates TPROXY_NAMESPACE=default "TPROXY_SERVICE_ACCOUNT=$account" \
     "TPROXY_WORKLOAD=$account" "TPROXY_LABELS=app=$account" >>/etc/tproxy/tproxy.env
 printf '%s\n' '# lab' "$@" >>/etc/tproxy/init.env
+# What legacy tables need, and the kernel does not load by itself.
+printf '%s\n' iptable_nat ip6table_nat iptable_mangle ip6table_mangle iptable_raw ip6table_raw xt_owner xt_REDIRECT xt_multiport \
+    >/etc/modules-load.d/tproxy-lab.conf
+case $* in *=iptables) systemctl restart systemd-modules-load ;; *) rm /etc/modules-load.d/tproxy-lab.conf ;; esac
 GUEST
 }
 
@@ -102,9 +114,9 @@ identities() {
 rm -rf /root/authority /root/web
 tproxy ca init /root/authority --trust-domain cluster.local
 tproxy ca issue /root/authority --namespace default --service-account client --ttl 24h --owner 1337 --out /etc/tproxy/certificates
-tproxy ca issue /root/authority --namespace default --service-account web --ttl 24h --out /root/web
+tproxy ca issue /root/authority --namespace default --service-account web --ttl 24h --owner 1337 --out /root/web
 GUEST
-    root_on a tar -C /root/web -chf - tls.crt tls.key ca.crt | root_on b tar -C /etc/tproxy/certificates --owner=1337 --group=1337 -xf -
+    root_on a tar -C /root/web --numeric-owner -chf - tls.crt tls.key ca.crt | root_on b tar -C /etc/tproxy/certificates --numeric-owner -xpf -
     root_on a rm -rf /root/web
 }
 
@@ -158,8 +170,8 @@ refused_unmeshed() {
 
 allow_the_secret() {
     root_on b sh -eu -s <<'GUEST'
-sed -i 's/, notPaths: \[.secret\]//' /etc/tproxy/policies/access.yaml
-! grep -q secret\] /etc/tproxy/policies/access.yaml
+sed -i 's|paths: \[/page\]|paths: [/page, /secret]|' /etc/tproxy/policies/access.yaml
+grep -q secret /etc/tproxy/policies/access.yaml
 GUEST
 }
 forbid_the_secret() { root_on b install -m 644 /srv/tproxy/vagrant/policies/b/access.yaml /etc/tproxy/policies/access.yaml; }
@@ -195,7 +207,7 @@ GUEST
 
 mesh() {
     claim "each has an identity of one authority" identities
-    claim "a's settings and policies" settings a client
+    claim "a's settings and policies, its rules by python-iptables" settings a client TPROXY_BACKEND=iptables
     claim "b's settings and policies, its rules by nft" settings b web TPROXY_BACKEND=nft
     claim "a web server on b, and a firewall beside it" server
     for each in a b; do
@@ -266,13 +278,22 @@ netns() {
     tail -1 build/vagrant/claim.log
 }
 
+pods_suite() {
+    root_on a sh -eu -s <<'GUEST'
+cd /srv/tproxy
+[ ! -d build/wheelhouse ] || export PIP_NO_INDEX=1 PIP_FIND_LINKS=/srv/tproxy/build/wheelhouse
+export ROOTFS=/var/lib/tproxy/python.tar
+.venv/bin/python -m pytest -m pods -q tests/pods </dev/null
+GUEST
+}
+
 pods() {
     if ! on a command -v podman >/dev/null; then
         echo "        no podman on a: the pods suite is left out"
         return
     fi
     claim "an environment for the tests on a" suite_venv
-    claim "the pods suite on a" root_on a sh -c "'cd /srv/tproxy && .venv/bin/python -m pytest -m pods -q tests/pods'"
+    claim "the pods suite on a" pods_suite
     tail -1 build/vagrant/claim.log
 }
 
