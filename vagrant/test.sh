@@ -325,7 +325,7 @@ pods() {
     tail -1 build/vagrant/claim.log
 }
 
-vagrant ssh-config >$ssh_config
+VAGRANT_CWD=${VAGRANT_CWD:-$PWD/vagrant} vagrant ssh-config >$ssh_config
 cat >>$ssh_config <<CONFIG
 Host *
   ControlMaster auto
