@@ -85,12 +85,13 @@ def _answer(asked: Asked, sidecar: Sidecar, on_refusal: OnRefusal) -> Answer:
         if has_sidecar(pod):
             # Whoever has injected it chose its sidecar, and is not overruled.
             return _allowed(asked, Result.SKIPPED, said="it has its sidecar already")
-        made = inject(_placed(pod, asked.namespace), sidecar)
+        placed = _placed(pod, asked.namespace)
+        made = inject(placed, sidecar)
     except Refused as refused:
         return _refused(asked, refused, on_refusal)
     if isinstance(made, Skipped):
         return _allowed(asked, Result.SKIPPED, said=made.reason)
-    operations = list(patch(_placed(pod, asked.namespace), made.manifest))
+    operations = list(patch(placed, made.manifest))
     patched = {
         "patchType": "JSONPatch",
         "patch": base64.b64encode(msgspec.json.encode(operations)).decode(),
