@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tproxy.lab.spec import PROXY_UID
 from tproxy.model.limits import Limits
-from tproxy.model.ports import Ports
+from tproxy.model.ports import PROXY_UID, Ports
 from tproxy.policy.compile import compiled
 from tproxy.policy.snapshot import Snapshot
 from tproxy.stores.policy_files import read_directory

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tproxy.cli.run import run
-from tproxy.lab.spec import PROXY_UID
 from tproxy.model.limits import Limits
+from tproxy.model.ports import PROXY_UID
 from tproxy_init.capture import OPTIONS, Option
 from tproxy_init.options import CONTROLS, Verb, read
 

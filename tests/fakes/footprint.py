@@ -13,7 +13,7 @@ import trio
 
 from tproxy.lab import Pod
 from tproxy.lab.namespaces import socket_in
-from tproxy.lab.spec import PROXY_UID
+from tproxy.model.ports import PROXY_UID
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -13,8 +13,8 @@ from errno import EADDRINUSE
 from pathlib import Path
 
 from tproxy.doctor.facts import ProcessFacts, SidecarFacts
+from tproxy.model.ports import PROXY_UID
 
-UID = 1337
 UNSYNCHRONISED = 0x0040
 """STA_UNSYNC of <sys/timex.h>."""
 TIMEX_BYTES = 256
@@ -35,7 +35,7 @@ GLOBAL_SCOPE = "00"
 def user_name() -> str:
     """Say who has the proxy's uid, in this machine's list of users."""
     try:
-        return pwd.getpwuid(UID).pw_name
+        return pwd.getpwuid(PROXY_UID).pw_name
     except KeyError:
         return ""
 
@@ -58,7 +58,7 @@ def _as_proxy() -> Iterator[tuple[int, list[bytes]]]:
         # It may have ended since, or be nobody's business of ours.
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if entry.stat().st_uid == UID and any(words) and _network(entry.name) == here:
+            if entry.stat().st_uid == PROXY_UID and any(words) and _network(entry.name) == here:
                 yield int(entry.name), words
 
 
@@ -69,7 +69,7 @@ def _network(process: str) -> str:
 
 def sees_processes() -> bool:
     """Say whether who asks may know of the proxy's user's processes where they are."""
-    return os.geteuid() in (0, UID)
+    return os.geteuid() in (0, PROXY_UID)
 
 
 def _is_ours(words: list[bytes]) -> bool:
@@ -97,8 +97,8 @@ def unreadable(places: Iterable[Path]) -> tuple[str, ...]:
         return ()
     groups = os.getgroups()
     os.setgroups([])
-    os.setegid(UID)
-    os.seteuid(UID)
+    os.setegid(PROXY_UID)
+    os.seteuid(PROXY_UID)
     try:
         return tuple(refusal for place in places if (refusal := _refusal(place)))
     finally:

@@ -5,10 +5,10 @@ from typing import Any
 
 from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.probes import Probe
-from tproxy.inject.refusals import INIT, PROXY, UID
+from tproxy.inject.refusals import INIT, PROXY
 from tproxy.inject.sidecar import Platform, Sidecar
 from tproxy.inject.workload import Found
-from tproxy.model.ports import Ports
+from tproxy.model.ports import PROXY_UID, Ports
 
 PORTS = Ports()
 LIMITS = "TPROXY_LIMITS"
@@ -158,7 +158,7 @@ def _environment(found: Found, sidecar: Sidecar, probes: dict[str, Probe]) -> li
     if probes:
         texts["TPROXY_APP_PROBES"] = _written(sidecar, probes)
     if _transparent(sidecar):
-        texts |= {"TPROXY_INBOUND_MODE": "tproxy", "TPROXY_USER": f"{UID}:{UID}"}
+        texts |= {"TPROXY_INBOUND_MODE": "tproxy", "TPROXY_USER": f"{PROXY_UID}:{PROXY_UID}"}
     written = _joined(texts, sidecar.environment)
     given: list[Manifest] = [{"name": name, "value": value} for name, value in written.items()]
     return [each for each in _who(found, sidecar) if each["name"] not in written] + given
@@ -219,8 +219,8 @@ def _security(sidecar: Sidecar) -> Manifest:
     if not _transparent(sidecar):
         return {
             **_hardened(),
-            "runAsUser": UID,
-            "runAsGroup": UID,
+            "runAsUser": PROXY_UID,
+            "runAsGroup": PROXY_UID,
             "runAsNonRoot": True,
             "capabilities": {"drop": ["ALL"]},
         }

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from tproxy.inject.findings import Manifest, Refused, Remark
 from tproxy.inject.sidecar import Platform, Sidecar
 from tproxy.inject.workload import Found
-from tproxy.model.ports import Ports
+from tproxy.model.ports import PROXY_UID, Ports
 
-UID = 1337
-"""Of the proxy: what runs as it is not captured."""
 INIT = "tproxy-init"
 PROXY = "tproxy"
 OTHERS = (
@@ -100,9 +98,9 @@ def _as_proxy(found: Found, path: str, container: Manifest) -> Iterator[Remark]:
             for place, spec in places
             if (number := (spec.get("securityContext") or {}).get(field)) is not None
         ]
-        if said and said[0][1] == UID:
+        if said and said[0][1] == PROXY_UID:
             yield Remark(
                 said[0][0],
-                f"{container.get('name')}: what runs as {what} {UID} is not captured, as the sidecar is not:"
+                f"{container.get('name')}: what runs as {what} {PROXY_UID} is not captured, as the sidecar is not:"
                 f" run it as another {what}",
             )

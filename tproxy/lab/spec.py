@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from tproxy.lab.namespaces import Identity
+from tproxy.model.ports import PROXY_UID
 
-PROXY_UID = 1337
 PROXY = Identity(PROXY_UID, PROXY_UID)
 ROOT = Identity(0, 0)
 

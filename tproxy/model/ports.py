@@ -1,6 +1,9 @@
-"""The ports that the proxy listens on."""
+"""The ports that the proxy listens on, and the user that it runs as."""
 
 from dataclasses import dataclass
+
+PROXY_UID = 1337
+"""Its user and its group: what runs as either is not captured."""
 
 
 @dataclass(frozen=True, slots=True)
