@@ -205,7 +205,7 @@ uninstall() { root_on "$1" /srv/tproxy/deploy/systemd/install --uninstall --purg
 nothing_left() {
     captures_nothing "$1"
     on "$1" sh -eu -s <<'GUEST'
-for each in /opt/tproxy* /etc/tproxy /etc/systemd/system/tproxy*.service /etc/sysusers.d/tproxy.conf; do
+for each in /opt/tproxy* /etc/tproxy /etc/systemd/system/tproxy*.service /etc/systemd/system/nftables.service.d /etc/sysusers.d/tproxy.conf; do
     [ ! -e "$each" ] || { echo "$each is left"; exit 1; }
 done
 ! getent passwd tproxy
@@ -238,6 +238,8 @@ mesh() {
     claim "and back: 403" within 60 status 403 $URL/secret
     claim "by the same process" same_pid "$before"
     claim "the firewall reloaded, and with it all rules: ours are there again" root_on b systemctl reload nftables
+    claim "b is captured" within 30 captures b
+    claim "the firewall restarted: the same" root_on b systemctl restart nftables
     claim "b is captured" within 30 captures b
     root_on b kill -KILL "$before"
     claim "the sidecar killed: capture stays" captures b
