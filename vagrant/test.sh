@@ -202,6 +202,7 @@ capture_came_first() {
 }
 
 uninstall() { root_on "$1" /srv/tproxy/deploy/systemd/install --uninstall --purge; }
+
 by_tproxy() {
     root_on b sh -eu -s <<'GUEST'
 mkdir -p /etc/systemd/system/tproxy.service.d
