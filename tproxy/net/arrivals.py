@@ -6,6 +6,7 @@ joins one more epoll once, edge-triggered, and trio watches that epoll as a whol
 """
 
 import select
+from typing import Protocol
 
 import trio
 
@@ -18,16 +19,28 @@ APART = select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _OF_THIS_RUN: "trio.lowlevel.RunVar[Arrivals]" = trio.lowlevel.RunVar("arrivals")
 
 
+class Hearer(Protocol):
+    """Who is told what becomes of a socket; what it does about it is done before anybody else is told."""
+
+    def ring(self) -> object:
+        """Hear that something may have arrived. It waits for nothing, and raises nothing."""
+
+    def fail(self, error: Exception) -> None:
+        """Hear that nobody may wait for it any more."""
+
+
 class Arrival:
     """What one socket's reader knows of it. What changes: whether something may have arrived, and who is told."""
 
-    __slots__ = ("_apart", "bell", "possible")
+    __slots__ = ("_apart", "bell", "hearer", "possible")
 
     def __init__(self) -> None:
         self.possible = True
         """Whether a read may find something; if not, it need not be tried."""
         self.bell = Bell()
-        """Rung when something arrives; whoever reads from several sockets puts one in the place of theirs."""
+        """For whoever waits."""
+        self.hearer: Hearer = self.bell
+        """Who is told when something arrives; whoever reads from several sockets takes the place of their bells."""
         self._apart = False
 
     def exhausted(self) -> None:
@@ -46,11 +59,11 @@ class Arrival:
         self.possible = True
         if events & APART:
             self._apart = True
-        self.bell.ring()
+        self.hearer.ring()
 
     def interrupt(self) -> None:
         """Wake whoever waits with trio.ClosedResourceError."""
-        self.bell.fail(trio.ClosedResourceError("this stream was closed"))
+        self.hearer.fail(trio.ClosedResourceError("this stream was closed"))
 
 
 class Arrivals:
