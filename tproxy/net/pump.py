@@ -239,7 +239,7 @@ class Conduit:
 
     __slots__ = ("_bell", "_far", "_halted", "_lanes", "_near", "_scope", "_traffic")
 
-    def __init__(self, downstream: EagerStream, upstream: EagerStream, traffic: Traffic) -> None:
+    def __init__(self, downstream: SocketStream, upstream: SocketStream, traffic: Traffic) -> None:
         ours, theirs = RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE
         self._near = downstream
         self._far = upstream
@@ -255,11 +255,9 @@ class Conduit:
 
     async def run(self, pipes: Pipes, limits: Limits) -> RelayEnd:
         """Carry until both sides have ended, or one broke, which the other then sees as a reset, or until halted."""
-        near, far = self._near, self._far
-        if self._traffic.paced:
-            pass  # a task for each direction, as each may have to wait
-        elif isinstance(near, SocketStream) and isinstance(far, SocketStream):
-            await self._converse(near.arrival(), far.arrival())
+        # Where it is paced each direction has a task from the beginning, as each may have to wait.
+        if not self._traffic.paced:
+            await self._converse(self._near.arrival(), self._far.arrival())
         if self._lanes[0].ended and self._lanes[1].ended:
             return RelayEnd.COMPLETE
         end = RelayEnd.HALTED if self._halted else await self._pump_both(pipes, limits)
@@ -305,6 +303,7 @@ class Conduit:
     def _copy(self) -> "_Next":
         """Copy what there is both ways, without waiting."""
         received, sent = self._lanes
+        near, far = self._near, self._far
         for _ in range(EAGER_ROUNDS):
             if received.waits or sent.waits or self._halted:
                 return _Next.END
@@ -315,15 +314,11 @@ class Conduit:
                 return _Next.END  # it will be met again, and told then
             if received.ended and sent.ended:
                 return _Next.END
-            if not copied:
-                return _Next.END if self._wants_room() else _Next.SILENCE
+            if not copied and (near.wants_room or far.wants_room):
+                return _Next.END
+            if not copied or not (near.expectant or far.expectant):
+                return _Next.SILENCE
         return _Next.MORE
-
-    def _wants_room(self) -> bool:
-        """Whether reading takes room to send, which only a task can wait for."""
-        return any(
-            isinstance(each, SocketStream) and each.wants_room for each in (self._near, self._far)
-        )
 
     async def _pump_both(self, pipes: Pipes, limits: Limits) -> RelayEnd:
         """Carry both directions on, each in a task of its own."""
