@@ -32,9 +32,12 @@ class Hearer(Protocol):
 class Arrival:
     """What one socket's reader knows of it. What changes: whether something may have arrived, and who is told."""
 
-    __slots__ = ("_apart", "bell", "hearer", "possible")
+    __slots__ = ("_apart", "_descriptor", "_joined", "bell", "hearer", "possible")
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int, joined: "dict[int, Arrival]") -> None:
+        joined[descriptor] = self
+        self._descriptor = descriptor
+        self._joined = joined
         self.possible = True
         """Whether a read may find something; if not, it need not be tried."""
         self.bell = Bell()
@@ -61,6 +64,10 @@ class Arrival:
             self._apart = True
         self.hearer.ring()
 
+    def leave(self) -> None:
+        """Be told nothing any more; the kernel forgets a socket that is closed by itself."""
+        del self._joined[self._descriptor]
+
     def interrupt(self) -> None:
         """Wake whoever waits with trio.ClosedResourceError."""
         self.hearer.fail(trio.ClosedResourceError("this stream was closed"))
@@ -85,14 +92,10 @@ class Arrivals:
             return arrivals
 
     def join(self, descriptor: int) -> Arrival:
-        """Begin to tell what arrives on a socket, which leaves before it is closed."""
-        arrival = self._joined[descriptor] = Arrival()
+        """Begin to tell what arrives on a socket, whose arrival leaves before it is closed."""
+        arrival = Arrival(descriptor, self._joined)
         self._epoll.register(descriptor, JOINING)
         return arrival
-
-    def leave(self, descriptor: int) -> None:
-        """Tell nothing any more; the kernel forgets a socket that is closed by itself."""
-        del self._joined[descriptor]
 
     async def _run(self) -> None:
         try:

@@ -16,7 +16,6 @@ from enum import Enum, StrEnum
 import trio
 
 from tproxy.model.limits import Limits
-from tproxy.net.arrivals import Arrival
 from tproxy.net.bell import Bell
 from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tcp_stream import TcpStream
@@ -218,8 +217,8 @@ async def reset_when_sent(stream: EagerStream) -> None:
 class Lane:
     """One direction of a connection. What changes: whether its source has ended, and what its sink did not take."""
 
-    source: EagerStream
-    sink: EagerStream
+    source: SocketStream
+    sink: SocketStream
     meter: Meter
     source_broke: RelayEnd
     """What it means when its source breaks."""
@@ -256,8 +255,8 @@ class Conduit:
     async def run(self, pipes: Pipes, limits: Limits) -> RelayEnd:
         """Carry until both sides have ended, or one broke, which the other then sees as a reset, or until halted."""
         # Where it is paced each direction has a task from the beginning, as each may have to wait.
-        if not self._traffic.paced:
-            await self._converse(self._near.arrival(), self._far.arrival())
+        if not (self._traffic.paced or self._halted):
+            await self._converse()
         if self._lanes[0].ended and self._lanes[1].ended:
             return RelayEnd.COMPLETE
         end = RelayEnd.HALTED if self._halted else await self._pump_both(pipes, limits)
@@ -286,10 +285,12 @@ class Conduit:
         """Wake the task with `error`: a stream was closed."""
         self._bell.fail(error)
 
-    async def _converse(self, *arrivals: Arrival) -> None:
+    async def _converse(self) -> None:
         """Copy what little is said; return when both sides have ended, or when it takes two tasks to go on."""
-        for arrival in arrivals:
-            arrival.hearer = self
+        _copied(self._lanes[0])  # first of all, so that the kernel does not tell of it, too
+        arrivals = near, far = self._near.arrival(), self._far.arrival()
+        near.hearer = far.hearer = self
+        far.exhausted()  # nobody has read from it yet, so whatever is there will be told
         try:
             while (following := self._copy()) is not _Next.END:
                 if following is _Next.SILENCE:
@@ -303,20 +304,10 @@ class Conduit:
     def _copy(self) -> "_Next":
         """Copy what there is both ways, without waiting."""
         received, sent = self._lanes
-        near, far = self._near, self._far
         for _ in range(EAGER_ROUNDS):
-            if received.waits or sent.waits or self._halted:
+            if self._halted or received.waits or sent.waits or (received.ended and sent.ended):
                 return _Next.END
-            try:
-                copied = _copied(received) | _copied(sent)
-            except trio.BrokenResourceError:
-                received.waits = True
-                return _Next.END  # it will be met again, and told then
-            if received.ended and sent.ended:
-                return _Next.END
-            if not copied and (near.wants_room or far.wants_room):
-                return _Next.END
-            if not copied or not (near.expectant or far.expectant):
+            if not (_copied(received) | _copied(sent)):
                 return _Next.SILENCE
         return _Next.MORE
 
@@ -367,18 +358,23 @@ class _Next(Enum):
 
 
 def _copied(lane: Lane) -> bool:
-    """Copy what one read takes, or the end, and say whether there was anything."""
-    if lane.ended:
+    """Copy what one read takes, or the end, and say whether there was anything, be it a reason to wait."""
+    if lane.ended or not lane.source.expectant:
         return False
-    data = lane.source.try_receive(COPY_BYTES)
-    if data is None:
-        return False
-    if not data:
-        lane.ended = lane.sink.end()
-        lane.waits = not lane.ended
+    try:
+        data = lane.source.try_receive(COPY_BYTES)
+        if data is None:
+            lane.waits = lane.source.wants_room
+            return lane.waits
+        if not data:
+            lane.ended = lane.sink.end()
+            lane.waits = not lane.ended
+            return True
+        lane.rest = data  # should the sink break, `pump` meets it again with this
+        sent = lane.sink.try_send(data)
+    except trio.BrokenResourceError:
+        lane.waits = True  # it will be met again, and told then
         return True
-    lane.rest = data  # should the sink break, `pump` meets it again with this
-    sent = lane.sink.try_send(data)
     lane.meter.bytes += sent
     lane.rest = data[sent:]
     lane.waits = len(data) == COPY_BYTES or sent < len(data)

@@ -431,6 +431,7 @@ async def test_what_is_read_only_after_an_answer_of_tls_itself_is_relayed() -> N
     relayed = Relayed(server=(stream, far))
     async with relayed.client, relayed.server, trio.open_nursery() as nursery:
         nursery.start_soon(relayed.run)
+        await far.send_all(b"what TLS reads instead")
         with trio.fail_after(5):
             assert await relayed.client.receive_some(100) == b"answer"
             await relayed.client.send_eof()
