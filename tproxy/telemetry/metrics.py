@@ -9,7 +9,6 @@ from functools import cache, lru_cache
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
-from prometheus_client import Histogram as SlowHistogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 
@@ -19,6 +18,7 @@ from tproxy.model.identity import Peer, Workload
 from tproxy.model.outcome import ResponseFlag, codes
 from tproxy.model.rate_limit import Result
 from tproxy.telemetry.clusters import ClusterMetrics
+from tproxy.telemetry.durations import Durations
 from tproxy.telemetry.features import FeatureMetrics
 from tproxy.telemetry.identity import IdentityMetrics
 from tproxy.telemetry.labels import (
@@ -249,11 +249,11 @@ class OwnMetrics:
         )
         self._detected = detected
         self._found: dict[tuple[Direction, Detection], int] = {}
-        self._detect_seconds = SlowHistogram(
+        self._detect_seconds = Durations(
             "tproxy_detect_seconds",
             "Time until the protocol was known.",
-            buckets=DETECT_BUCKETS,
-            registry=registry,
+            DETECT_BUCKETS,
+            registry,
         )
         active = Gauge(
             "tproxy_connections_active",
