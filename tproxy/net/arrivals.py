@@ -6,6 +6,7 @@ joins one more epoll once, edge-triggered, and trio watches that epoll as a whol
 """
 
 import select
+from typing import Protocol
 
 import trio
 
@@ -18,16 +19,31 @@ APART = select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _OF_THIS_RUN: "trio.lowlevel.RunVar[Arrivals]" = trio.lowlevel.RunVar("arrivals")
 
 
+class Hearer(Protocol):
+    """Who is told what becomes of a socket; what it does about it is done before anybody else is told."""
+
+    def ring(self) -> object:
+        """Hear that something may have arrived. It waits for nothing, and raises nothing."""
+
+    def fail(self, error: Exception) -> None:
+        """Hear that nobody may wait for it any more."""
+
+
 class Arrival:
     """What one socket's reader knows of it. What changes: whether something may have arrived, and who is told."""
 
-    __slots__ = ("_apart", "bell", "possible")
+    __slots__ = ("_apart", "_descriptor", "_joined", "bell", "hearer", "possible")
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int, joined: "dict[int, Arrival]") -> None:
+        joined[descriptor] = self
+        self._descriptor = descriptor
+        self._joined = joined
         self.possible = True
         """Whether a read may find something; if not, it need not be tried."""
         self.bell = Bell()
-        """Rung when something arrives; whoever reads from several sockets puts one in the place of theirs."""
+        """For whoever waits."""
+        self.hearer: Hearer = self.bell
+        """Who is told when something arrives; whoever reads from several sockets takes the place of their bells."""
         self._apart = False
 
     def exhausted(self) -> None:
@@ -46,11 +62,15 @@ class Arrival:
         self.possible = True
         if events & APART:
             self._apart = True
-        self.bell.ring()
+        self.hearer.ring()
+
+    def leave(self) -> None:
+        """Be told nothing any more; the kernel forgets a socket that is closed by itself."""
+        del self._joined[self._descriptor]
 
     def interrupt(self) -> None:
         """Wake whoever waits with trio.ClosedResourceError."""
-        self.bell.fail(trio.ClosedResourceError("this stream was closed"))
+        self.hearer.fail(trio.ClosedResourceError("this stream was closed"))
 
 
 class Arrivals:
@@ -72,14 +92,10 @@ class Arrivals:
             return arrivals
 
     def join(self, descriptor: int) -> Arrival:
-        """Begin to tell what arrives on a socket, which leaves before it is closed."""
-        arrival = self._joined[descriptor] = Arrival()
+        """Begin to tell what arrives on a socket, whose arrival leaves before it is closed."""
+        arrival = Arrival(descriptor, self._joined)
         self._epoll.register(descriptor, JOINING)
         return arrival
-
-    def leave(self, descriptor: int) -> None:
-        """Tell nothing any more; the kernel forgets a socket that is closed by itself."""
-        del self._joined[descriptor]
 
     async def _run(self) -> None:
         try:

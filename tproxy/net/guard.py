@@ -7,7 +7,7 @@ LOG = logging.getLogger(__name__)
 
 
 async def guarded(what: str, work: Awaitable[None]) -> None:
-    """Guard the rest of the program: this is its only `except Exception`."""
+    """Guard the rest of the program: what nobody expected ends here, and is told."""
     try:
         await work
     except Exception:

@@ -184,7 +184,8 @@ class Slots:
             self._carried += 1
         else:
             self._turned_away += 1
-        self._waiting.unpark()
+        if self._waiting:
+            self._waiting.unpark()
 
 
 async def _nothing(_: TcpStream) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import trio
 
@@ -92,6 +92,7 @@ class RelayEnd(StrEnum):
     COMPLETE = "complete"
     DOWNSTREAM_BROKE = "downstream broke"
     UPSTREAM_BROKE = "upstream broke"
+    HALTED = "halted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,127 +217,168 @@ async def reset_when_sent(stream: EagerStream) -> None:
 class Lane:
     """One direction of a connection. What changes: whether its source has ended, and what its sink did not take."""
 
-    source: EagerStream
-    sink: EagerStream
+    source: SocketStream
+    sink: SocketStream
     meter: Meter
     source_broke: RelayEnd
     """What it means when its source breaks."""
     sink_broke: RelayEnd
     ended: bool = False
     rest: bytes = b""
-    bulky: bool = False
-    """Whether its source had as much as one read takes."""
-    untold: bool = False
-    """Whether its sink has had no room to be told of the end."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether it takes a task of its own to go on."""
-        return self.bulky or self.untold or bool(self.rest)
+    waits: bool = False
+    """Whether it takes a task of its own to go on: its source has much to say, or its sink no room."""
 
 
-async def relay(
-    downstream: EagerStream,
-    upstream: EagerStream,
-    *,
-    traffic: Traffic,
-    pipes: Pipes,
-    limits: Limits,
-) -> RelayEnd:
-    """Carry both directions until both have ended, or one side broke, which the other then sees as a reset.
+class Conduit:
+    """Carries both directions of one connection. What changes: how far it has come, and whether it is to end early.
 
-    While little is said one task listens to both sides; a task for each direction follows once one has much to say.
+    While little is said it needs no task: it copies what arrives right where the kernel's news of it are read. Its own
+    task sleeps meanwhile; it goes on with a task for each direction once one has much to say.
     """
-    ours, theirs = RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE
-    lanes = (
-        Lane(downstream, upstream, traffic.received, ours, theirs),
-        Lane(upstream, downstream, traffic.sent, theirs, ours),
-    )
-    if traffic.paced:
-        pass  # a task for each direction, as each may have to wait
-    elif isinstance(downstream, SocketStream) and isinstance(upstream, SocketStream):
-        await _converse(lanes, downstream, upstream)
-    if lanes[0].ended and lanes[1].ended:
-        return RelayEnd.COMPLETE
-    end = await _pump_both(lanes, pipes, limits)
-    if end is not RelayEnd.COMPLETE:
+
+    __slots__ = ("_bell", "_far", "_halted", "_lanes", "_near", "_scope", "_traffic")
+
+    def __init__(self, downstream: SocketStream, upstream: SocketStream, traffic: Traffic) -> None:
+        ours, theirs = RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE
+        self._near = downstream
+        self._far = upstream
+        self._lanes = (
+            Lane(downstream, upstream, traffic.received, ours, theirs),
+            Lane(upstream, downstream, traffic.sent, theirs, ours),
+        )
+        self._traffic = traffic
+        self._bell = Bell()
+        self._halted = False
+        self._scope: trio.CancelScope | None = None
+        """Of the tasks for each direction."""
+
+    async def run(self, pipes: Pipes, limits: Limits) -> RelayEnd:
+        """Carry until both sides have ended, or one broke, which the other then sees as a reset, or until halted."""
+        # Where it is paced each direction has a task from the beginning, as each may have to wait.
+        if not (self._traffic.paced or self._halted):
+            await self._converse()
+        if self._lanes[0].ended and self._lanes[1].ended:
+            return RelayEnd.COMPLETE
+        end = RelayEnd.HALTED if self._halted else await self._pump_both(pipes, limits)
+        if end in (RelayEnd.DOWNSTREAM_BROKE, RelayEnd.UPSTREAM_BROKE):
+            await self._reset(limits)
+        return end
+
+    def halt(self) -> None:
+        """Carry no more."""
+        self._halted = True
+        self._bell.ring()
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def ring(self) -> None:
+        """Copy what has arrived, and wake the task only if there is more to do."""
+        try:
+            silent = self._copy() is _Next.SILENCE
+        except Exception as mistake:  # noqa: BLE001 - it is for this connection's task, and not for whoever tells all
+            self._bell.fail(mistake)
+        else:
+            if not silent:
+                self._bell.ring()
+
+    def fail(self, error: Exception) -> None:
+        """Wake the task with `error`: a stream was closed."""
+        self._bell.fail(error)
+
+    async def _converse(self) -> None:
+        """Copy what little is said; return when both sides have ended, or when it takes two tasks to go on."""
+        _copied(self._lanes[0])  # first of all, so that the kernel does not tell of it, too
+        arrivals = near, far = self._near.arrival(), self._far.arrival()
+        near.hearer = far.hearer = self
+        far.exhausted()  # nobody has read from it yet, so whatever is there will be told
+        try:
+            while (following := self._copy()) is not _Next.END:
+                if following is _Next.SILENCE:
+                    await self._bell.rung()
+                else:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            for arrival in arrivals:
+                arrival.hearer = arrival.bell
+
+    def _copy(self) -> "_Next":
+        """Copy what there is both ways, without waiting."""
+        received, sent = self._lanes
+        for _ in range(EAGER_ROUNDS):
+            if self._halted or received.waits or sent.waits or (received.ended and sent.ended):
+                return _Next.END
+            if not (_copied(received) | _copied(sent)):
+                return _Next.SILENCE
+        return _Next.MORE
+
+    async def _pump_both(self, pipes: Pipes, limits: Limits) -> RelayEnd:
+        """Carry both directions on, each in a task of its own."""
+        ends: list[RelayEnd] = []
+
+        async def carry(lane: Lane) -> None:
+            rest, lane.rest = lane.rest, b""
+            ending = await pump(lane.source, lane.sink, meter=lane.meter, pipes=pipes, rest=rest)
+            match ending:
+                case Ending.SOURCE_BROKE:
+                    ends.append(lane.source_broke)
+                    nursery.cancel_scope.cancel()
+                case Ending.SINK_BROKE:
+                    # What the broken side said before is still on its way, and may explain.
+                    ends.append(lane.sink_broke)
+                    nursery.cancel_scope.deadline = trio.current_time() + limits.close_seconds
+                case Ending.ENDED:
+                    pass
+
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            for lane in self._lanes:
+                if not lane.ended:
+                    nursery.start_soon(carry, lane)
+        if ends:
+            return ends[0]
+        return RelayEnd.HALTED if self._halted else RelayEnd.COMPLETE
+
+    async def _reset(self, limits: Limits) -> None:
+        """Reset both sides, as soon as they have sent what they were given."""
         try:
             with trio.move_on_after(limits.close_seconds):
-                await reset_when_sent(downstream)
-                await reset_when_sent(upstream)
+                await reset_when_sent(self._near)
+                await reset_when_sent(self._far)
         finally:  # time may have been over before the second's turn, and a close would pass for an end
-            downstream.reset()
-            upstream.reset()
-    return end
+            self._near.reset()
+            self._far.reset()
 
 
-async def _converse(lanes: tuple[Lane, Lane], near: SocketStream, far: SocketStream) -> None:
-    """Copy what little is said; return when both sides have ended, or when it takes two tasks to go on."""
-    bell = Bell()
-    arrivals = near.arrival(), far.arrival()
-    for arrival in arrivals:
-        arrival.bell = bell
-    rounds = 0
-    try:
-        while not (lanes[0].ended and lanes[1].ended):
-            copied = _copied(lanes[0]) | _copied(lanes[1])
-            if lanes[0].waits or lanes[1].waits or near.wants_room or far.wants_room:
-                return
-            if not copied:
-                await bell.rung()
-                continue
-            rounds += 1
-            if rounds % EAGER_ROUNDS == 0:
-                await trio.lowlevel.checkpoint()
-    except trio.BrokenResourceError:
-        return  # it will be met again, and told then
-    finally:
-        for arrival in arrivals:
-            arrival.bell = Bell()
+class _Next(Enum):
+    """What follows when all is copied that could be."""
+
+    SILENCE = "until something arrives"
+    MORE = "after a turn for others"
+    END = "by other means, or not at all"
 
 
 def _copied(lane: Lane) -> bool:
-    """Copy what one read takes, or the end, and say whether there was anything."""
-    if lane.ended:
+    """Copy what one read takes, or the end, and say whether there was anything, be it a reason to wait."""
+    if lane.ended or not lane.source.expectant:
         return False
-    data = lane.source.try_receive(COPY_BYTES)
-    if data is None:
-        return False
-    if not data:
-        lane.ended = lane.sink.end()
-        lane.untold = not lane.ended
+    try:
+        data = lane.source.try_receive(COPY_BYTES)
+        if data is None:
+            lane.waits = lane.source.wants_room
+            return lane.waits
+        if not data:
+            lane.ended = lane.sink.end()
+            lane.waits = not lane.ended
+            return True
+        lane.rest = data  # should the sink break, `pump` meets it again with this
+        sent = lane.sink.try_send(data)
+    except trio.BrokenResourceError:
+        lane.waits = True  # it will be met again, and told then
         return True
-    lane.rest = data  # should the sink break, `pump` meets it again with this
-    sent = lane.sink.try_send(data)
     lane.meter.bytes += sent
     lane.rest = data[sent:]
-    lane.bulky = len(data) == COPY_BYTES
+    lane.waits = len(data) == COPY_BYTES or sent < len(data)
     return True
-
-
-async def _pump_both(lanes: tuple[Lane, Lane], pipes: Pipes, limits: Limits) -> RelayEnd:
-    """Carry both directions on, each in a task of its own."""
-    ends: list[RelayEnd] = []
-
-    async def carry(lane: Lane) -> None:
-        rest, lane.rest = lane.rest, b""
-        ending = await pump(lane.source, lane.sink, meter=lane.meter, pipes=pipes, rest=rest)
-        match ending:
-            case Ending.SOURCE_BROKE:
-                ends.append(lane.source_broke)
-                nursery.cancel_scope.cancel()
-            case Ending.SINK_BROKE:
-                # What the broken side said before is still on its way, and may explain.
-                ends.append(lane.sink_broke)
-                nursery.cancel_scope.deadline = trio.current_time() + limits.close_seconds
-            case Ending.ENDED:
-                pass
-
-    async with trio.open_nursery() as nursery:
-        for lane in lanes:
-            if not lane.ended:
-                nursery.start_soon(carry, lane)
-    return ends[0] if ends else RelayEnd.COMPLETE
 
 
 async def _copy(source: EagerStream, sink: EagerStream, meter: Meter) -> bool:

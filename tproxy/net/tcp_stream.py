@@ -243,12 +243,11 @@ class TcpStream(SocketStream):
 
     def close(self) -> None:
         """Close; tasks that wait on the stream get trio.ClosedResourceError."""
-        descriptor = self.socket.fileno()
-        if descriptor != -1:
+        if self.socket.fileno() != -1:
             self.interrupt()
             if self._arrival is not None:
+                self._arrival.leave()
                 self._arrival = None
-                Arrivals.of_this_run().leave(descriptor)
             self.socket.close()
 
     async def aclose(self) -> None:

@@ -2,34 +2,60 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import trio
 
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.outcome import ProxyError
-from tproxy.net.pump import Traffic
+from tproxy.net.pump import Conduit, Traffic
+from tproxy.net.stream import SocketStream
 from tproxy.proxy.http_server import HttpServer
 
 
-@dataclass(slots=True, eq=False)
 class Relay:
-    """A connection carried as bytes. What changes: why it is to end, once somebody ends it."""
+    """A connection carried as bytes. What changes: what carries it, and why it is to end, once somebody ends it."""
 
-    flow: Flow
-    traffic: Traffic
-    scope: trio.CancelScope
-    ended_by: ProxyError | None = None
+    __slots__ = ("_conduit", "ended_by", "flow", "traffic")
+
+    def __init__(self, flow: Flow, traffic: Traffic) -> None:
+        self.flow = flow
+        self.traffic = traffic
+        self.ended_by: ProxyError | None = None
+        self._conduit: Conduit | None = None
 
     @property
     def progress(self) -> int:
         """Bytes moved, either way."""
         return self.traffic.received.bytes + self.traffic.sent.bytes
 
+    def between(self, downstream: SocketStream, upstream: SocketStream) -> Conduit:
+        """Return what carries it, and what `end` halts."""
+        self._conduit = Conduit(downstream, upstream, self.traffic)
+        if self.ended_by is not None:
+            self._conduit.halt()
+        return self._conduit
+
     def end(self, error: ProxyError) -> None:
-        """Have it end."""
+        """Have it end: at once, or before its first byte is carried if it is still being connected."""
         self.ended_by = error
-        self.scope.cancel()
+        if self._conduit is not None:
+            self._conduit.halt()
+
+
+class Counted:
+    """One connection in a register: a block of its own, as a generator's takes ten times the memory while it lasts."""
+
+    __slots__ = ("_direction", "_register")
+
+    def __init__(self, register: "Register", direction: Direction) -> None:
+        self._register = register
+        self._direction = direction
+
+    def __enter__(self) -> None:
+        self._register.count(self._direction, 1)
+
+    def __exit__(self, *_: object) -> None:
+        self._register.count(self._direction, -1)
 
 
 class Register:
@@ -42,17 +68,16 @@ class Register:
         self._leaving: set[Direction] = set()
         self._fewer = trio.Event()
 
-    @contextmanager
-    def connection(self, direction: Direction) -> Iterator[None]:
+    def connection(self, direction: Direction) -> "Counted":
         """Count a connection for as long as the block lasts."""
-        self._open[direction] += 1
-        try:
-            yield
-        finally:
-            self._open[direction] -= 1
-            if not self._open[direction]:
-                self._fewer.set()
-                self._fewer = trio.Event()
+        return Counted(self, direction)
+
+    def count(self, direction: Direction, more: int) -> None:
+        """Count connections that are open now, or, negative, are no more."""
+        self._open[direction] += more
+        if not self._open[direction]:
+            self._fewer.set()
+            self._fewer = trio.Event()
 
     @contextmanager
     def serving(self, server: HttpServer, direction: Direction | None) -> Iterator[None]:
@@ -65,16 +90,15 @@ class Register:
         finally:
             del self._servers[server]
 
-    @contextmanager
-    def relaying(self, flow: Flow, traffic: Traffic) -> Iterator[Relay]:
-        """Let others end a connection carried as bytes, which is to leave the block early then."""
-        with trio.CancelScope() as scope:
-            relay = Relay(flow, traffic, scope)
-            self._relays[relay] = None
-            try:
-                yield relay
-            finally:
-                del self._relays[relay]
+    def relaying(self, flow: Flow, traffic: Traffic) -> Relay:
+        """Let others find, and end, a connection carried as bytes, until it has `left`."""
+        relay = Relay(flow, traffic)
+        self._relays[relay] = None
+        return relay
+
+    def left(self, relay: Relay) -> None:
+        """Let nobody find it any more."""
+        del self._relays[relay]
 
     def leave(self, direction: Direction) -> None:
         """Tell HTTP peers of one direction to go, and those that still come as well."""

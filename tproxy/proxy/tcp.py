@@ -5,7 +5,6 @@ import trio
 from tproxy.model.exchange import Exchange
 from tproxy.model.outcome import DownstreamError, ProxyError, ResponseFlag, UpstreamError
 from tproxy.net.pump import RelayEnd
-from tproxy.net.pump import relay as pumped
 from tproxy.net.stream import SocketStream
 from tproxy.proxy.limited import paced
 from tproxy.proxy.runtime import Runtime
@@ -18,6 +17,7 @@ FAILURES = {
         ResponseFlag.DOWNSTREAM_RESET, "downstream_remote_reset"
     ),
     RelayEnd.UPSTREAM_BROKE: UpstreamError(ResponseFlag.UPSTREAM_RESET, "upstream_remote_reset"),
+    RelayEnd.HALTED: None,
 }
 CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 """The proxy's time was over before the connection's."""
@@ -25,23 +25,20 @@ CUT_OFF = ProxyError(ResponseFlag.NONE, "proxy_left")
 
 async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Runtime) -> None:
     """Carry bytes both ways until both sides have ended; what breaks on one side breaks on the other."""
-    flow = exchange.flow
-    traffic = paced(runtime.policies.current.rate_limits, flow)
+    traffic = paced(runtime.policies.current.rate_limits, exchange.flow)
+    # Before anything is waited for: policies that change meanwhile must find it.
+    relay = runtime.register.relaying(exchange.flow, traffic)
     began = trio.current_time()
     failure: ProxyError | None = None
     upstream: SocketStream | None = None
     leg = Leg()
     try:
-        # Before anything is waited for: policies that change meanwhile must find it.
-        with runtime.register.relaying(flow, traffic) as relay:
-            upstream = await runtime.reach.connected(exchange, leg)
-            runtime.journal.relaying(exchange, upstream.identity)
-            end = await pumped(
-                downstream, upstream, traffic=traffic, pipes=runtime.pipes, limits=runtime.limits
-            )
-            failure = FAILURES[end]
+        upstream = await runtime.reach.connected(exchange, leg)
+        runtime.journal.relaying(exchange, upstream.identity)
+        conduit = relay.between(downstream, upstream)
+        end = await conduit.run(runtime.pipes, runtime.limits)
+        failure = relay.ended_by or FAILURES[end]
         if relay.ended_by is not None:
-            failure = relay.ended_by
             _reset(downstream, upstream)
     except UpstreamError as error:
         failure = error
@@ -51,6 +48,7 @@ async def relay_opaque(downstream: SocketStream, exchange: Exchange, runtime: Ru
         _reset(downstream, upstream)
         raise
     finally:
+        runtime.register.left(relay)
         leg.end()
         runtime.journal.relayed(
             Relayed(

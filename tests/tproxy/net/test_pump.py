@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from socket import MSG_OOB, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+from typing import cast
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from fakes.sockets import fill, open_descriptors, tcp_pair
 from fakes.streams import memory_pair
 from tproxy.model.identity import Peer, Proof
 from tproxy.model.limits import Limits
-from tproxy.net.pump import Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump, relay
+from tproxy.net.pump import Conduit, Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump
 from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tls_stream import TlsStream
 from tproxy.tls.steps import Wait
@@ -204,13 +205,8 @@ class Relayed:
     async def run(self) -> None:
         """Relay, and remember how it ended."""
         async with self.downstream, self.upstream:
-            self.end = await relay(
-                self.downstream,
-                self.upstream,
-                traffic=self.traffic,
-                pipes=self.pipes,
-                limits=LIMITS,
-            )
+            self.conduit = Conduit(self.downstream, self.upstream, self.traffic)
+            self.end = await self.conduit.run(self.pipes, LIMITS)
 
 
 async def plaintext() -> Relayed:
@@ -435,6 +431,7 @@ async def test_what_is_read_only_after_an_answer_of_tls_itself_is_relayed() -> N
     relayed = Relayed(server=(stream, far))
     async with relayed.client, relayed.server, trio.open_nursery() as nursery:
         nursery.start_soon(relayed.run)
+        await far.send_all(b"what TLS reads instead")
         with trio.fail_after(5):
             assert await relayed.client.receive_some(100) == b"answer"
             await relayed.client.send_eof()
@@ -452,3 +449,58 @@ async def test_a_silent_connection_that_breaks_is_reset_on_the_other_side(made: 
         relayed.client.reset()
         assert await read_until_broken(relayed.server) == b""
     assert relayed.end is RelayEnd.DOWNSTREAM_BROKE
+
+
+async def test_a_conduit_that_is_halted_before_it_runs_carries_nothing() -> None:
+    relayed = Relayed()
+    async with relayed.client, relayed.server, relayed.downstream, relayed.upstream:
+        await relayed.client.send_all(b"too late")
+        conduit = Conduit(relayed.downstream, relayed.upstream, relayed.traffic)
+        conduit.halt()
+        assert await conduit.run(relayed.pipes, LIMITS) is RelayEnd.HALTED
+    assert relayed.traffic.received.bytes == 0
+
+
+@relays
+async def test_a_conduit_can_be_halted_while_nothing_is_said(made: Made) -> None:
+    relayed = await made()
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        await relayed.client.send_all(b"question")
+        assert await relayed.server.receive_some(100) == b"question"
+        relayed.conduit.halt()
+    assert relayed.end is RelayEnd.HALTED
+
+
+async def test_a_conduit_can_be_halted_in_mid_bulk() -> None:
+    relayed = Relayed()
+    async with relayed.client, relayed.server, trio.open_nursery() as nursery:
+        nursery.start_soon(relayed.run)
+        with trio.move_on_after(0.1):
+            await relayed.client.send_all(bytes(BULK))
+        relayed.conduit.halt()
+    assert relayed.end is RelayEnd.HALTED
+
+
+async def test_a_mistake_made_while_news_is_read_ends_the_connection_that_made_it() -> None:
+    relayed, other = Relayed(), Relayed()
+    relayed.traffic.received.bytes = cast("int", None)
+    async with (
+        relayed.client,
+        relayed.server,
+        other.client,
+        other.server,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(other.run)
+
+        async def fail() -> None:
+            with pytest.raises(TypeError):
+                await relayed.run()
+
+        nursery.start_soon(fail)
+        await trio.testing.wait_all_tasks_blocked()
+        await relayed.client.send_all(b"x")
+        await other.client.send_all(b"question")
+        assert await other.server.receive_some(100) == b"question"
+        other.conduit.halt()

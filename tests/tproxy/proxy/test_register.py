@@ -4,10 +4,13 @@ import trio
 
 from fakes.sockets import tcp_pair
 from tproxy.codec.h1 import Http1Server
-from tproxy.model.flow import Direction
+from tproxy.model.address import Address
+from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
+from tproxy.model.outcome import overloaded
 from tproxy.net.http_connection import HttpConnection
+from tproxy.net.pump import Pipes, RelayEnd, Traffic
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.proxy.http_server import HttpServer
 from tproxy.proxy.register import Register
@@ -62,3 +65,17 @@ async def test_it_is_empty_when_the_last_connection_has_ended() -> None:
             await trio.testing.wait_all_tasks_blocked()
             order.append("last")
     assert order == ["last", "emptied"]
+
+
+async def test_a_connection_that_is_to_end_before_its_upstream_is_reached_carries_no_byte() -> None:
+    register, here = Register(), Address("192.0.2.1", 80)
+    relay = register.relaying(Flow(Direction.INBOUND, here, here, here), Traffic())
+    (near, downstream), (upstream, far) = tcp_pair(), tcp_pair()
+    async with near, downstream, upstream, far:
+        await near.send_all(b"too early")
+        (found,) = register.relays
+        found.end(overloaded())
+        end = await relay.between(downstream, upstream).run(Pipes(), LIMITS)
+        assert (end, relay.progress) == (RelayEnd.HALTED, 0)
+    register.left(relay)
+    assert not register.relays
