@@ -15,12 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, cast
 
 import trio
+from msgspec.structs import replace
 
 from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h1_h11 import H11

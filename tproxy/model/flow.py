@@ -1,8 +1,10 @@
 """One captured connection, known better with each phase."""
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
+
+import msgspec
+from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
@@ -51,8 +53,7 @@ class Detection(StrEnum):
     __hash__ = str.__hash__
 
 
-@dataclass(frozen=True, slots=True)
-class Sniffed:
+class Sniffed(msgspec.Struct, frozen=True):
     """The verdict on a connection's opening."""
 
     protocol: Protocol
@@ -63,8 +64,7 @@ class Sniffed:
     """The protocols a TLS ClientHello offers, in its order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """One captured connection; each phase returns a fuller copy."""
 
     direction: Direction

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 LOG = logging.getLogger(__name__)
 
 
-async def guarded(what: str, work: Awaitable[None]) -> None:
+async def guarded(what: object, work: Awaitable[None]) -> None:
     """Guard the rest of the program: what nobody expected ends here, and is told."""
     try:
         await work

@@ -275,7 +275,7 @@ class Listener:
         """Carry a connection, or turn it away, to its end."""
         carry = self._handler if carried else self._turn_away
         try:
-            await guarded(f"the connection from {stream.peer}", carry(stream))
+            await guarded(stream, carry(stream))
         finally:
             stream.close()
             self._slots.give_back(carried=carried)

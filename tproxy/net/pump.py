@@ -10,9 +10,10 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+import msgspec
 import trio
 
 from tproxy.model.limits import Limits
@@ -52,8 +53,7 @@ class Pace:
             each.used(size)
 
 
-@dataclass(slots=True)
-class Meter:
+class Meter(msgspec.Struct, eq=False):
     """Counts the bytes that one direction has delivered; whoever carries them adds, anybody may read."""
 
     bytes: int = 0
@@ -61,13 +61,12 @@ class Meter:
     """None where nothing limits it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(msgspec.Struct, frozen=True):
     """Both directions of one connection, as its downstream sees them."""
 
-    received: Meter = field(default_factory=Meter)
+    received: Meter = msgspec.field(default_factory=Meter)
     """From the downstream, delivered to the upstream."""
-    sent: Meter = field(default_factory=Meter)
+    sent: Meter = msgspec.field(default_factory=Meter)
     """From the upstream, delivered to the downstream."""
 
     @property
@@ -213,8 +212,7 @@ async def reset_when_sent(stream: EagerStream) -> None:
         stream.reset()
 
 
-@dataclass(slots=True)
-class Lane:
+class Lane(msgspec.Struct, eq=False):
     """One direction of a connection. What changes: whether its source has ended, and what its sink did not take."""
 
     source: SocketStream

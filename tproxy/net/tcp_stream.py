@@ -68,6 +68,10 @@ class TcpStream(SocketStream):
         self._arrival: Arrival | None = None
         """None until somebody waits for bytes."""
 
+    def __str__(self) -> str:
+        """Name it, as logs do."""
+        return f"the connection from {self.peer}"
+
     @property
     def local(self) -> Address:
         """Our end; to be asked for the first time while the stream is open."""

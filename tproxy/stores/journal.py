@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -47,8 +46,7 @@ class Told(msgspec.Struct):
     """Of a gRPC call: how many messages its request and its response had."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relayed:
+class Relayed(msgspec.Struct, frozen=True):
     """One connection that was carried as bytes and has ended."""
 
     exchange: Exchange

@@ -1,8 +1,7 @@
 """Who may do what: Istio's documented outcomes, row by row, on compiled policies."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tproxy.model.address import Address
 from tproxy.model.decision import Decision, Reason

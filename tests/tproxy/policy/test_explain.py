@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tproxy.model.address import Address
 from tproxy.model.flow import Detection, Direction, Flow, Protocol, Sniffed
@@ -38,7 +39,7 @@ FLOW = Flow(
     sniffed=Sniffed(Protocol.HTTP1, Detection.HTTP11),
     identity=Peer("cluster.local", "foo", "a"),
 )
-BYTES = replace(FLOW, sniffed=Sniffed(Protocol.OPAQUE, Detection.TCP))
+BYTES = structs.replace(FLOW, sniffed=Sniffed(Protocol.OPAQUE, Detection.TCP))
 
 
 def policy(spec: str, *, name: str = "p", dry: bool = False, namespace: str = "foo") -> str:
@@ -103,9 +104,9 @@ READERS = (
     [
         pytest.param(Facts(FLOW, head("/put")), "to[0].paths", ("/get", "/status/{*}"), "/put", id="path"),
         pytest.param(Facts(FLOW, head("/get", method="PUT")), "to[0].methods", ("GET",), "PUT", id="method"),
-        pytest.param(Facts(replace(FLOW, identity=None), head("/get")), "from[0].namespaces", ("foo",), None, id="nobody"),
+        pytest.param(Facts(structs.replace(FLOW, identity=None), head("/get")), "from[0].namespaces", ("foo",), None, id="nobody"),
         pytest.param(Facts(FLOW, head("/get", fields=((b"x-team", b"red"),))), "when.request.headers[X-Team] notValues", ("red",), "red", id="a condition"),
-        pytest.param(Facts(replace(FLOW, identity=Peer("x", "y", "z")), head("/put", method="PUT")), "from[0].notPrincipals", ("x/ns/y/sa/z",), "x/ns/y/sa/z", id="the first of several"),
+        pytest.param(Facts(structs.replace(FLOW, identity=Peer("x", "y", "z")), head("/put", method="PUT")), "from[0].notPrincipals", ("x/ns/y/sa/z",), "x/ns/y/sa/z", id="the first of several"),
     ],
 )  # fmt: skip
 def test_a_rule_says_which_field_failed_first(
@@ -119,13 +120,13 @@ def test_a_rule_says_which_field_failed_first(
 
 def test_a_rule_that_one_field_keeps_from_holding_is_a_near_miss() -> None:
     assert only_rule(Facts(FLOW, head("/put")), policy(READERS)).near_miss
-    far = only_rule(Facts(replace(FLOW, identity=None), head("/put")), policy(READERS))
+    far = only_rule(Facts(structs.replace(FLOW, identity=None), head("/put")), policy(READERS))
     assert not far.near_miss
     assert [each.field for each in far.missed] == ["from[0].namespaces", "to[0].paths"]
 
 
 def test_the_alternative_that_came_nearest_is_the_one_that_is_told() -> None:
-    other = replace(FLOW, original_dst=Address("192.0.2.1", 9001))
+    other = structs.replace(FLOW, original_dst=Address("192.0.2.1", 9001))
     rule = only_rule(Facts(other, head("/put", method="PUT")), policy(READERS))
     assert [each.field for each in rule.missed] == ["to[1].ports"]
     assert rule.missed[0].seen == "9001"
@@ -207,7 +208,7 @@ def test_rules_about_requests_allow_no_bytes_and_deny_them_all() -> None:
 
 
 def test_plaintext_is_refused_before_any_policy_is_asked() -> None:
-    plain = Facts(replace(FLOW, identity=None), head())
+    plain = Facts(structs.replace(FLOW, identity=None), head())
     told = explained(plain, STRICT, policy("{rules: [{}]}"))
     assert (told.outcome.verdict, told.outcome.reason) == ("DENY", "plaintext_on_strict_port")
     assert explained(Facts(FLOW, head()), STRICT).outcome.allowed
@@ -216,10 +217,12 @@ def test_plaintext_is_refused_before_any_policy_is_asked() -> None:
 
 
 def test_what_leaves_is_not_judged() -> None:
-    flow = replace(FLOW, direction=Direction.OUTBOUND)
+    flow = structs.replace(FLOW, direction=Direction.OUTBOUND)
     told = explained(Facts(flow, head("/a?b")), policy("{action: DENY, rules: [{}]}")).outcome
     assert (told.verdict, told.reason, told.path) == ("ALLOW", "outbound", "/a")
-    assert explained(Facts(replace(BYTES, direction=Direction.OUTBOUND))).outcome.path is None
+    assert (
+        explained(Facts(structs.replace(BYTES, direction=Direction.OUTBOUND))).outcome.path is None
+    )
 
 
 def test_an_http_connection_whose_requests_are_not_known_is_undetermined() -> None:
@@ -380,7 +383,7 @@ def test_an_account_tells_who_asks_and_keeps_queries_to_itself() -> None:
 def test_an_account_says_why_nobody_asks(
     hidden: frozenset[str], identity: str, address: str | None
 ) -> None:
-    told = account(explained(Facts(replace(FLOW, identity=None), head(), hidden)))
+    told = account(explained(Facts(structs.replace(FLOW, identity=None), head(), hidden)))
     assert (told.request.identity, told.request.source_ip) == (identity, address)
 
 

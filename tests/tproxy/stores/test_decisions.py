@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 from click.testing import CliRunner, Result
+from msgspec import structs
 
 from fakes.desk import plain_view
 from fakes.path import to_app
@@ -210,7 +211,7 @@ def test_a_connection_that_proves_nothing_is_remembered_as_denied() -> None:
     assert json.loads(lines[0])["tproxy"]["authz"]["reason"] == "plaintext_on_strict_port"
 
 
-OUT = replace(FLOW, direction=Direction.OUTBOUND)
+OUT = structs.replace(FLOW, direction=Direction.OUTBOUND)
 SPLIT = (
     "{name: testers, match: [{headers: {x-canary: {exact: '1'}}}], route: [{destination: {host: shop, port: {number: 81}}}]},"
     " {name: asked, match: [{queryParams: {a: {exact: b}}}], route: [{destination: {host: shop, port: {number: 82}}}]},"

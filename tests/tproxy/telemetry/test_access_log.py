@@ -1,7 +1,6 @@
 """A line is one line, with the keys and the order that log pipelines made for Istio expect."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -67,7 +66,7 @@ EXCHANGE = Record(
 )
 CONNECTION = Record(
     flow=FlowFields.of(
-        replace(FLOW, sniffed=Sniffed(Protocol.TLS, Detection.TLS, "shop.example.com"))
+        structs.replace(FLOW, sniffed=Sniffed(Protocol.TLS, Detection.TLS, "shop.example.com"))
     ),
     started=1700000000.0,
     duration=2.0,
@@ -122,7 +121,7 @@ def test_an_exchange_has_istios_keys_in_istios_order_and_our_own_in_one_object()
 
 
 def test_a_line_says_who_the_peer_has_proven_to_be() -> None:
-    flow = replace(FLOW, identity=Peer("cluster.local", "foo", "a"))
+    flow = structs.replace(FLOW, identity=Peer("cluster.local", "foo", "a"))
     told = json.loads(json_line(structs.replace(EXCHANGE, flow=FlowFields.of(flow))))
     assert told["tproxy"]["source_principal"] == "cluster.local/ns/foo/sa/a"
     assert told["tproxy"]["tls"] == "mutual"
@@ -202,7 +201,7 @@ def test_what_is_missing_is_null_or_a_dash_and_never_absent() -> None:
 def test_nothing_a_peer_sends_makes_a_second_line_or_leaves_its_field(
     render: object, path: bytes, agent: bytes, name: str
 ) -> None:
-    flow = replace(FLOW, sniffed=Sniffed(Protocol.HTTP1, Detection.HTTP11, name))
+    flow = structs.replace(FLOW, sniffed=Sniffed(Protocol.HTTP1, Detection.HTTP11, name))
     head = structs.replace(HEAD, path=path, headers=Headers(((b"user-agent", agent),)))
     told = structs.replace(
         EXCHANGE, flow=FlowFields.of(flow), head=head, termination=name, cause=name
