@@ -220,7 +220,9 @@ def test_what_leaves_is_not_judged() -> None:
     flow = structs.replace(FLOW, direction=Direction.OUTBOUND)
     told = explained(Facts(flow, head("/a?b")), policy("{action: DENY, rules: [{}]}")).outcome
     assert (told.verdict, told.reason, told.path) == ("ALLOW", "outbound", "/a")
-    assert explained(Facts(structs.replace(BYTES, direction=Direction.OUTBOUND))).outcome.path is None
+    assert (
+        explained(Facts(structs.replace(BYTES, direction=Direction.OUTBOUND))).outcome.path is None
+    )
 
 
 def test_an_http_connection_whose_requests_are_not_known_is_undetermined() -> None:
