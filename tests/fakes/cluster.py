@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fakes.kubernetes import Tools
-from fakes.manifests import VERSION
-from fakes.podman import CannotRunContainersError, Podman, images
+from fakes.manifests import PROGRAMS, VERSION, config_map
+from fakes.podman import CannotRunContainersError, Outcome, Podman, images
 from fakes.podman import machine as machine_of_podman
+from tproxy.inject.findings import Manifest
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build" / "kubernetes"
-PROGRAMS = (
+BINARIES = (
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
@@ -26,8 +29,11 @@ PROGRAMS = (
     "kube-proxy",
     "pause",
 )
-REGISTRIES = ("docker.io/library", "registry.example")
-"""As whose the images are known to the node: the examples name none, the documented commands name the other."""
+PYTHON = "/opt/tproxy/bin/python"
+"""In our own image, which the applications have too."""
+ASK = (ROOT / "tests" / "pods" / "programs" / "ask.py").read_text()
+REGISTRIES = ("docker.io/library", "registry.example", "localhost")
+"""As whose the images are known to the node: the examples name none, the documented commands and the tests name the others."""
 PLENTY = 240
 """Seconds that no command here takes, on a slow machine neither."""
 
@@ -48,10 +54,10 @@ class Cluster:
     """Where kubectl and helm are."""
 
     def shell(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run commands of which each has to succeed."""
+        """Run commands, of which each has to succeed, where this repository seems to be."""
         ended = subprocess.run(
             self._within("bash", "-euo", "pipefail", "-c", script),
-            cwd=ROOT,
+            cwd=self.place / "desk",
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -94,15 +100,17 @@ class Cluster:
 
     @contextmanager
     def emptied(self, namespace: str) -> Iterator[None]:
-        """Nothing is left in a namespace after the block, however it ends."""
+        """Nothing stays in a namespace after the block, however it ends; pods may end a moment later."""
         try:
             yield
         finally:
-            made = (
-                "deployments,statefulsets,daemonsets,jobs,pods,services,configmaps,serviceaccounts"
-            )
-            for words in ((made, "--all"), ("secrets", "--field-selector=type=Opaque")):
-                self.kubectl("delete", *words, f"--namespace={namespace}")
+            made = "deployments,statefulsets,daemonsets,jobs,services,configmaps,serviceaccounts"
+            for words in (
+                (made, "--all"),
+                ("secrets", "--field-selector=type=Opaque"),
+                ("pods", "--all", "--grace-period=1"),
+            ):
+                self.kubectl("delete", *words, "--wait=false", f"--namespace={namespace}")
 
     def get(self, *words: str) -> Any:  # noqa: ANN401 - an object of Kubernetes'
         """What `kubectl get` finds."""
@@ -117,17 +125,46 @@ class Cluster:
         ]
         return pod
 
-    def python(self, place: str, script: str, *argv: str) -> str:
-        """What a script says that runs in a container, `pod/container`."""
-        where, container = place.rsplit("/", 1)
-        python = "/opt/tproxy/bin/python"
-        return self.kubectl(
-            "exec", where, f"--container={container}", "--", python, "-c", script, *argv
+    def within(self, target: str, container: str, *command: str) -> str:
+        """What a command says in a container."""
+        return self.kubectl("exec", target, f"--container={container}", "--", *command).stdout
+
+    def ask(self, url: str, where: str = "sleep/sleep") -> Outcome:
+        """Make one request from a container, `app/container`."""
+        app, container = where.split("/")
+        said = self.within(self.pod(app)["metadata"]["name"], container, PYTHON, "-c", ASK, url)
+        return Outcome.read(said.splitlines()[-1])
+
+    def apply(self, *documents: Manifest) -> None:
+        """`kubectl apply`."""
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+    def injected(self, manifest: Manifest, *words: str) -> str:
+        """What `tproxy inject --classic` writes."""
+        command = [sys.executable, "-m", "tproxy", "inject", "--classic", *words]
+        text = yaml.safe_dump(manifest)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, check=True
         ).stdout
 
-    def access_log(self, target: str) -> list[dict[str, Any]]:
-        """The exchanges that a sidecar has logged."""
-        lines = self.kubectl("logs", target, "--container=tproxy").stdout.splitlines()
+    def inject(self, manifest: Manifest, *words: str) -> None:
+        """Have it run with a sidecar."""
+        self.kubectl("apply", "-f", "-", stdin=self.injected(manifest, *words))
+
+    def programs(self) -> Manifest:
+        """The applications, as pods mount them."""
+        files = [*PROGRAMS.glob("*.py"), *(ROOT / "tests" / "cluster" / "programs").glob("*.py")]
+        return config_map("programs", {path.name: path.read_text() for path in files})
+
+    def available(self, *deployments: str) -> None:
+        """Wait for deployments: all of their pods are new, and ready."""
+        for each in deployments:
+            self.kubectl("rollout", "status", f"deployment/{each}", "--timeout=200s")
+
+    def access_log(self, app: str) -> list[dict[str, Any]]:
+        """The exchanges that an application's sidecar has logged."""
+        pod = self.pod(app)["metadata"]["name"]
+        lines = self.kubectl("logs", pod, "--container=tproxy").stdout.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def kill(self, container: str) -> None:
@@ -149,6 +186,13 @@ class Cluster:
         }
 
 
+def containers(pod: Any) -> dict[str, Any]:  # noqa: ANN401 - a pod
+    """How each of a pod's containers is."""
+    status = pod["status"]
+    found = (*status.get("initContainerStatuses", ()), *status["containerStatuses"])
+    return {each["name"]: each for each in found}
+
+
 def documented(heading: str) -> list[str]:
     """The commands under a heading of docs/deploy.md, block by block."""
     text = (ROOT / "docs" / "deploy.md").read_text()
@@ -161,7 +205,9 @@ def documented(heading: str) -> list[str]:
 
 def classic(commands: str) -> str:
     """The same commands, as they are for a cluster that knows no native sidecars."""
-    return commands.replace("tproxy inject ", "tproxy inject --classic ")
+    return re.sub(r"tproxy inject (?!--classic)", "tproxy inject --classic ", commands).replace(
+        "overlays/native", "overlays/classic"
+    )
 
 
 @contextmanager
@@ -170,6 +216,7 @@ def cluster(place: Path) -> Iterator[Cluster]:
     _built()
     _images(place / "images.tar")
     tools = _tools(place)
+    _desk(place / "desk")
     command = [ROOT / "tests" / "cluster" / "machine", place]
     with subprocess.Popen(
         command,
@@ -199,7 +246,7 @@ def _path(tools: Path) -> str:
 
 def _built() -> None:
     building = subprocess.run(
-        [ROOT / ".ci" / "kubernetes", *PROGRAMS], stdout=subprocess.PIPE, check=False
+        [ROOT / ".ci" / "kubernetes", *BINARIES], stdout=subprocess.PIPE, check=False
     )
     if building.returncode:
         raise CannotRunClusterError("its programs could not be built")
@@ -214,13 +261,20 @@ def _images(into: Path) -> None:
             names = []
             for image in ("tproxy", "tproxy-init"):
                 known = [f"{registry}/{image}:{VERSION}" for registry in REGISTRIES]
-                engine.run("tag", f"localhost/{image}:{VERSION}", *known)
+                engine.run("tag", f"localhost/{image}:{VERSION}", *known[:-1])
                 names += known
             with into.open("wb") as file:
                 save = engine.within("podman", "save", "--quiet", "--multi-image-archive", *names)
                 subprocess.run(save, stdout=file, check=True)
     except CannotRunContainersError as error:
         raise CannotRunClusterError(str(error)) from error
+
+
+def _desk(desk: Path) -> None:
+    """What the commands read of this repository, where what they write is in nobody's way."""
+    desk.mkdir()
+    for each in ("deploy", "policies"):
+        (desk / each).symlink_to(ROOT / each)
 
 
 def _tools(place: Path) -> Path:
