@@ -11,7 +11,7 @@ from tproxy.model.http import NO_HEADERS
 def joined(events: Iterable[Event]) -> list[Event]:
     """Join neighbouring parts of one body, apart from its head: where they were cut is nobody's business."""
     told: list[Event] = []
-    for event in chain.from_iterable(map(_parted, events)):
+    for event in chain.from_iterable(map(parted, events)):
         last = told[-1] if told else None
         if isinstance(event, Data) and isinstance(last, Data) and last.stream == event.stream:
             told[-1] = Data(event.stream, last.data + event.data, credit=last.credit + event.credit)
@@ -20,7 +20,7 @@ def joined(events: Iterable[Event]) -> list[Event]:
     return told
 
 
-def _parted(event: Event) -> tuple[Event, ...]:
+def parted(event: Event) -> tuple[Event, ...]:
     """Tell a response that came whole as one that came in parts."""
     if not isinstance(event, ResponseStarted) or not event.content:
         return (event,)

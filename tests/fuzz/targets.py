@@ -6,12 +6,12 @@ more is held than the limits say and one read; and what is written can be read.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from hyperframe.frame import Frame
 
 from fakes.readers import h11_requests, llhttp_responses
-from fakes.wire import joined
+from fakes.wire import joined, parted
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, Refused, RequestStarted
 from tproxy.codec.h1 import Http1Client, Http1Server
@@ -74,7 +74,8 @@ def listen(
             told = codec.receive(piece)
             while told:
                 events += told
-                for number in (number for event in told if (number := whole(event))):
+                parts = chain.from_iterable(map(parted, told))
+                for number in (number for event in parts if (number := whole(event))):
                     answer(codec, number)
                     answered += 1
                 told = codec.resume()

@@ -37,11 +37,11 @@ def parse_request(line: RequestLine, block: bytes, parser: HeadParser) -> Reques
     fields = parser.request(block)
     version, here = line.version, fields.here
     host = here.get(b"host")
+    _check_coding(here)
     if host is None or b"," in host:
         _check_hosts(host, fields.onward, version)
     length, options, upgrade = 0, NO_OPTIONS, b""
     if len(here) > 1 or host is None:  # most say nothing but whom they are for
-        _check_coding(here)
         length = _length(here, block, version) or 0
         options = fields.options()
         upgrade = _upgrade(line, length, here, options)
