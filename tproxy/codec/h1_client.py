@@ -323,14 +323,14 @@ def _target(head: RequestHead) -> bytes:
 
 def _with_host(head: RequestHead) -> Headers:
     """Put a Host in front when there is none, as from HTTP/2; it may be empty but not absent (RFC 9112, 3.2)."""
-    if b"host" in head.headers.by_name():
+    if b"host" in head.headers.index:
         return head.headers
     return Headers(((b"Host", head.authority), *head.headers))
 
 
 def _options(head: RequestHead) -> tuple[Field, ...]:
     """Return the fields about this connection; TE must be named as one of them (RFC 9110, 10.1.4)."""
-    te = b"te" in head.headers.by_name()
+    te = b"te" in head.headers.index
     if not head.upgrade:
         return ((b"Connection", b"TE"),) if te else ()
     options = b"Upgrade, TE" if te else b"Upgrade"

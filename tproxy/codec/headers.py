@@ -115,8 +115,8 @@ _AUTHORITY = re.compile(
 _BARE_ADDRESS = re.compile(rb"[0-9A-Fa-f:.]+")
 # Visible ASCII without `#`, which ends a path for some readers, and `\`, which is `/` for some.
 _ORIGIN_FORM = re.compile(rb"/[!\"$-\[\]-~]*")
-# As many digits as surely fit a signed 64-bit integer, whatever the next reader counts with.
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_LENGTH_DIGITS = 18
+"""As many as surely fit a signed 64-bit integer, whatever the next reader counts with."""
 
 STANDARD_METHODS = frozenset(
     {
@@ -195,7 +195,7 @@ def content_length(headers: Headers) -> int | None:
 
 def length_of(value: bytes) -> int:
     """Return the length that a field declares; ValueError when it is not one plain number."""
-    if not _LENGTH.fullmatch(value):
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
         raise ValueError("content-length is not a number")
     return int(value)
 

@@ -66,7 +66,7 @@ def edited(headers: Headers, edits: HeaderEdits) -> Headers:
     named = edits.remove | {name for name, _ in edits.set}
     assert all(_may_edit(name) for name in named), "policies that edit such fields do not load"
     assert all(_may_edit(name) for name, _ in edits.add), "and none that add them"
-    if not named.isdisjoint(headers.by_name()):
+    if not named.isdisjoint(headers.index):
         headers = headers.without(named)
     return headers.plus(*edits.set, *edits.add)
 

@@ -70,7 +70,7 @@ def client_cert(flow: Flow) -> bytes | None:
 
 def _sanitized(names: frozenset[bytes], client_cert: bytes | None, request: Request) -> Request:
     headers = clean = request.head.headers
-    if not names.isdisjoint(headers.by_name()):
+    if not names.isdisjoint(headers.index):
         clean = headers.without(names)
     if client_cert is not None:
         clean = clean.with_value(FORWARDED_CLIENT_CERT, client_cert)

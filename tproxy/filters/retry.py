@@ -154,7 +154,7 @@ class _Result(msgspec.Struct, frozen=True):
         head = self.response.head
         status = head.headers.get(b"grpc-status")
         grpc_status = int(status) if status and status.isdigit() and len(status) < 3 else None
-        pushes_back = not PUSHES_BACK.isdisjoint(head.headers.by_name())
+        pushes_back = not PUSHES_BACK.isdisjoint(head.headers.index)
         return Outcome(head.status, grpc_status, pushes_back=pushes_back)
 
 

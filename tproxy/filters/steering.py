@@ -48,7 +48,7 @@ def steer(forward: Handler, exchange: Exchange, request: Request) -> Awaitable[R
     if exchange.flow.direction is Direction.INBOUND:
         return forward(exchange, request)
     headers = request.head.headers
-    if not STEERING.isdisjoint(headers.by_name()):
+    if not STEERING.isdisjoint(headers.index):
         plan = structs.replace(
             plan, timeout=_seconds(headers, TIMEOUT, plan.timeout), retry=_retry(plan, headers)
         )

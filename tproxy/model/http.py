@@ -27,30 +27,32 @@ Field = tuple[bytes, bytes]
 class Headers:
     """Header fields in wire order, names in the case they came in, looked up without regard to it. Immutable."""
 
-    __slots__ = ("_index", "fields")
+    __slots__ = ("fields", "index")
+
+    index: Mapping[bytes, bytes]
+    """What `get` gives, for whoever asks for several; made when it is first asked."""
 
     def __init__(
         self, fields: Iterable[Field] = (), index: dict[bytes, bytes] | None = None
     ) -> None:
         self.fields: tuple[Field, ...] = tuple(fields)
-        self._index = index
-        """What `get` gives; made when it is first asked."""
+        if index is not None:
+            self.index = index
+
+    def __getattr__(self, name: str) -> Mapping[bytes, bytes]:
+        # Reached only while `index` is not made: an attribute, as it is asked a dozen times for every exchange.
+        if name != "index":
+            raise AttributeError(name)
+        self.index = index = _indexed(self.fields)
+        return index
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of `name` (written in lower case); several are joined by a comma (RFC 9110, 5.3)."""
-        # Without a call of `by_name`: this is asked several times for every request.
-        index = self._index
-        return (self.by_name() if index is None else index).get(name)
-
-    def by_name(self) -> Mapping[bytes, bytes]:
-        """Return what `get` gives, for whoever asks for several."""
-        if self._index is None:
-            self._index = _indexed(self.fields)
-        return self._index
+        return self.index.get(name)
 
     def __contains__(self, name: bytes) -> bool:
         """Whether the field `name` (written in lower case) is there."""
-        return name in self.by_name()
+        return name in self.index
 
     def without(self, names: frozenset[bytes]) -> Self:
         """Return the fields whose lower-case names are not in `names`."""
@@ -62,13 +64,13 @@ class Headers:
 
     def with_value(self, name: bytes, value: bytes) -> Self:
         """Return these fields with `name` (written in lower case) set to `value`, at the end."""
-        index = self.by_name()
+        index = self.index
         fields = self.without(frozenset((name,))) if name in index else self.fields
         return type(self)((*fields, (name, value)), {**index, name: value})
 
     def with_values(self, values: Mapping[bytes, bytes]) -> Self:
         """Return these fields with several set, by their names in lower case, at the end."""
-        index = self.by_name()
+        index = self.index
         new = index.keys().isdisjoint(values)
         fields = self.fields if new else self.without(frozenset(values))
         return type(self)((*fields, *values.items()), {**index, **values})

@@ -10,6 +10,4 @@ PEER_METADATA: Final = frozenset((b"x-envoy-peer-metadata", b"x-envoy-peer-metad
 
 def stripped(headers: Headers) -> Headers:
     """Take it from the head of a response; no trailers get this far with it."""
-    return (
-        headers if PEER_METADATA.isdisjoint(headers.by_name()) else headers.without(PEER_METADATA)
-    )
+    return headers if PEER_METADATA.isdisjoint(headers.index) else headers.without(PEER_METADATA)

@@ -86,8 +86,9 @@ class HttpConnection:
     def reusable(self) -> bool:
         """Whether one more request can be carried."""
         # To the codec, those whose content nobody has pulled yet are over.
-        open_ones = len(self._streams)
-        return not self.ended and open_ones < self._limits.streams and self.codec.reusable
+        if self._ended or self.error is not None:
+            return False
+        return len(self._streams) < self._limits.streams and self.codec.reusable
 
     @property
     def streams(self) -> Collection[HttpStream]:

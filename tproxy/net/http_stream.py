@@ -255,8 +255,7 @@ class HttpStream:
 
     async def flush(self) -> None:
         """Write what was sent so far."""
-        if not self._connection.try_flush():
-            await self._connection.flush()
+        await self._connection.flush()
 
     async def send_body(self, body: Body) -> None:
         """Send what follows the head, if anything does, and write it all."""

@@ -137,7 +137,7 @@ class Decisions:
             return
         names = self._headers()[exchange.flow.direction]
         fields: tuple[Field, ...] = ()
-        if names and not names.isdisjoint(head.headers.by_name()):
+        if names and not names.isdisjoint(head.headers.index):
             fields = _picked(head.headers, names)
         if len(fields) > MAX_FIELDS:
             names, fields = frozenset(), ()

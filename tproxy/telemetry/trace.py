@@ -41,7 +41,7 @@ def identified(headers: Headers, new_id: Callable[[], int]) -> Headers:
 
 def trace(headers: Headers) -> Trace:
     """Read what names a request that has its id."""
-    index = headers.by_name()
+    index = headers.index
     trace_id = "" if CONTEXT.isdisjoint(index) else _trace_id(headers)
     return Trace(index[b"x-request-id"].decode(), trace_id)
 

@@ -74,7 +74,7 @@ class Forward:
             stream.send_head(request.head, ended=whole)
             if not whole:
                 uploading = request.beside(partial(_upload, stream, request.body))
-            else:
+            elif not pooled.connection.try_flush():
                 await stream.flush()
             fresh, asked = pooled.fresh, trio.current_time()
             try:
@@ -129,7 +129,7 @@ def _response(
 
 def _authenticates(asked: Headers, answered: Headers) -> bool:
     """Whether the upstream may know the connection as one user's now: the next request could be another's."""
-    return _names_own(CREDENTIALS, asked.by_name()) or _names_own(CHALLENGES, answered.by_name())
+    return _names_own(CREDENTIALS, asked.index) or _names_own(CHALLENGES, answered.index)
 
 
 def _names_own(names: frozenset[bytes], headers: Mapping[bytes, bytes]) -> bool:
