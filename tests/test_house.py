@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tproxy.model.limits import Limits
 from tproxy.model.ports import PROXY_UID, Ports
 from tproxy.policy.compile import compiled
 from tproxy.policy.snapshot import Snapshot
+from tproxy.settings import VERSION
 from tproxy.stores.policy_files import read_directory
 from tproxy_init.capture import parse
 
@@ -39,6 +41,11 @@ def test_both_sides_of_the_capture_agree_on_ports_and_user() -> None:
     assert {ports.admin, ports.metrics, ports.health} <= {
         span.first for span in capture.proxy_ports
     }
+
+
+def test_the_sidecar_knows_its_own_version() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert pyproject["project"]["version"] == VERSION
 
 
 def test_the_policies_that_operators_copy_compile() -> None:

@@ -78,3 +78,20 @@ def test_capture_comes_first_and_goes_only_when_nobody_wants_it() -> None:
     assert capture["StopWhenUnneeded"] == "yes"
     assert sidecar["Requires"] == sidecar["After"] == "tproxy-init.service"
     assert not unit("tproxy-init.service").has_section("Install"), "then it were always wanted"
+
+
+def test_whatever_programs_a_firewall_has_the_capture_made_anew() -> None:
+    installed = re.search(r'^firewalls="(.*)"$', (PLACE / "install").read_text(), re.MULTILINE)
+    assert installed
+    firewalls = {f"{each}.service" for each in installed[1].split()}
+    capture = unit("tproxy-init.service")["Unit"]
+    assert firewalls == set(capture["ReloadPropagatedFrom"].split())
+    assert firewalls <= set(capture["After"].split())
+    # By the unit's own reload, and without a word where it does not run.
+    words = unit("firewall.conf")["Service"]["ExecStartPost"].removeprefix("-+").split()
+    assert words == ["systemctl", "--no-block", "try-reload-or-restart", "tproxy-init.service"]
+
+
+def test_a_sidecar_that_ends_as_it_starts_is_not_waited_for() -> None:
+    words = shlex.split(unit("tproxy.service")["Service"]["ExecStartPost"])
+    assert words[1:] == ["wait", "--timeout", "30", "--pid", "$MAINPID"]

@@ -45,7 +45,6 @@ from tproxy.proxy.rejudge import rejudge
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.settings import Settings
-from tproxy.siblings import SharedDesk, Siblings
 from tproxy.stores.clusters import Clusters
 from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
@@ -63,6 +62,8 @@ from tproxy.upstream.upkeep import Upkeep
 
 if TYPE_CHECKING:  # OpenSSL takes 11 MiB, which only a workload with an identity is to pay for
     from tproxy.stores.identity_loader import IdentityLoader
+if TYPE_CHECKING:  # one worker alone has none
+    from tproxy.siblings import Siblings
 
 LOG = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Place:
     desks: DeskSockets
     limits: Limits
     """As the settings say, and descriptors allow."""
-    siblings: Siblings | None = None
+    siblings: "Siblings | None" = None
     """None where there is but one worker."""
     stop_all: Callable[[], None] | None = None
     """Have every worker stop; None where there is but one."""
@@ -278,9 +279,7 @@ class App:
         desks, slots = self._place.desks, Slots(DESK_CONNECTIONS)
         for sockets, table in ((desks.admin, ADMIN), (desks.metrics, METRICS)):
             desk = Desk(table, self._view())
-            siblings = self._place.siblings
-            answer = SharedDesk(desk, siblings).answer if siblings else desk.answer
-            yield Listener(sockets, partial(self._answer, answer), slots=slots)
+            yield Listener(sockets, partial(self._answer, self._shared(desk)), slots=slots)
         yield Listener(desks.health, self._health(), slots=slots)
         private = Desk({**ADMIN, **METRICS}, self._view())
         yield Listener(
@@ -288,6 +287,15 @@ class App:
             partial(self._answer, private.answer),
             slots=Slots(DESK_CONNECTIONS),
         )
+
+    def _shared(self, desk: Desk) -> Answer:
+        """Answer for all workers, where there are several."""
+        siblings = self._place.siblings
+        if siblings is None:
+            return desk.answer
+        from tproxy.siblings import SharedDesk  # noqa: PLC0415
+
+        return SharedDesk(desk, siblings).answer
 
     def _health(self) -> Callable[[TcpStream], Awaitable[None]]:
         """Answer for ourselves, and for the application where it is asked for here."""

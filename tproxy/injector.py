@@ -18,6 +18,7 @@ from tproxy.model.flow import Direction
 from tproxy.model.http import Request, Response
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
+from tproxy.net.handshakes import Handshakes
 from tproxy.net.http_connection import HttpConnection
 from tproxy.net.listener import Listener, Slots, listen_everywhere
 from tproxy.net.stream import EagerStream
@@ -39,6 +40,9 @@ REVIEW_SECONDS = 10.0
 """How long one may take to arrive: an API server waits 30 at most for the answer."""
 CONNECTIONS = 256
 """At once: an API server uses one connection for many reviews."""
+SILENT = CONNECTIONS // 2
+"""Handshakes, and likewise connections that are kept: one more ends the oldest that says nothing, lest any pod that can reach
+us keep the API server out by silence."""
 DESK_CONNECTIONS = 32
 """Of their own: an injector that is flooded is not one that has to be started again."""
 LIMITS = Limits(idle_seconds=180.0, stream_idle_seconds=30.0, drain_least_seconds=3.0)
@@ -124,6 +128,9 @@ class Injector:
         self._on_refusal = on_refusal
         self._limits = limits
         self._register = Register()
+        self._handshakes = Handshakes(SILENT)
+        self._kept: dict[HttpServer, None] = {}
+        """Connections for reviews, the oldest first."""
         self._loaded = load(files)
         self._counts = _Counts()
         self._leaving = trio.Event()
@@ -189,16 +196,29 @@ class Injector:
         return {file.parent for file in files if file is not None}
 
     async def _review(self, downstream: TcpStream) -> None:
+        accepted = self._loaded.certificate.accept(downstream.socket)
         try:
-            with trio.fail_after(self._limits.handshake_seconds):
-                secured = await handshake(
-                    downstream, self._loaded.certificate.accept(downstream.socket)
-                )
-        except (NotSecured, trio.TooSlowError) as failure:
+            with self._handshakes.under_way(self._limits.handshake_seconds) as patience:
+                secured = await handshake(downstream, accepted)
+        except NotSecured as failure:
             LOG.info("%s agreed on no TLS with us: %s", downstream.peer, failure)
             return
-        pages: Mapping[str, Page] = {"/inject": ("POST", self._reviewed)}
-        await self._serve(secured, pages, Direction.INBOUND)
+        if patience.cancelled_caught:
+            LOG.info("%s agreed on no TLS with us: it took too long", downstream.peer)
+            return
+        server = self._server(secured, {"/inject": ("POST", self._reviewed)})
+        if len(self._kept) >= SILENT:
+            self._make_room()
+        self._kept[server] = None
+        try:
+            await self._serve(server, Direction.INBOUND)
+        finally:
+            del self._kept[server]
+
+    def _make_room(self) -> None:
+        silent = next((server for server in self._kept if server.idle), None)
+        if silent is not None:
+            silent.dismiss()
 
     async def _desk(self, downstream: TcpStream) -> None:
         pages: Mapping[str, Page] = {
@@ -206,16 +226,16 @@ class Injector:
             "/healthz/live": ("GET", self._live),
             "/metrics": ("GET", self._metrics),
         }
-        await self._serve(downstream, pages, None)
+        await self._serve(self._server(downstream, pages), None)
 
-    async def _serve(
-        self, stream: EagerStream, pages: "Mapping[str, Page]", direction: Direction | None
-    ) -> None:
+    def _server(self, stream: EagerStream, pages: "Mapping[str, Page]") -> HttpServer:
         async def answered(request: Request) -> Response:
             return respond(await _found(request, pages), request)
 
         connection = HttpConnection(stream, Http1Server(self._limits, self._parser), self._limits)
-        server = HttpServer(connection, answered, self._limits)
+        return HttpServer(connection, answered, self._limits)
+
+    async def _serve(self, server: HttpServer, direction: Direction | None) -> None:
         try:
             with self._register.serving(server, direction):
                 await server.run()

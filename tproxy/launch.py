@@ -13,9 +13,6 @@ from tproxy.model.limits import Limits
 from tproxy.net.descriptors import take_all_descriptors
 from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_desks
 from tproxy.settings import Settings, User
-from tproxy.siblings import Siblings
-from tproxy.stores.shared_limits import SharedCounts, SharedLedger
-from tproxy.supervisor import FOLLOW, Slot, Supervisor
 
 LOG = logging.getLogger(__name__)
 
@@ -47,6 +44,11 @@ def _supervise(
     desks: DeskSockets,
     carriers: list[WorkerSockets],
 ) -> int:
+    # What one worker alone has no use for.
+    from tproxy.siblings import Siblings  # noqa: PLC0415
+    from tproxy.stores.shared_limits import SharedCounts, SharedLedger  # noqa: PLC0415
+    from tproxy.supervisor import FOLLOW, Slot, Supervisor  # noqa: PLC0415
+
     places = dict(enumerate(carriers, 1))
     ports = {number: own.private[0].getsockname()[1] for number, own in places.items()}
     log_turn = os.memfd_create("tproxy-log-turn")

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from tproxy.codec.h1_h11 import H11
@@ -14,6 +12,9 @@ from tproxy.model.app_probe import AppProbe
 from tproxy.model.identity import Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
+
+VERSION = "0.1.0"
+"""As in pyproject.toml: `importlib.metadata` finds it there, but brings what reads archives and e-mails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +51,4 @@ class Settings:
     engine: type[Engine] = OwnEngine
     """What keeps HTTP/2's account."""
     limits: Limits = field(default_factory=Limits)
-    version: str = field(default_factory=partial(version, "tproxy"))
-    """Of the proxy; read at once, since the installation may not be readable when root is given up."""
+    version: str = VERSION

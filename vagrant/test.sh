@@ -202,10 +202,23 @@ capture_came_first() {
 }
 
 uninstall() { root_on "$1" /srv/tproxy/deploy/systemd/install --uninstall --purge; }
+
+by_tproxy() {
+    root_on b sh -eu -s <<'GUEST'
+mkdir -p /etc/systemd/system/tproxy.service.d
+printf '%s\n' '[Service]' CapabilityBoundingSet=CAP_NET_ADMIN AmbientCapabilities=CAP_NET_ADMIN >/etc/systemd/system/tproxy.service.d/lab.conf
+for each in init tproxy; do echo TPROXY_INBOUND_MODE=tproxy >>/etc/tproxy/$each.env; done
+systemctl daemon-reload
+systemctl reload tproxy-init
+systemctl restart tproxy
+nft list ruleset | grep -q 'tproxy to :15006'
+GUEST
+}
+
 nothing_left() {
     captures_nothing "$1"
     on "$1" sh -eu -s <<'GUEST'
-for each in /opt/tproxy* /etc/tproxy /etc/systemd/system/tproxy*.service /etc/sysusers.d/tproxy.conf; do
+for each in /opt/tproxy* /etc/tproxy /etc/systemd/system/tproxy*.service /etc/systemd/system/nftables.service.d /etc/sysusers.d/tproxy.conf; do
     [ ! -e "$each" ] || { echo "$each is left"; exit 1; }
 done
 ! getent passwd tproxy
@@ -239,6 +252,8 @@ mesh() {
     claim "by the same process" same_pid "$before"
     claim "the firewall reloaded, and with it all rules: ours are there again" root_on b systemctl reload nftables
     claim "b is captured" within 30 captures b
+    claim "the firewall restarted: the same" root_on b systemctl restart nftables
+    claim "b is captured" within 30 captures b
     root_on b kill -KILL "$before"
     claim "the sidecar killed: capture stays" captures b
     claim "another one carries on" within 60 other_pid "$before"
@@ -249,6 +264,8 @@ mesh() {
     claim "b is not captured" within 30 captures_nothing b
     claim "systemctl start" root_on b systemctl start tproxy
     claim "b is captured again" captures b
+    claim "b takes what is inbound by TPROXY, with the capability that a drop-in gives" by_tproxy
+    claim "a reads b's page by TPROXY" within 60 reads_the_page $URL/page
     claim "b reboots" reboot_b
     claim "both units are back by themselves" within 300 active b
     claim "the capture stood before there was a network" capture_came_first

@@ -139,6 +139,10 @@ class CannotRunContainersError(Exception):
     """This machine lacks something that containers need; the text says what was tried."""
 
 
+BUILD_SECONDS = 1800
+"""Two minutes, where no processor is emulated."""
+
+
 def images(machine: int) -> None:
     """Build both images on that machine, but with this one's network, whence the wheels come."""
     build = [
@@ -152,7 +156,7 @@ def images(machine: int) -> None:
     ]
     environment = os.environ | {"ENGINE": "podman"}
     built = subprocess.run(
-        build, env=environment, capture_output=True, text=True, timeout=540, check=False
+        build, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
     if built.returncode:
         raise CannotRunContainersError(f"the images could not be built: {built.stderr}")

@@ -14,7 +14,7 @@ import trio
 import trustme
 
 from tproxy.inject.admission import OnRefusal
-from tproxy.injector import CONNECTIONS, MOST_REVIEW, BadFiles, Files, Injector, load
+from tproxy.injector import CONNECTIONS, MOST_REVIEW, SILENT, BadFiles, Files, Injector, load
 from tproxy.model.limits import Limits
 
 POD = {"kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}}
@@ -187,6 +187,25 @@ async def test_a_flood_of_connections_leaves_health_and_metrics_alone(
         assert await asker.get("/healthz/live") == (200, "LIVE\n")
         for each in held:
             await each.aclose()
+
+
+async def test_silence_keeps_nobody_out(files: Files, authority: trustme.CA) -> None:
+    trusting = _trusting(authority)
+    async with running(files, authority) as asker:
+        held: list[trio.abc.Stream] = [
+            await trio.open_tcp_stream("127.0.0.1", asker.reviews) for _ in range(SILENT + 1)
+        ]
+        for _ in range(SILENT + 1):
+            stream = await trio.open_ssl_over_tcp_stream(
+                "localhost", asker.reviews, ssl_context=trusting, https_compatible=True
+            )
+            await stream.do_handshake()
+            held.append(stream)
+        assert (await asker.post(REVIEW))[0] == 200
+        # The oldest of each kind have been let go for it.
+        assert [await _read_to_end(held[at]) for at in (0, SILENT + 1)] == [b"", b""]
+        for each in held:
+            await trio.aclose_forcefully(each)
 
 
 async def test_who_keeps_a_connection_is_told_to_go_as_it_leaves(

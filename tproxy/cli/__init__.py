@@ -5,6 +5,8 @@ from types import ModuleType
 
 import click
 
+from tproxy.cli.stand_ins import uncalled
+
 COMMANDS = {
     "run": "carry this machine's or this pod's captured connections",
     "wait": "hold an application back until its sidecar is ready",
@@ -43,6 +45,7 @@ class _Verbs(click.Group):
 
 
 def _module(verb: str) -> ModuleType:
+    _import_trio()
     try:
         return importlib.import_module(f"tproxy.cli.{verb}")
     except ModuleNotFoundError as error:
@@ -51,6 +54,12 @@ def _module(verb: str) -> ModuleType:
         raise click.ClickException(
             f"{verb} needs {error.name}, which is not installed: pip install 'tproxy[{EXTRAS[verb]}]'"
         ) from error
+
+
+def _import_trio() -> None:
+    """Import it without Python's own OpenSSL, the tables of names beyond ASCII, and archivers: six megabytes."""
+    with uncalled("ssl", "hmac", "idna", "bz2", "lzma"):
+        import trio  # noqa: F401, PLC0415  (it is there already when a verb imports it)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

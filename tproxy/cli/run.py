@@ -14,10 +14,10 @@ from click.core import ParameterSource
 from tproxy.app import Sources
 from tproxy.cli.label_options import pairs, readable_labels
 from tproxy.cli.limit_option import BadLimit, limits_of
+from tproxy.cli.stand_ins import uncalled
 from tproxy.codec.h1_choice import CHOICES, head_parser
 from tproxy.codec.h1_parser import HeadParser
 from tproxy.codec.h2_engine import Engine
-from tproxy.codec.h2_library import LibraryEngine
 from tproxy.codec.h2_own import OwnEngine
 from tproxy.launch import launch
 from tproxy.model.app_probe import AppProbe, read_probes
@@ -37,7 +37,7 @@ BAD_POLICIES = 2
 CANNOT_START = 3
 BAD_IDENTITY = 4
 
-ENGINES: dict[str, type[Engine]] = {each.name: each for each in (OwnEngine, LibraryEngine)}
+ENGINES = ("own", "h2")
 
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
@@ -69,7 +69,11 @@ def _parser(_ctx: click.Context, _param: click.Parameter, value: str) -> HeadPar
 
 
 def _engine(_ctx: click.Context, _param: click.Parameter, value: str) -> type[Engine]:
-    return ENGINES[value]
+    if value == OwnEngine.name:
+        return OwnEngine
+    from tproxy.codec.h2_library import LibraryEngine  # noqa: PLC0415  (the reference, seldom chosen)
+
+    return LibraryEngine
 
 
 def _user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
@@ -135,7 +139,7 @@ def _probes(
 @click.option(
     "--http2",
     "engine",
-    type=click.Choice(list(ENGINES)),
+    type=click.Choice(ENGINES),
     default="own",
     envvar="TPROXY_HTTP2",
     callback=_engine,
@@ -269,8 +273,10 @@ def _identities(certificates: Path | None) -> "IdentityLoader | None":
     if certificates is None:
         LOG.info("no --certificates: nobody is proven to be anybody, connections go as they are")
         return None
-    from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415  (OpenSSL takes 11 MiB)
-    from tproxy.stores.identity_loader import IdentityLoader  # noqa: PLC0415
+    # cryptography's OpenSSL takes 11 MiB; Python's would take 3 more, for key identifiers that an authority makes.
+    with uncalled("hashlib", "hmac"):
+        from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415
+        from tproxy.stores.identity_loader import IdentityLoader  # noqa: PLC0415
 
     return IdentityLoader(IdentityFiles(certificates))
 

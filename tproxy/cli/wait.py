@@ -1,17 +1,15 @@
 """`tproxy wait`: hold an application back until its sidecar carries, as a postStart hook or before a command."""
 
+import os
 import sys
-import urllib.error
-import urllib.request
 
 import click
 import trio
 
+from tproxy.doctor.readiness import readiness
 from tproxy.model.ports import Ports
 
 POLL_SECONDS = 0.1
-ANSWER_SECONDS = 1.0
-"""How long one question may take: the sidecar is on this very machine."""
 
 
 @click.command(context_settings={"auto_envvar_prefix": "TPROXY_WAIT", "show_default": True})
@@ -24,26 +22,35 @@ ANSWER_SECONDS = 1.0
     default=60.0,
     help="Seconds to wait at most.",
 )
-def wait(health_port: int, timeout: float) -> None:
-    """Wait until the sidecar of this pod is ready; exit 1 if it is not in time."""
-    url = f"http://127.0.0.1:{health_port}/healthz/ready"
-    sys.exit(trio.run(_wait, url, timeout))
+@click.option(
+    "--pid",
+    type=click.IntRange(1),
+    help="The sidecar's process: no use in waiting once it is gone.",
+)
+def wait(health_port: int, timeout: float, pid: int | None) -> None:
+    """Wait until the sidecar of this pod is ready; exit 1 if it is not in time, or has ended."""
+    sys.exit(trio.run(_wait, health_port, timeout, pid))
 
 
-async def _wait(url: str, timeout: float) -> int:  # noqa: ASYNC109 - the command's own deadline
+async def _wait(port: int, timeout: float, pid: int | None) -> int:  # noqa: ASYNC109 - the command's own deadline
+    gave_up = f"127.0.0.1:{port} was not ready within {timeout:g} s"
     with trio.move_on_after(timeout):
-        while not await trio.to_thread.run_sync(_ready, url):  # noqa: ASYNC110 - it has no event
+        while await trio.to_thread.run_sync(readiness, port) != 200:
+            if pid is not None and not _runs(pid):
+                gave_up = f"the sidecar, process {pid}, has ended: its log says why"
+                break
             await trio.sleep(POLL_SECONDS)
-        return 0
-    click.echo(f"tproxy wait: {url} was not ready within {timeout:g} s", err=True)
+        else:
+            return 0
+    click.echo(f"tproxy wait: {gave_up}", err=True)
     return 1
 
 
-def _ready(url: str) -> bool:
+def _runs(pid: int) -> bool:
     try:
-        # Straight there, whatever http_proxy says.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=ANSWER_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    except PermissionError:  # it is another user's
+        return True
+    return True

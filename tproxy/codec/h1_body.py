@@ -37,19 +37,25 @@ class BodyReader(Protocol):
 class CountedReader:
     """A body of declared length."""
 
-    __slots__ = ("_left", "ended", "ends_with_stream", "trailers")
+    __slots__ = ("ended", "ends_with_stream", "owed", "trailers")
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.owed = length
         self.ended = length == 0
         self.trailers = NO_HEADERS
         self.ends_with_stream = False
 
+    def skip(self, size: int) -> None:
+        """Count content that somebody else has taken."""
+        self.owed -= size
+        assert self.owed >= 0, "what follows is the next message's"
+        self.ended = not self.owed
+
     def take(self, unread: bytes) -> tuple[bytes, bytes]:
         """Take as much as is still owed."""
-        content = unread[: self._left]
-        self._left -= len(content)
-        self.ended = not self._left
+        content = unread[: self.owed]
+        self.owed -= len(content)
+        self.ended = not self.owed
         return content, unread[len(content) :]
 
 
@@ -164,15 +170,20 @@ class BodyWriter(Protocol):
 class CountedWriter:
     """A body of declared length."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("owing",)
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.owing = length
+
+    def skip(self, size: int) -> None:
+        """Count content that somebody else writes."""
+        self.owing -= size
+        assert self.owing >= 0, "no body is longer than its content-length"
 
     def part(self, content: bytes) -> bytes:
         """Pass `content` on; more than was declared would be read as the next message."""
-        self._left -= len(content)
-        assert self._left >= 0, "no body is longer than its content-length"
+        self.owing -= len(content)
+        assert self.owing >= 0, "no body is longer than its content-length"
         return content
 
     def end(self, _: Headers) -> bytes:
@@ -182,7 +193,7 @@ class CountedWriter:
     @property
     def whole(self) -> bool:
         """Whether everything declared was sent."""
-        return not self._left
+        return not self.owing
 
 
 class ChunkedWriter:

@@ -81,6 +81,23 @@ class Http1Client:
             self._read_end(events)
         return events
 
+    @property
+    def owed(self) -> int:
+        """Bytes that can be nothing but content of the response, whatever they are; 0 where only reading tells."""
+        reader = self._reader
+        if self._response is BODY and not self._unread and isinstance(reader, CountedReader):
+            return reader.owed
+        return 0
+
+    def skip(self, size: int) -> Ended | None:
+        """Count content, at most what is owed, that was passed on without being received here; tell of its end."""
+        assert isinstance(self._reader, CountedReader), "some is owed"
+        self._reader.skip(size)
+        if not self._reader.ended:
+            return None
+        self._end_response()
+        return Ended(self._stream, NO_HEADERS)
+
     def resume(self) -> list[Event]:
         """Tell nothing: an upstream is never ahead of us."""
         return []

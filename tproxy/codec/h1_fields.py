@@ -18,11 +18,13 @@ _USUAL: Final = {
 class Fields:
     """What a head says below its first line. What changes: which fields were told so far."""
 
-    __slots__ = ("ended", "here", "onward")
+    __slots__ = ("ended", "here", "index", "onward")
 
     def __init__(self) -> None:
         self.onward: list[Field] = []
         """Those that may go on to the next hop, in order."""
+        self.index: dict[bytes, bytes] = {}
+        """The same by their names in lower case, as `Headers` looks them up."""
         self.here: dict[bytes, bytes] = {}
         """Those that are read here, by their names in lower case; several of one name are joined by a comma."""
         self.ended = 0
@@ -42,6 +44,8 @@ class Fields:
                 self.ended += 1
                 return
         self.onward.append((name, value))
+        index = self.index
+        index[lower] = index[lower] + b", " + value if lower in index else value
 
     def options(self) -> frozenset[bytes]:
         """Return what Connection lists, in lower case."""
@@ -50,10 +54,9 @@ class Fields:
 
     def end_to_end(self, options: frozenset[bytes]) -> Headers:
         """Return what goes on to the next hop; of TE only `trailers`, which gRPC needs."""
-        fields = self.onward
+        headers = Headers(self.onward, self.index)
         if not options <= _TAKES_NOTHING:
-            names = withdrawn(options)
-            fields = [field for field in fields if field[0].lower() not in names]
+            headers = headers.without(withdrawn(options))
         if b"te" in self.here and b"trailers" in list_of(self.here[b"te"]):
-            fields = [*fields, (b"te", b"trailers")]
-        return Headers(fields)
+            headers = headers.with_value(b"te", b"trailers")
+        return headers

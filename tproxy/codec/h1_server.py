@@ -98,6 +98,19 @@ class Http1Server:
         if self._is_open(stream):
             self._out.append(self._writer.part(data))
 
+    @property
+    def owing(self) -> int:
+        """Bytes of content that the response's head has promised, with nothing to be written before them."""
+        writer = self._writer
+        if self._response is BODY and not (self._out or self._finished):
+            return writer.owing if isinstance(writer, CountedWriter) else 0
+        return 0
+
+    def skip(self, size: int) -> None:
+        """Count content, at most what is owing, that does not leave by the outbox."""
+        assert isinstance(self._writer, CountedWriter), "some is owing"
+        self._writer.skip(size)
+
     def send_end(self, stream: int, trailers: Headers) -> None:
         """Complete the response."""
         if self._is_open(stream):

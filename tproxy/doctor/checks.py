@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tproxy.doctor.facts import Facts
+from tproxy.model.identity import LEFT_TO_WARN
 
 PROXY = "tproxy"
 IPV6 = 6
@@ -12,8 +13,6 @@ TRANSPARENT = frozenset(("CAP_NET_ADMIN", "CAP_NET_RAW"))
 """Either is enough for sockets that take over what was meant for other addresses."""
 LEAST_MEMORY = 96 * 1024 * 1024
 """A sidecar takes some 45 MiB when idle, and 9 KiB for each connection."""
-LEFT_TO_WARN = 3
-"""What part of its life a certificate should not begin without being replaced."""
 
 
 class Verdict(StrEnum):

@@ -4,24 +4,21 @@ import importlib.util
 import json
 import platform
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tproxy.doctor import machine
 from tproxy.doctor.checks import TRANSPARENT
 from tproxy.doctor.facts import CaptureFacts, EngineFacts, Facts, IdentityFacts
+from tproxy.doctor.readiness import readiness
 from tproxy.model.identity import Workload
 from tproxy.model.ports import Ports
 from tproxy.policy.findings import Finding
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
 
-ANSWER_SECONDS = 2.0
 STATUS_SECONDS = 20.0
 """How long the init step may take to look at the kernel's tables."""
 SHOWN_PACKAGES = ("tproxy", "trio", "cryptography", "httptools")
@@ -58,7 +55,7 @@ def gather(asked: Asked, environment: Mapping[str, str]) -> Facts:
         fast=importlib.util.find_spec("httptools") is not None,
         user_name=machine.user_name(),
         others=others,
-        ready=_ready(asked.ports.health),
+        ready=readiness(asked.ports.health),
         taken=tuple(port for port in sorted(asked.ports.all()) if machine.listened_on(port)),
         sidecar=sidecar,
         tproxy_inbound=asked.tproxy_inbound,
@@ -89,19 +86,6 @@ def _versions() -> str:
         except PackageNotFoundError:
             continue
     return ", ".join(found)
-
-
-def _ready(port: int) -> int | None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(
-            f"http://127.0.0.1:{port}/healthz/ready", timeout=ANSWER_SECONDS
-        ) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except (OSError, ValueError, HTTPException):
-        return None
 
 
 def _capture(init_step: str) -> CaptureFacts:

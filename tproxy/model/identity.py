@@ -10,6 +10,10 @@ import msgspec
 UNKNOWN = "unknown"
 """What a label says when nobody knows: dashboards drop a series whose label is absent."""
 
+LEFT_TO_WARN = 3
+"""What part of its lifetime an identity should not begin undisturbed: who rotates does so at half of it, or at two
+thirds."""
+
 MAX_SHOWN = 80
 """Characters of what is no id that an error repeats: a peer may have chosen it."""
 

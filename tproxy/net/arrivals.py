@@ -5,6 +5,7 @@ joins one more epoll once, edge-triggered, and trio watches that epoll as a whol
 **after an edge, whoever reads goes on until the kernel has no more**, since nobody is told twice.
 """
 
+import contextlib
 import select
 from typing import Protocol
 
@@ -73,12 +74,18 @@ class Arrival:
         self.hearer.fail(trio.ClosedResourceError("this stream was closed"))
 
 
-class Arrivals:
-    """The sockets of one trio run. What changes: which they are."""
+class Arrivals(trio.abc.Instrument):
+    """The sockets of one trio run. What changes: which they are.
+
+    It is an instrument of the run, so that it looks as soon as trio's own wait is over: whoever has news is woken for the
+    very next turn, and whoever needs no task acts on them at once.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._joined: dict[int, Arrival] = {}
+        self._looked = False
+        """Whether the instrument has, since trio was asked to tell when there is something."""
 
     @staticmethod
     def of_this_run() -> "Arrivals":
@@ -97,14 +104,28 @@ class Arrivals:
         self._epoll.register(descriptor, JOINING)
         return arrival
 
+    def after_io_wait(self, timeout: float) -> None:
+        """Tell what has arrived."""
+        del timeout
+        self._looked = True
+        for descriptor, events in self._epoll.poll(0):
+            # What had happened before a socket was closed may be told after it.
+            arrival = self._joined.get(descriptor)
+            if arrival is not None:
+                arrival.tell(events)
+
     async def _run(self) -> None:
+        """Have trio's wait end when something arrives."""
+        trio.lowlevel.add_instrument(self)
         try:
             while True:
+                self._looked = False
                 await trio.lowlevel.wait_readable(self._epoll)
-                for descriptor, events in self._epoll.poll(0):
-                    # What had happened before a socket was closed may be told after it.
-                    arrival = self._joined.get(descriptor)
-                    if arrival is not None:
-                        arrival.tell(events)
+                if (
+                    not self._looked
+                ):  # trio drops instruments that fail, and the sockets must not fall silent
+                    self.after_io_wait(0)
         finally:
+            with contextlib.suppress(KeyError):  # dropped
+                trio.lowlevel.remove_instrument(self)
             self._epoll.close()

@@ -34,7 +34,8 @@ from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError, upstream_gone
 from tproxy.net.bell import Bell
 from tproxy.net.http_stream import HttpStream
-from tproxy.net.stream import EagerStream
+from tproxy.net.pump import Pipes
+from tproxy.net.stream import EagerStream, SocketStream
 
 EAGER_READS = 16
 """Reads in a row that found bytes waiting before other tasks get a turn: a busy peer must not starve the rest."""
@@ -57,6 +58,8 @@ class HttpConnection:
     def __init__(self, transport: EagerStream, codec: Codec, limits: Limits) -> None:
         self.transport = transport
         self.codec = codec
+        self.pipes: Pipes | None = None
+        """Where content may pass inside the kernel, as nobody else has to see it."""
         self._limits = limits
         self._streams: dict[int, HttpStream] = {}
         self._opened: deque[HttpStream] = deque()
@@ -94,7 +97,7 @@ class HttpConnection:
     @property
     def blocked(self) -> bool:
         """Whether something waits to be written, and may still be."""
-        return bool(self._unsent) and not self.ended
+        return (bool(self._unsent) or self._awaits_socket) and not self.ended
 
     @property
     def ended(self) -> bool:
@@ -218,6 +221,23 @@ class HttpConnection:
         held = rest.obj
         assert isinstance(held, bytes), "what was written is bytes"
         self._unsent = memoryview(bytes(rest)) if len(held) > len(rest) + SHED_BYTES else rest
+
+    async def arrived(self) -> None:
+        """Wait until something may have arrived, and leave it there; an interruption ends the waiting."""
+        assert isinstance(self.transport, SocketStream), "whoever waits for no bytes has a socket"
+        self._reading = True
+        try:
+            await self.transport.arrival().wait()
+        except trio.ClosedResourceError:
+            if not self._interrupted:
+                self._lose()
+            self._interrupted = False
+        finally:
+            self._reading = False
+
+    async def roomy(self) -> None:
+        """Wait until the socket may take more."""
+        await self._writable()
 
     def leave(self) -> None:
         """Take no further requests; what is open goes on. The peer hears of it at once, if the socket has room."""

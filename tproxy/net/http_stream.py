@@ -16,6 +16,7 @@ from tproxy.codec.events import (
 from tproxy.model.http import NO_HEADERS, Body, Headers, RequestHead, ResponseHead
 from tproxy.model.outcome import ProxyError, downstream_gone, stream_idle, upstream_gone
 from tproxy.net.bell import Bell
+from tproxy.net.passage import pass_content
 
 if TYPE_CHECKING:
     from tproxy.net.http_connection import HttpConnection
@@ -87,6 +88,11 @@ class HttpStream:
         """What ended it before both messages were whole; what has arrived by then can still be pulled."""
         self.on_failure: Callable[[], None] = _nobody_cares
         """Called once the stream fails, for whoever depends on it and does not wait for it."""
+
+    @property
+    def connection(self) -> "HttpConnection":
+        """What it is one exchange of."""
+        return self._connection
 
     @property
     def request(self) -> RequestHead:
@@ -184,6 +190,11 @@ class HttpStream:
             self._pulled = part.credit
         return part.data
 
+    def passed(self, size: int) -> None:
+        """Count content of the peer's message that was not pulled but passed on."""
+        self.size += size
+        self._moved += size
+
     # Our message
 
     async def transmit(self, head: RequestHead | ResponseHead, body: Body) -> None:
@@ -224,6 +235,7 @@ class HttpStream:
         while not body.ended:
             if not body.ready:
                 await self._connection.flush()
+                await self._pass_on(body)
             try:
                 part = await body.__anext__()
             except StopAsyncIteration:
@@ -240,6 +252,17 @@ class HttpStream:
         self._sent_end = True
         if self.tunnel and not self._codec.multiplexed:
             await self._connection.send_eof()
+
+    async def _pass_on(self, body: Body) -> None:
+        """Have what nobody has to see pass inside the kernel."""
+        pipes = self._connection.pipes
+        if pipes is not None and isinstance(body, HttpStream):
+            await pass_content(body, self, pipes)
+
+    def sent(self, size: int) -> None:
+        """Count content of our message that was written by somebody else."""
+        self._moved += size
+        self._connection.progress += size
 
     async def _send_piecemeal(self, part: bytes) -> None:
         """Send a part as the peer makes room for it."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from msgspec import structs
 
@@ -12,6 +11,7 @@ from tproxy.model.rate_limit import Applied, Bandwidth, Key, RateLimit
 from tproxy.policy.authorize import AllOf
 from tproxy.policy.paths import Ambiguous, normalised
 from tproxy.policy.schema import PathNormalization
+from tproxy.resilience.digest import blake2b
 
 LONGEST_KEY = 128
 """Characters of a value that are kept as they are: what is longer is known by its digest, so that keys stay small."""

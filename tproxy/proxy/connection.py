@@ -146,6 +146,7 @@ async def serve_http(
     """Serve a connection whose protocol is known to be HTTP, and close it; soon, if we are `leaving`."""
     codec = _codec(flow.protocol, runtime)
     connection = HttpConnection(downstream, codec, runtime.limits)
+    connection.pipes = runtime.pipes
     connection.on_refused = partial(runtime.journal.refused, flow, answered=True)
     answer = partial(_answer, flow, runtime, sanitizer(flow))
     server = HttpServer(connection, answer, runtime.limits)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from hashlib import blake2b
 from struct import Struct
+
+from tproxy.resilience.digest import blake2b
 
 Random = Callable[[], float]
 """Draws a float in [0, 1)."""

@@ -17,8 +17,6 @@ from tproxy.model.exchange import Exchange
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead
 from tproxy.model.outcome import ResponseFlag, codes
-from tproxy.policy.account import account
-from tproxy.policy.explain import OUTBOUND, Examiner
 from tproxy.policy.facts import FORWARDED_FOR, HOST, METHOD, PATH, REMOTE, Facts, header_fact
 from tproxy.policy.headers_read import headers_read
 from tproxy.policy.route_match import QUERY, SCHEME
@@ -123,7 +121,7 @@ class Decisions:
         self._allowed: deque[Kept] = deque(maxlen=KEPT)
         self._denied: deque[Kept] = deque(maxlen=KEPT)
         self._led: deque[Kept] = deque(maxlen=KEPT)
-        self._asked = _asked(policies.current)
+        self._read = _read(policies.current)
 
     def keep(
         self,
@@ -137,7 +135,7 @@ class Decisions:
         decision = exchange.decision
         if decision is ALLOWED and went is None:
             return
-        names = self._current()[1][exchange.flow.direction]
+        names = self._headers()[exchange.flow.direction]
         fields: tuple[Field, ...] = ()
         if names and not names.isdisjoint(head.headers.by_name()):
             fields = _picked(head.headers, names)
@@ -188,8 +186,12 @@ class Decisions:
 
     def _described(self, kept: Kept) -> dict[str, Any]:
         """Explain a decision by the policies in force, which need not be those that made it."""
-        examiner, _ = self._current()
-        generation, outbound = examiner.snapshot.generation, _is_outbound(kept)
+        # What explains takes a megabyte, and few ask.
+        from tproxy.policy.account import account  # noqa: PLC0415
+        from tproxy.policy.explain import OUTBOUND, Examiner  # noqa: PLC0415
+
+        snapshot = self._policies.current
+        generation, outbound = snapshot.generation, _is_outbound(kept)
         # Nothing was decided on it but its way, of which other policies say nothing.
         told = not outbound or kept.generation == generation
         return {
@@ -201,25 +203,24 @@ class Decisions:
             "reason": OUTBOUND if outbound else kept.decision.reason,
             "rule": None if kept.decision.rule is None else str(kept.decision.rule),
             "went": kept.went.shown() if kept.went else None,
-            "explanation": msgspec.to_builtins(account(examiner.explain(kept.facts())))
+            "explanation": msgspec.to_builtins(account(Examiner(snapshot).explain(kept.facts())))
             if told
             else None,
         }
 
-    def _current(self) -> tuple[Examiner, Mapping[Direction, frozenset[bytes]]]:
-        if self._asked[0].snapshot is not self._policies.current:
-            self._asked = _asked(self._policies.current)
-        return self._asked
+    def _headers(self) -> Mapping[Direction, frozenset[bytes]]:
+        """Name the headers that the policies in force read and that may be kept."""
+        if self._read[0] is not self._policies.current:
+            self._read = _read(self._policies.current)
+        return self._read[1]
 
 
 def _is_outbound(kept: Kept) -> bool:
     return kept.flow.direction is Direction.OUTBOUND
 
 
-def _asked(snapshot: Snapshot) -> tuple[Examiner, Mapping[Direction, frozenset[bytes]]]:
-    """Make ready to explain by a snapshot, and find the headers that it reads and that may be kept."""
-    names = {direction: _kept(read) for direction, read in headers_read(snapshot).items()}
-    return Examiner(snapshot), names
+def _read(snapshot: Snapshot) -> tuple[Snapshot, Mapping[Direction, frozenset[bytes]]]:
+    return snapshot, {each: _kept(read) for each, read in headers_read(snapshot).items()}
 
 
 def _kept(read: frozenset[str]) -> frozenset[bytes]:

@@ -9,15 +9,13 @@ from typing import Protocol
 
 import trio
 
+from tproxy.model.identity import LEFT_TO_WARN
 from tproxy.stores.identity_store import BadIdentity, IdentityStore
 from tproxy.tls.credentials import Credentials
 from tproxy.tls.identity import Identity
 
 LOG = logging.getLogger(__name__)
 
-LEFT_TO_WARN = 3
-"""What part of its lifetime an identity should not begin undisturbed: who rotates does so at half of it, or at two
-thirds."""
 CHECK_SECONDS = 10.0
 """How often to look at the clock, which may jump: no timer would know."""
 

@@ -1,7 +1,6 @@
 """Bring policy files into force: all of a directory or nothing of it, at start and again on request."""
 
 import gc
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from tproxy.policy.findings import Code, Finding, Mark, Severity
 from tproxy.policy.nodes import SourceFile
 from tproxy.policy.snapshot import Snapshot
 from tproxy.policy.traffic_described import traffic_described
+from tproxy.resilience.digest import blake2b
 from tproxy.stores.policy_files import Reading, read_directory
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.stores.watch import watch
@@ -83,11 +83,11 @@ def _without_collector() -> Iterator[None]:
 
 def digest(files: Sequence[SourceFile]) -> str:
     """Tell two states of the directories apart, by the names and contents of their files."""
-    summed = hashlib.sha256()
+    summed = blake2b(digest_size=DIGEST_DIGITS // 2)
     for file in files:
         summed.update(b"%d %b %d " % (len(file.name), file.name.encode(), len(file.content)))
         summed.update(file.content)
-    return summed.hexdigest()[:DIGEST_DIGITS]
+    return summed.hexdigest()
 
 
 MOST_TOLD = 100

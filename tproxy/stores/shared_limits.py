@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from hashlib import blake2b
 from typing import NamedTuple
 
 from tproxy.model.rate_limit import Counting, Key
 from tproxy.policy.limit_policies import MOST_KEYS, MOST_LIMITS
 from tproxy.resilience.concurrency import ConcurrencySpec
+from tproxy.resilience.digest import blake2b
 from tproxy.resilience.grant import Grant, Limit, RateSpec, State
 from tproxy.resilience.keyed import Overflow
 from tproxy.stores.limits import Taken, in_force

@@ -3,10 +3,9 @@
 from collections import Counter as Tally
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
 from tproxy.telemetry.cluster_status import ClusterStatus
 from tproxy.telemetry.labels import OVERFLOW
+from tproxy.telemetry.registry import Family, Registry
 
 MOST_LABELLED = 256
 """Clusters with series of their own; those after them share one."""
@@ -18,36 +17,31 @@ BREAKER_STATES = ("closed", "open", "half_open")
 class ClusterMetrics:
     """What there is to say of clusters. What changes: what is shown, each time that somebody asks."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._endpoints = Gauge(
+    def __init__(self, registry: Registry) -> None:
+        self._endpoints = registry.gauge(
             "tproxy_cluster_endpoints",
             "Endpoints of clusters by whether they are asked.",
             ["cluster", "state"],
-            registry=registry,
         )
-        self._ejections = Gauge(
+        self._ejections = registry.gauge(
             "tproxy_outlier_ejections_active",
             "Endpoints that outlier detection has taken out for a while.",
             ["cluster"],
-            registry=registry,
         )
-        self._breakers = Gauge(
+        self._breakers = registry.gauge(
             "tproxy_breaker_state",
             "Endpoints by the state of their breaker.",
             ["cluster", "state"],
-            registry=registry,
         )
-        self._pending = Gauge(
+        self._pending = registry.gauge(
             "tproxy_upstream_requests_pending",
             "Requests that wait for a connection, as their cluster may have no more.",
             ["cluster"],
-            registry=registry,
         )
-        self._lookups = Counter(
+        self._lookups = registry.counter(
             "tproxy_dns_lookups",
             "Looks for the endpoints that names lead to, by what they came to.",
             ["result"],
-            registry=registry,
         )
 
     def looked_up(self, result: str) -> None:
@@ -73,7 +67,7 @@ class ClusterMetrics:
         _set(self._pending, {(name,): value for name, value in pending.items()})
 
 
-def _set(gauge: Gauge, values: dict[tuple[str, ...], int] | Tally[tuple[str, str]]) -> None:
+def _set(gauge: Family, values: dict[tuple[str, ...], int] | Tally[tuple[str, str]]) -> None:
     gauge.clear()
     for labels, value in values.items():
         gauge.labels(*labels).set(value)

@@ -1,29 +1,26 @@
 """What is counted of the features that traffic policies ask for."""
 
-from prometheus_client import CollectorRegistry, Counter
+from tproxy.telemetry.registry import Registry
 
 
 class FeatureMetrics:
     """Retries, faults and mirrors. What changes: the counts; label values are closed sets."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._retries = Counter(
+    def __init__(self, registry: Registry) -> None:
+        self._retries = registry.counter(
             "tproxy_retries",
             "Attempts that could be made again: those that were, and why others were not.",
             ["result"],
-            registry=registry,
         )
-        self._faults = Counter(
+        self._faults = registry.counter(
             "tproxy_faults",
             "Faults injected, and those that were too many at once.",
             ["fault"],
-            registry=registry,
         )
-        self._mirrored = Counter(
+        self._mirrored = registry.counter(
             "tproxy_mirrored",
             "Copies of requests, by what became of them.",
             ["result"],
-            registry=registry,
         )
 
     def retry(self, result: str) -> None:

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
 from tproxy.model.flow import Direction
 from tproxy.model.identity import Peer
+from tproxy.telemetry.registry import Registry
 
 OK = "ok"
 HANDSHAKE_RESULTS = frozenset(
@@ -32,33 +31,27 @@ HANDSHAKE_RESULTS = frozenset(
 class IdentityMetrics:
     """What there is to say of identities. What changes: whether there was one to be taken, and the counts."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self._handshakes = Counter(
+    def __init__(self, registry: Registry) -> None:
+        self._handshakes = registry.counter(
             "tproxy_tls_handshakes",
             "TLS handshakes by what they came to.",
             ["direction", "result"],
-            registry=registry,
         )
         self._over: dict[tuple[Direction, str], int] = {}
         """Handshakes since the counter was last fed."""
-        self._expiration = Gauge(
+        self._expiration = registry.gauge(
             "tproxy_cert_expiration_timestamp_seconds",
             "When our certificate, or the first root of a trust domain, ends.",
             ["kind", "trust_domain"],
-            registry=registry,
         )
-        self._reload_successful = Gauge(
+        self._reload_successful = registry.gauge(
             "tproxy_cert_last_reload_successful",
             "Whether the last identity was taken.",
-            registry=None,
         )
-        self._reload_timestamp = Gauge(
+        self._reload_timestamp = registry.gauge(
             "tproxy_cert_last_reload_timestamp_seconds",
             "When an identity was last taken.",
-            registry=None,
         )
-        self._expected = False
 
     def handshake(self, direction: Direction, result: str) -> None:
         """Count a handshake that is over."""
@@ -79,17 +72,15 @@ class IdentityMetrics:
         self._expiration.labels("svid", own.trust_domain).set(until)
         for trust_domain, ends in roots.items():
             self._expiration.labels("root", trust_domain).set(ends)
-        self._reload_successful.set(1)
-        self._reload_timestamp.set(now)
+        self._reload_successful.labels().set(1)
+        self._reload_timestamp.labels().set(now)
 
     def refused(self) -> None:
         """Say that an identity was not taken."""
         self._expect()
-        self._reload_successful.set(0)
+        self._reload_successful.labels().set(0)
 
     def _expect(self) -> None:
         """Show from now on how taking an identity went: a sidecar that has none must not look like one that failed."""
-        if not self._expected:
-            self._expected = True
-            self._registry.register(self._reload_successful)
-            self._registry.register(self._reload_timestamp)
+        self._reload_successful.labels()
+        self._reload_timestamp.labels()

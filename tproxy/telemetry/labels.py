@@ -105,7 +105,7 @@ def request_labels(
         *outcome,
         ("connection_security_policy", secured if inbound else UNKNOWN),
     )
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
+    return ",".join(f'{name}="{escaped(value)}"' for name, value in labels)
 
 
 def _side(side: str, own: Workload | None, peer: Peer | None) -> Iterable[Label]:
@@ -138,5 +138,6 @@ def _principal(peer: Peer | None) -> str:
     return OVERFLOW if peer is SOMEBODY else peer.spiffe_id
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Write a label's value as it stands between quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -5,12 +5,9 @@ Label values come from closed sets, never from an address or a path: what peers 
 """
 
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE_OPENMETRICS
 
 from tproxy.model.decision import ALLOWED, Decision, RuleName, verdict
 from tproxy.model.flow import Detection, Direction, Flow, Protocol
@@ -18,7 +15,6 @@ from tproxy.model.identity import Peer, Workload
 from tproxy.model.outcome import ResponseFlag, codes
 from tproxy.model.rate_limit import Result
 from tproxy.telemetry.clusters import ClusterMetrics
-from tproxy.telemetry.durations import Durations
 from tproxy.telemetry.features import FeatureMetrics
 from tproxy.telemetry.identity import IdentityMetrics
 from tproxy.telemetry.labels import (
@@ -32,14 +28,20 @@ from tproxy.telemetry.labels import (
     own_service,
     request_labels,
 )
+from tproxy.telemetry.process import process_lines
+from tproxy.telemetry.registry import Registry
 from tproxy.telemetry.series import (
     MAX_SERIES,
     ConnectionSeries,
+    Histogram,
     RequestSeries,
     SeriesTable,
     counter_family,
     histogram_family,
 )
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 DETECT_BUCKETS = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 3, 5, 10)
 """Seconds: a client that speaks first is known within a round trip, one that waits within the sniff time-out."""
@@ -66,13 +68,14 @@ class Metrics:
     """All the counts of one proxy; they only grow, until the process ends."""
 
     def __init__(self, workload: Workload, version: str, *, max_series: int = MAX_SERIES) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = Registry()
         self.own = OwnMetrics(self._registry)
         dropped = self.own.series_dropped
         self._requests = SeriesTable(RequestSeries, dropped, limit=max_series)
         self._connections = SeriesTable(ConnectionSeries, dropped, limit=max_series)
         self._proven: Peer | None = None
-        _describe(self._registry, version)
+        build = self._registry.gauge("istio_build", "What runs here.", ["component", "tag"])
+        build.labels("proxy", version).set(1)
         self.identify(workload)
 
     def identify(self, workload: Workload) -> None:
@@ -153,10 +156,10 @@ class Metrics:
     def exposition(self, *, openmetrics: bool = False) -> tuple[bytes, str]:
         """Write all of it, and name the content type."""
         self.own.settle()
-        own = "".join(self._families(openmetrics=openmetrics)).encode()
-        accept = CONTENT_TYPE_OPENMETRICS if openmetrics else CONTENT_TYPE_PLAIN_0_0_4
-        encode, content_type = choose_encoder(accept)
-        return own + encode(self._registry), content_type
+        text = "".join(self._families(openmetrics=openmetrics))
+        if openmetrics:
+            return f"{text}# EOF\n".encode(), CONTENT_TYPE_OPENMETRICS
+        return text.encode(), CONTENT_TYPE
 
     def _destination(self, flow: Flow, authority: bytes | str | Destination) -> Destination:
         if flow.direction is Direction.INBOUND:
@@ -184,6 +187,9 @@ class Metrics:
     def _families(self, *, openmetrics: bool) -> Iterator[str]:
         yield from _request_families(tuple(self._requests), openmetrics=openmetrics)
         yield from _connection_families(tuple(self._connections), openmetrics=openmetrics)
+        yield from self._registry.write(openmetrics=openmetrics)
+        yield from self.own.detect_lines()
+        yield from process_lines(openmetrics=openmetrics)
 
 
 def _outcome(status: str, flag: str, grpc_status: bytes | None) -> tuple[tuple[str, str], ...]:
@@ -231,103 +237,84 @@ def _connection_families(
         yield from counter_family(name, about, values, openmetrics=openmetrics)
 
 
-def _describe(registry: CollectorRegistry, version: str) -> None:
-    ProcessCollector(registry=registry)
-    build = Gauge("istio_build", "What runs here.", ["component", "tag"], registry=registry)
-    build.labels("proxy", version).set(1)
-
-
 class OwnMetrics:
     """What the proxy tells of itself, fed once per connection or less."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        detected = Counter(
+    def __init__(self, registry: Registry) -> None:
+        detected = registry.counter(
             "tproxy_detect",
             "Connections by how their protocol was found.",
             ["direction", "result"],
-            registry=registry,
         )
         self._detected = detected
         self._found: dict[tuple[Direction, Detection], int] = {}
-        self._detect_seconds = Durations(
-            "tproxy_detect_seconds",
-            "Time until the protocol was known.",
-            DETECT_BUCKETS,
-            registry,
-        )
-        active = Gauge(
+        self._detect_seconds = Histogram(DETECT_BUCKETS)
+        active = registry.gauge(
             "tproxy_connections_active",
             "Captured connections held.",
             ["direction", "protocol"],
-            registry=registry,
         )
         self._active = active
         self._held: dict[tuple[Direction, Protocol], int] = {}
-        self._pool = Gauge(
+        self._pool = registry.gauge(
             "tproxy_upstream_pool_connections",
             "Pooled upstream connections.",
             ["state"],
-            registry=registry,
         )
-        self._generation = Gauge(
-            "tproxy_policy_generation", "Number of the policies in force.", registry=registry
-        )
-        self._policies = Gauge(
-            "tproxy_policy_info", "The policies in force.", ["hash"], registry=registry
-        )
-        self._reload_successful = Gauge(
+        self._generation = registry.gauge(
+            "tproxy_policy_generation", "Number of the policies in force."
+        ).labels()
+        self._policies = registry.gauge("tproxy_policy_info", "The policies in force.", ["hash"])
+        self._reload_successful = registry.gauge(
             "tproxy_policy_last_reload_successful",
             "Whether the last load of policies was taken.",
-            registry=registry,
-        )
-        self._reload_timestamp = Gauge(
+        ).labels()
+        self._reload_timestamp = registry.gauge(
             "tproxy_policy_last_reload_timestamp_seconds",
             "When policies were last taken.",
-            registry=registry,
-        )
-        self._series_dropped = Counter(
+        ).labels()
+        self._series_dropped = registry.counter(
             "tproxy_series_dropped",
             "Times that traffic was counted under `overflow` for want of room for its own series.",
-            registry=registry,
-        )
-        self._lines_dropped = Counter(
+        ).labels()
+        self._lines_dropped = registry.counter(
             "tproxy_log_lines_dropped",
             "Access-log lines that could not be written.",
-            registry=registry,
-        )
+        ).labels()
 
-        decisions = Counter(
+        decisions = registry.counter(
             "tproxy_authz_decisions",
             "Requests and connections that policies decided on.",
             ["verdict", "policy", "rule", "dry_run_verdict"],
-            registry=registry,
         )
         self._decisions = decisions
         self._decided: dict[tuple[bool, RuleName | None, bool | None], int] = {}
         """What was decided since the counter was last fed."""
-        self._limits = Counter(
+        self._limits = registry.counter(
             "tproxy_ratelimit",
             "What rate limits said of requests and connections.",
             ["limit", "result"],
-            registry=registry,
         )
         self._limited: dict[tuple[str, Result], int] = {}
         """What they said since the counter was last fed."""
-        self._restarts = Counter(
+        self._restarts = registry.counter(
             "tproxy_worker_restarts",
             "Times that this worker was started again after a crash.",
-            registry=registry,
-        )
-        refused = Counter(
+        ).labels()
+        refused = registry.counter(
             "tproxy_refused",
             "Connections and requests that ended before they became exchanges.",
             ["response_flags"],
-            registry=registry,
         )
-        self._refused = cache(refused.labels)
+        self._refused = refused
         self.features = FeatureMetrics(registry)
         self.clusters = ClusterMetrics(registry)
         self._identity = IdentityMetrics(registry)
+
+    def detect_lines(self) -> Iterator[str]:
+        """Write how long it took to know protocols."""
+        about = "Time until the protocol was known."
+        return histogram_family("tproxy_detect_seconds", about, [("", self._detect_seconds)])
 
     def decided(self, decision: Decision) -> None:
         """Count a decision that some policy had a part in."""
@@ -365,7 +352,7 @@ class OwnMetrics:
 
     def refused(self, flag: ResponseFlag) -> None:
         """Count what a policy, a limit or the protocol's rules refused before there was an exchange."""
-        self._refused(flag.code).inc()
+        self._refused.labels(flag.code).inc()
 
     def detected(self, flow: Flow) -> None:
         """Count a connection whose protocol is settled."""

@@ -7,6 +7,7 @@ everything here runs on one thread without a lock.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Generic, TypeVar
 
 BUCKETS: tuple[float, ...] = (
@@ -14,7 +15,6 @@ BUCKETS: tuple[float, ...] = (
     *(60000, 300000, 600000, 1800000, 3600000),
 )
 """Envoy's default bounds, for milliseconds and bytes alike: existing alert rules name them."""
-_BOUNDS = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
 
 MAX_SERIES = 500
 """Series per family: peers choose status codes and names, and each request series is 67 lines of a scrape."""
@@ -23,25 +23,27 @@ MAX_SERIES = 500
 class Histogram:
     """How often values fell into each bucket, and their sum."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("buckets", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * len(_BOUNDS)
+    def __init__(self, buckets: tuple[float, ...] = BUCKETS) -> None:
+        self.buckets = buckets
+        self.counts = [0] * (len(buckets) + 1)
         self.total = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(BUCKETS, value)] += 1
+        self.counts[bisect_left(self.buckets, value)] += 1
         self.total += value
 
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """Write the buckets, cumulative, then sum and count."""
         running = 0
-        for bound, count in zip(_BOUNDS, self.counts, strict=True):
+        first, all_of_them = (f"{labels},", f"{{{labels}}}") if labels else ("", "")
+        for bound, count in zip((*self.buckets, float("inf")), self.counts, strict=True):
             running += count
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {running}\n'
-        yield f"{name}_sum{{{labels}}} {self.total}\n"
-        yield f"{name}_count{{{labels}}} {running}\n"
+            yield f'{name}_bucket{{{first}le="{_bound(bound)}"}} {running}\n'
+        yield f"{name}_sum{all_of_them} {self.total}\n"
+        yield f"{name}_count{all_of_them} {running}\n"
 
 
 class RequestSeries:
@@ -144,7 +146,7 @@ def counter_family(
     name: str, about: str, values: Iterable[tuple[str, int]], *, openmetrics: bool
 ) -> Iterator[str]:
     """Write one counter with its head; OpenMetrics names the family without `_total`, the older format with it."""
-    yield from _head(name if openmetrics else f"{name}_total", about, "counter")
+    yield from head(name if openmetrics else f"{name}_total", about, "counter")
     for labels, value in values:
         yield f"{name}_total{{{labels}}} {value}\n"
 
@@ -153,11 +155,17 @@ def histogram_family(
     name: str, about: str, values: Iterable[tuple[str, Histogram]]
 ) -> Iterator[str]:
     """Write one histogram with its head; both formats write it alike."""
-    yield from _head(name, about, "histogram")
+    yield from head(name, about, "histogram")
     for labels, histogram in values:
         yield from histogram.lines(name, labels)
 
 
-def _head(family: str, about: str, kind: str) -> Iterator[str]:
+def head(family: str, about: str, kind: str) -> Iterator[str]:
+    """Write what stands before the samples of a family."""
     yield f"# HELP {family} {about}\n"
     yield f"# TYPE {family} {kind}\n"
+
+
+@cache
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == float("inf") else str(float(bound))

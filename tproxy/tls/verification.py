@@ -7,9 +7,9 @@ what a workload's certificate looks like, and that **only the roots of its own t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from typing import Protocol
 
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 from OpenSSL import SSL, crypto
@@ -72,8 +72,15 @@ def verify(
     except NotSecured as failure:
         verdict.failure = failure
         return False
-    verdict.certificate = sha256(der).hexdigest()
+    verdict.certificate = _sha256(der).hex()
     return True
+
+
+def _sha256(octets: bytes) -> bytes:
+    """Sum by the OpenSSL that is there: `hashlib` would load another."""
+    sha256 = Hash(SHA256())
+    sha256.update(octets)
+    return sha256.finalize()
 
 
 def _words(error: int) -> str:

@@ -36,6 +36,14 @@ def test_it_returns_once_the_sidecar_is_ready() -> None:
     ("words", "code", "said"),
     [
         pytest.param(["--timeout", "0.2"], 1, "was not ready within 0.2 s", id="nobody there"),
+        pytest.param(["--pid", "4194305"], 1, "process 4194305, has ended", id="no such process"),
+        pytest.param(
+            ["--pid", "1", "--timeout", "0.2"],
+            1,
+            "not ready within 0.2 s",
+            id="a process of root's",
+        ),
+        pytest.param(["--pid", "0"], 2, "Invalid value for '--pid'", id="no process"),
         pytest.param(["--timeout", "0"], 2, "Invalid value for '--timeout'", id="no time"),
         pytest.param(["--health-port", "0"], 2, "Invalid value for '--health-port'", id="no port"),
     ],

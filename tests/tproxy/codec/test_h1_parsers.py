@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from fakes.wire import feed
 from fuzz.run import corpus
 from tproxy.codec.codec import Codec
-from tproxy.codec.events import Event
+from tproxy.codec.events import Event, RequestStarted
 from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h1_choice import head_parser
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_llhttp import LLHTTP
 from tproxy.codec.h1_parser import HeadParser
-from tproxy.model.http import NO_HEADERS, HttpVersion, RequestHead
+from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead
 from tproxy.model.limits import Limits
 from tproxy.model.outcome import ProxyError
 
@@ -143,6 +143,13 @@ def test_a_response_means_the_same_to_every_parser(
 ) -> None:
     wire = edited(b"\r\n".join((first, *fields, b"", b"5\r\nhello\r\n0\r\n\r\n")), edits)
     assert answered(LLHTTP, wire) == answered(H11, wire)
+
+
+@given(first=requests, fields=st.lists(lines, max_size=5))
+def test_fields_are_found_by_name_as_they_stand(first: bytes, fields: list[bytes]) -> None:
+    events, _ = served(LLHTTP, b"\r\n".join((first, b"Host: a", *fields, b"", b"")))
+    for headers in [event.head.headers for event in events if isinstance(event, RequestStarted)]:
+        assert headers.by_name() == Headers(headers.fields).by_name()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import trio
 
 from fakes.sockets import socket_pair, tcp_pair
 from tproxy.model.address import Address
+from tproxy.net.arrivals import Arrivals
 from tproxy.net.tcp_stream import TcpStream
 
 
@@ -63,6 +64,20 @@ async def test_whoever_must_know_can_ask_before_it_tells() -> None:
         near.socket.send(b"y")
         far.expect()
         assert far.try_receive(100) == b"y"
+
+
+async def test_sockets_are_told_of_even_without_the_instrument() -> None:
+    near, far = tcp_pair()
+    async with near, far:
+        far.arrival()
+        await told()
+        # As trio does with one that has failed.
+        trio.lowlevel.remove_instrument(Arrivals.of_this_run())
+        near.socket.send(b"x")
+        assert await far.receive_some(100) == b"x"
+        await told()
+        near.socket.send(b"y")
+        assert await far.receive_some(100) == b"y"
 
 
 @pytest.mark.parametrize("size", [4, 100], ids=["a full read", "a read that is not full"])

@@ -1,7 +1,6 @@
 """Clusters are told of as Envoy does, and counted in bounded series."""
 
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry, generate_latest
 
 from tproxy.model.address import Address
 from tproxy.model.cluster import Bounds
@@ -12,6 +11,7 @@ from tproxy.telemetry.cluster_status import (
     status_lines,
 )
 from tproxy.telemetry.clusters import MOST_LABELLED, ClusterMetrics
+from tproxy.telemetry.registry import Registry
 
 GOOD = EndpointStatus(address=Address("192.0.2.1", 80), weight=3, connections=1, active=2, total=9)
 BAD = EndpointStatus(
@@ -72,12 +72,12 @@ def test_programs_are_told_the_same() -> None:
 
 def shown(*clusters: ClusterStatus) -> list[str]:
     """What a scraper sees."""
-    registry = CollectorRegistry()
+    registry = Registry()
     metrics = ClusterMetrics(registry)
     metrics.looked_up("ok")
     metrics.show([SHOP])
     metrics.show(clusters)
-    lines = generate_latest(registry).decode().splitlines()
+    lines = "".join(registry.write()).splitlines()
     return [each for each in lines if each.startswith("tproxy_")]
 
 
