@@ -1,6 +1,6 @@
 # Two commands do everything on a bare Debian 12 or Ubuntu 24.04: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help demo images test test-in-memory test-in-namespaces test-admission test-pods test-vm vagrant-box wheelhouse check check-scripts check-vagrant bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission packages-pods packages-scripts packages-vagrant packages-vm
+.PHONY: help demo images test test-in-memory test-in-namespaces test-admission test-cluster test-pods test-vm vagrant-box wheelhouse check check-scripts check-vagrant bench soak fuzz docs format clean packages-demo packages-test packages-bench packages-admission packages-cluster packages-pods packages-scripts packages-vagrant packages-vm
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
 	@echo "make test-admission   the webhook, asked by a real API server, which it builds from source first: six minutes (root)"
+	@echo "make test-cluster  docs/deploy.md's commands on a Kubernetes of one node, which it builds from source first: half an hour (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
 	@echo "make test-pods  the images, built offline, as pods of podman: init container, sidecar, application (root)"
@@ -37,7 +38,7 @@ test: packages-test $(VENV)/.peers check check-scripts check-vagrant
 
 # Its output at once, when all of it is there, lest it be mixed with that of the other half.
 test-in-memory:
-	@COVERAGE_FILE=.coverage.in-memory $(BIN)/python -m pytest -m "not netns and not pods and not admission" --cov --cov-report= >.in-memory.log 2>&1; \
+	@COVERAGE_FILE=.coverage.in-memory $(BIN)/python -m pytest -m "not netns and not pods and not admission and not cluster" --cov --cov-report= >.in-memory.log 2>&1; \
 		status=$$?; echo; cat .in-memory.log; exit $$status
 
 # What is held against the clock comes last: by then the other half is done.
@@ -46,6 +47,10 @@ test-in-namespaces:
 
 test-admission: packages-admission $(VENV)/.peers
 	$(BIN)/python -m pytest -m admission tests/admission
+
+# A kubelet starts the pods here, containerd runs them, kube-proxy carries them: 1.20, which is all that Debian has the source of.
+test-cluster: packages-cluster $(VENV)/.peers
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 # Images are built offline, in a storage of their own under build/pods, which the next run finds again.
 test-pods: packages-pods $(VENV)/.checks
@@ -93,7 +98,7 @@ format: $(VENV)/.checks
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-packages-demo packages-test packages-bench packages-admission packages-pods packages-scripts packages-vagrant packages-vm: packages-%:
+packages-demo packages-test packages-bench packages-admission packages-cluster packages-pods packages-scripts packages-vagrant packages-vm: packages-%:
 	@.ci/packages $*
 
 $(VENV)/.runs: pyproject.toml .ci/packages

@@ -1,28 +1,31 @@
 """Hold what an exchange costs against bounds that no machine can blur: calls, reads, writes, and memory that stays.
 
     python bench/guard.py            # the table; exit code 1 if a bound is broken
-    python bench/guard.py profile    # where the time goes, by cProfile; `profile 6`: on another of its lines, from 0
+    python bench/guard.py profile    # where the time goes, by cProfile; `profile 6`: on another of its lines, from 0;
+                                     # `profile tcp`: on TCP connections
 
 The path is the real one, from the first byte to the access-log line. Only the sockets are played, by streams that have
 everything at hand: so nothing waits, and every run makes the same calls.
 """
 
 import cProfile
+import dataclasses
 import gc
 import pstats
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 import trio
 from msgspec.structs import replace
 
+from bench.counting import calls_of
+from bench.guard_tcp import carried, costs
 from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_llhttp import LLHTTP
@@ -356,6 +359,11 @@ class Bench:
             parser=case.parser,
         )
 
+    @property
+    def captured(self) -> Runtime:
+        """The same proxy for connections that come by TPROXY."""
+        return dataclasses.replace(self._runtime, tproxy_inbound=True)
+
     def _drop(self, _: bytes) -> None:
         self.lines += 1
 
@@ -372,22 +380,6 @@ class Bench:
             await serve_http(stream, flow, self._runtime)
         self.reads = downstream.reads + self._upstream.reads - before[0]
         self.writes = downstream.writes + self._upstream.writes - before[1]
-
-
-def calls_of(work: Callable[[], object]) -> int:
-    """Count the function calls that some work makes."""
-    calls = 0
-
-    def count(_frame: FrameType, event: str, _argument: Any) -> None:  # noqa: ANN401
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,7 +439,19 @@ def main() -> int:
             f"{'ok ' if held else 'NOT'} {case.name:34} {cost.calls:6.1f} calls (<= {case.most_calls}),"
             f" {cost.reads:.2f} reads, {cost.writes:.2f} writes, {cost.kept:5.1f} bytes kept; {cost.microseconds:6.1f} us here"
         )
+    for each in costs(Bench(CASES[0]).captured):
+        broken += not each.held
+        print(each)
     return 1 if broken else 0
+
+
+def profile_tcp() -> None:
+    """Print where the time of TCP connections goes."""
+    runtime = Bench(CASES[0]).captured
+    carried(runtime, 500)
+    profiler = cProfile.Profile()
+    profiler.runcall(carried, runtime, 2000)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(60)
 
 
 def profile(case: Case) -> None:
@@ -460,7 +464,9 @@ def profile(case: Case) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["profile"]:
+    if sys.argv[1:] == ["profile", "tcp"]:
+        profile_tcp()
+    elif sys.argv[1:2] == ["profile"]:
         profile(CASES[int(sys.argv[2]) if sys.argv[2:] else 1])
     else:
         sys.exit(main())

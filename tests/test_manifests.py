@@ -144,6 +144,28 @@ def test_the_chart_is_sound_and_its_settings_can_be_read(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("version", "native", "budget"),
+    [
+        pytest.param("1.20.2", False, "policy/v1beta1", id="the oldest"),
+        pytest.param("1.28.9", False, "policy/v1", id="the last without native sidecars"),
+        pytest.param("1.29.0", True, "policy/v1", id="the first with native sidecars"),
+    ],
+)
+def test_the_chart_asks_a_cluster_for_no_more_than_it_knows(
+    tools: Tools, version: str, native: bool, budget: str
+) -> None:
+    made = tools.template(DEPLOY / "helm" / "tproxy", "--kube-version", version)
+    documents: list[Any] = list(yaml.safe_load_all(made))
+    (settings,) = [
+        each["data"]["sidecar.yaml"] for each in documents if "sidecar.yaml" in each.get("data", {})
+    ]
+    assert read_settings(settings.encode()).native is native
+    (found,) = [each for each in documents if each["kind"] == "PodDisruptionBudget"]
+    assert found["apiVersion"] == budget
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         pytest.param(("--set", "certificate.mode=existing"), "caBundle is needed", id="no bundle"),

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,20 +52,7 @@ class Cluster:
         """What `helm upgrade` would send, with what it finds in the cluster."""
         words = [f"--kube-apiserver=https://127.0.0.1:{API}", f"--kube-token={TOKEN}"]
         words += ["--kube-insecure-skip-tls-verify", "--dry-run=server", "--is-upgrade"]
-        return list(yaml.safe_load_all(self._tools.template(self._chart(), *words)))
-
-    def _chart(self) -> Path:
-        """Our chart, but for what 1.20 does not know: native sidecars, and budgets under policy/v1."""
-        chart = self.place / "chart"
-        shutil.copytree(CHART, chart, dirs_exist_ok=True)
-        wanted = yaml.safe_load((chart / "Chart.yaml").read_text())
-        del wanted["kubeVersion"]
-        (chart / "Chart.yaml").write_text(yaml.safe_dump(wanted))
-        injector = chart / "templates" / "injector.yaml"
-        documents = injector.read_text().split("\n---\n")
-        known = [each for each in documents if "kind: PodDisruptionBudget" not in each]
-        injector.write_text("\n---\n".join(known))
-        return chart
+        return list(yaml.safe_load_all(self._tools.template(CHART, *words)))
 
     def kubectl(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Ask it something."""
@@ -119,7 +105,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> 
     """An API server that asks the webhook about pods in labelled namespaces."""
     place = tmp_path_factory.mktemp("cluster")
     server = subprocess.run(
-        [str(ROOT / ".ci" / "apiserver")], capture_output=True, text=True, check=True
+        [str(ROOT / ".ci" / "kubernetes"), "kube-apiserver"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     (place / "tokens.csv").write_text(f'{TOKEN},admin,1,"system:masters"\n')
     subprocess.run(["openssl", "genrsa", "-out", str(place / "sa.key"), "2048"], check=True)

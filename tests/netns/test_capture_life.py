@@ -315,7 +315,7 @@ def test_without_privileges_the_refusal_says_what_is_missing() -> None:
     with pod_and_peer() as made:
         before = made.kernel()
         code, _, err = made.pod.inside(partial(powerless, "apply"))
-        assert (code, "Operation not permitted" in err) == (3, True)
+        assert (code, "Operation not permitted; CAP_NET_ADMIN is needed" in err) == (3, True)
         code, _, err = made.pod.inside(partial(powerless, "cleanup"))
         assert (code, "routes and addresses: netlink:" in err) == (7, True)
         assert made.kernel() == before

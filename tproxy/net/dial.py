@@ -33,7 +33,7 @@ class Dialling:
     def __init__(self, address: Address, source: Address | None) -> None:
         self._address = address
         family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             self.done = self._begun(source)
         except OSError as error:
@@ -65,7 +65,6 @@ class Dialling:
     def _begun(self, source: Address | None) -> bool:
         """Send the handshake, and say whether it is over already."""
         dialling, address = self._socket, self._address
-        dialling.settimeout(0)
         if source is not None:
             dialling.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             dialling.bind((source.host, source.port))

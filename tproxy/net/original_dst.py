@@ -23,23 +23,22 @@ def original_dst(stream: TcpStream, *, tproxy: bool) -> Address:
     """
     if tproxy:
         return stream.local
-    destination = _redirected_from(stream.socket)
+    destination = _redirected_from(stream)
     if destination == stream.local:
         raise NotCaptured(f"{stream.peer} dialled the proxy's own {stream.local}")
     return destination
 
 
-def _redirected_from(redirected: socket.socket) -> Address:
-    host, *_ = redirected.getsockname()
-    # netfilter keeps IPv4 connections under IPv4's option, also for a socket that shows them as ::ffff:192.0.2.1
-    is_ipv4 = "." in host
+def _redirected_from(stream: TcpStream) -> Address:
+    local, redirected = stream.local, stream.socket
     try:
-        if is_ipv4:
-            return _ipv4(redirected.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16))
-        return _ipv6(redirected.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, 28))
+        # netfilter keeps IPv4 connections under IPv4's option, also for a socket that shows them as ::ffff:192.0.2.1
+        if local.is_ipv6:
+            return _ipv6(redirected.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, 28))
+        return _ipv4(redirected.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16))
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENOPROTOOPT}:
-            raise NotCaptured(f"nothing redirected the connection to {host}") from error
+            raise NotCaptured(f"nothing redirected the connection to {local.host}") from error
         raise
 
 

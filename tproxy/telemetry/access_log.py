@@ -47,7 +47,7 @@ class FlowFields(msgspec.Struct, frozen=True):
         return cls(
             local=str(flow.original_dst),
             peer=str(flow.peer),
-            server_name=_text(flow.sniffed.server_name.encode("utf-8", "replace")),
+            server_name=_said(flow.sniffed.server_name),
             direction=flow.direction,
             protocol=flow.protocol,
             detection=flow.sniffed.detection,
@@ -205,7 +205,7 @@ def _line(record: Record) -> _Line:
         record.status,
         codes((record.flag, *record.marks)) if record.marks else record.flag.code,
         record.details or None,
-        _text(record.termination.encode("utf-8", "replace")),
+        _said(record.termination),
         record.bytes_received,
         record.bytes_sent,
         round(record.duration * 1000),
@@ -220,7 +220,7 @@ def _line(record: Record) -> _Line:
         flow.local,
         flow.peer,
         flow.server_name,
-        _text(record.cause.encode("utf-8", "replace")),
+        _said(record.cause),
         _own(flow, record),
     )
 
@@ -286,6 +286,11 @@ def _text(value: bytes | None, limit: int = MAX_VALUE) -> str | None:
     if not text.isprintable():
         text = _UNPRINTABLE.sub(_hex, text)
     return text if len(value) <= limit else text + ELLIPSIS
+
+
+def _said(text: str) -> str | None:
+    """Do what `_text` does for words that may hold something of a peer's."""
+    return _text(text.encode("utf-8", "replace")) if text else None
 
 
 @lru_cache(maxsize=1024)

@@ -26,7 +26,8 @@ class NftEngine:
         try:
             run("nft", "--check", "--file", "-", text=nft_text(plan))
         except EngineError as error:
-            return str(error)
+            forbidden = "Operation not permitted" in str(error)
+            return f"{error}; CAP_NET_ADMIN is needed" if forbidden else str(error)
         return None
 
     def holds(self) -> bool:
