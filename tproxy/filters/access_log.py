@@ -1,5 +1,6 @@
 """Watch each exchange and tell the journal about it, whatever becomes of it."""
 
+from collections.abc import Awaitable
 from functools import partial
 
 import trio
@@ -18,20 +19,27 @@ class AccessLog:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
+    def __call__(
+        self, forward: Handler, exchange: Exchange, request: Request
+    ) -> Awaitable[Response]:
         """Record the exchange when its life is over."""
         messages = MessageCounts() if request.head.is_grpc else None
         if messages is not None:
             request = messages.asked(request)
         told = Told(exchange, request, trace(request.head.headers))
         request.life.when_over(partial(self._over, told, trio.current_time(), messages))
-        told.response = response = await forward(exchange, request)
-        return response if messages is None else messages.answered(response)
+        answer = forward(exchange, request)
+        return answer if messages is None else _counted(messages, answer)
 
     def _over(
         self, told: Told, began: float, messages: MessageCounts | None, failure: ProxyError | None
     ) -> None:
+        told.response = told.request.life.response
         told.failure = failure
         told.seconds = trio.current_time() - began
         told.messages = None if messages is None else messages.so_far
         self._journal.exchange(told)
+
+
+async def _counted(messages: MessageCounts, answer: Awaitable[Response]) -> Response:
+    return messages.answered(await answer)

@@ -1,5 +1,6 @@
 """Enforce what the policies decided: refuse, or send on in the one form of the path that they read."""
 
+from collections.abc import Awaitable
 from functools import partial
 
 from msgspec.structs import replace
@@ -17,12 +18,19 @@ class Authorize:
     def __init__(self, policies: PolicyStore) -> None:
         self._policies = policies
 
-    async def __call__(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
+    def __call__(
+        self, forward: Handler, exchange: Exchange, request: Request
+    ) -> Awaitable[Response]:
         """Carry the request if it may go on."""
         if not exchange.decision.allowed:
             raise refusal(exchange.decision)
         if exchange.path is not None:
             request = replace(request, head=replace(request.head, path=exchange.path))
+        if request.head.asks_tunnel:
+            return self._held(forward, exchange, request)
+        return forward(exchange, request)
+
+    async def _held(self, forward: Handler, exchange: Exchange, request: Request) -> Response:
         response = await forward(exchange, request)
         if response.head.status == 101 or request.head.method == b"CONNECT":
             request.beside(partial(self._end_when_denied, exchange, request.head))

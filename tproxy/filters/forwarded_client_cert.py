@@ -8,9 +8,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from tproxy.filters.peer_metadata import PEER_METADATA
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Request
+from tproxy.model.peer_metadata import PEER_METADATA
 
 FORWARDED_CLIENT_CERT = b"x-forwarded-client-cert"
 

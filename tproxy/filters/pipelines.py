@@ -13,7 +13,6 @@ from tproxy.filters.fault import Fault
 from tproxy.filters.filter import Filter, chained
 from tproxy.filters.mirror import Mirroring
 from tproxy.filters.overload import OverloadFilter
-from tproxy.filters.peer_metadata import strip_peer_metadata
 from tproxy.filters.rate_limit import RateLimits
 from tproxy.filters.rescue import rescue
 from tproxy.filters.retry import Retry
@@ -51,9 +50,7 @@ def by_traffic_policies(
 
 def towards_upstream(forward: Handler, planned: Sequence[Filter] = ()) -> Handler:
     """Put what traffic policies may ask for around the upstream: one question where they ask for nothing."""
-    # Next to the upstream: what it says to proxies is for nobody here.
-    upstream = chained((strip_peer_metadata,), forward)
-    return partial(by_plan, chained(planned, upstream), upstream)
+    return partial(by_plan, chained(planned, forward), forward)
 
 
 def pipelines(

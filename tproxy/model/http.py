@@ -234,7 +234,7 @@ async def _unheard(_: ResponseHead) -> None:
 class Life:
     """How long one exchange lasts, and what is noted of it meanwhile. What changes: that, and who is told of its end."""
 
-    __slots__ = ("_told", "attempts", "ends", "marks")
+    __slots__ = ("_told", "attempts", "ends", "marks", "response")
 
     def __init__(self) -> None:
         self._told: list[Callable[[ProxyError | None], None]] = []
@@ -244,6 +244,8 @@ class Life:
         """How often an upstream was asked, where that is counted."""
         self.marks: tuple[ResponseFlag, ...] = ()
         """What holds of it beside how it ended."""
+        self.response: Response | None = None
+        """What was answered, once it was; so whoever only records it need not stand in its way."""
 
     def when_over(self, tell: Callable[[ProxyError | None], None]) -> None:
         """Have `tell` called at the end, with what ended the exchange early, if something did; the last one first."""

@@ -189,10 +189,17 @@ class HttpConnection:
         """Wait until `ready()`, reading for everybody unless another task does; `bell` tells when to look again."""
         try:
             while not ready():
-                if not self._reading:
-                    await self._read_until(ready)
-                    break
-                await self.park(bell)
+                if self._reading:
+                    await self.park(bell)
+                    continue
+                self._reading = True
+                try:
+                    while True:
+                        await self._receive()
+                        if ready():
+                            return
+                finally:
+                    self._reading = False
         finally:
             if self._parked:
                 self._offer_seat()
@@ -285,15 +292,6 @@ class HttpConnection:
             await bell.rung()
         finally:
             del self._parked[bell]
-
-    async def _read_until(self, ready: Callable[[], bool]) -> None:
-        self._reading = True
-        try:
-            await self._receive()
-            while not ready():
-                await self._receive()
-        finally:
-            self._reading = False
 
     def _offer_seat(self) -> None:
         """Have one parked task read, unless somebody does: one that was woken already will look for itself."""

@@ -187,11 +187,11 @@ class HttpServer:
         """Have the request answered, and the answer sent; beside that, more only where there is more to the request."""
         request = Request(stream.request, stream, life, stream.inform)
         if stream.ended and not request.head.asks_tunnel:
-            response = await self._answer(request)
+            life.response = response = await self._answer(request)
             await stream.transmit(response.head, response.body)
             return
         async with alongside() as beside:
-            response = await self._answer(replace(request, beside=beside))
+            life.response = response = await self._answer(replace(request, beside=beside))
             await stream.transmit(response.head, response.body)
             if response.until is not None:
                 await response.until.wait()

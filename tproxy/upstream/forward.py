@@ -11,6 +11,7 @@ from tproxy.model.address import Address
 from tproxy.model.exchange import Exchange
 from tproxy.model.http import Beside, Body, Headers, Request, RequestHead, Response, ResponseHead
 from tproxy.model.outcome import ProxyError, ResponseFlag, Unprocessed, UpstreamError
+from tproxy.model.peer_metadata import stripped
 from tproxy.net.http_stream import HttpStream
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.pool import Pool, Pooled
@@ -74,13 +75,20 @@ class Forward:
                 uploading = request.beside(partial(_upload, stream, request.body))
             else:
                 await stream.flush()
-            response = await _answer(pooled, stream, request)
+            fresh, asked = pooled.fresh, trio.current_time()
+            try:
+                head = await stream.response(request.inform)
+            except UpstreamError as error:
+                if error.flag is not ResponseFlag.UPSTREAM_CLOSED:
+                    raise
+                raise _closed(error, pooled, fresh=fresh) from error
         except BaseException:
             if uploading is not None:
                 uploading.cancel()
             self._finish(pooled, stream, None)
             raise
         request.life.when_over(partial(self._finish, pooled, stream))
+        response = _response(pooled, stream, request, head, trio.current_time() - asked)
         return replace(response, until=uploading) if stream.tunnel else response
 
     def _finish(self, pooled: Pooled, stream: HttpStream, _: ProxyError | None) -> None:
@@ -90,25 +98,23 @@ class Forward:
         self._pool.give_back(pooled)
 
 
-async def _answer(pooled: Pooled, stream: HttpStream, request: Request) -> Response:
-    fresh = pooled.fresh
-    asked = trio.current_time()
-    try:
-        head = await stream.response(request.inform)
-    except UpstreamError as error:
-        if error.flag is not ResponseFlag.UPSTREAM_CLOSED:
-            raise
-        if fresh:
-            raise UpstreamError(error.flag, error.details, cause=pooled.stream.trouble) from error
-        raise _Stale(error.flag, error.details, cause=error.cause) from error
-    took = trio.current_time() - asked
+def _closed(error: UpstreamError, pooled: Pooled, *, fresh: bool) -> UpstreamError:
+    """Say of a connection that was closed instead of an answer what was wrong with it, or that it was stale."""
+    if fresh:
+        return UpstreamError(error.flag, error.details, cause=pooled.stream.trouble)
+    return _Stale(error.flag, error.details, cause=error.cause)
+
+
+def _response(
+    pooled: Pooled, stream: HttpStream, request: Request, head: ResponseHead, took: float
+) -> Response:
     # HTTP/2 carries no such scheme but request by request.
     if not pooled.connection.codec.multiplexed and _authenticates(
         request.head.headers, head.headers
     ):
         pooled.shareable = False
     milliseconds = b"%d" % (took * 1000)
-    headers = head.headers.with_value(b"x-envoy-upstream-service-time", milliseconds)
+    headers = stripped(head.headers).with_value(b"x-envoy-upstream-service-time", milliseconds)
     return Response(
         ResponseHead(head.status, headers, head.version, head.reason),
         stream,

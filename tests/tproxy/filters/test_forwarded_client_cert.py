@@ -3,11 +3,11 @@
 import pytest
 
 from tproxy.filters.forwarded_client_cert import CONTROLS, client_cert, sanitizer
-from tproxy.filters.peer_metadata import PEER_METADATA
 from tproxy.model.address import Address
 from tproxy.model.flow import Direction, Flow
 from tproxy.model.http import Content, Field, Headers, HttpVersion, Request, RequestHead
 from tproxy.model.identity import Peer, Proof
+from tproxy.model.peer_metadata import PEER_METADATA
 
 HERE, THERE = Address("192.0.2.1", 8080), Address("192.0.2.2", 40000)
 PLAIN = {direction: Flow(direction, THERE, HERE, HERE) for direction in Direction}
