@@ -35,7 +35,9 @@ class ResponseStarted(msgspec.Struct, frozen=True):
     stream: int
     head: ResponseHead
     ended: bool
-    """No body and no trailers follow; no `Ended` will be told."""
+    """Nothing follows but `content`; no `Data` and no `Ended` will be told."""
+    content: bytes = b""
+    """All of the body, where it came with the head and nobody counts credit; only with `ended`."""
 
 
 class Data(msgspec.Struct, frozen=True):

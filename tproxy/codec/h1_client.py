@@ -168,6 +168,8 @@ class Http1Client:
 
     def outbox(self) -> bytes:
         """Take what is to be written."""
+        if not self._out:
+            return b""
         written = b"".join(self._out)
         self._out.clear()
         return written
@@ -223,12 +225,13 @@ class Http1Client:
 
     def _opens_tunnel(self, opening: ResponseOpening) -> bool:
         """Whether the answer is the one that was hoped for; a 101 must name the protocol that was asked for."""
-        status, upgrade = opening.head.status, self._asked.upgrade.lower()
+        status, asked = opening.head.status, self._asked
         if status == 101:
+            upgrade = asked.upgrade.lower()
             if not (upgrade and opening.upgrade.lower() in {b"", upgrade}):
                 raise Malformed
             return True
-        return self._asked.method == b"CONNECT" and not upgrade and 200 <= status < 300
+        return asked.method == b"CONNECT" and not asked.upgrade and 200 <= status < 300
 
     def _open_tunnel(self, opening: ResponseOpening, events: list[Event]) -> None:
         _refuse_framing(opening)
@@ -254,11 +257,13 @@ class Http1Client:
         if self._request is TUNNEL:
             self._request = DONE
         self._persistent = self._persistent and opening.persistent
-        self._reader = self._body(opening)
+        self._reader = reader = self._body(opening)
         self._response = BODY
-        ended = self._reader.ended
-        events.append(ResponseStarted(self._stream, opening.head, ended))
-        if ended:
+        content = b""
+        if type(reader) is CountedReader and reader.owed <= len(self._unread):
+            content, self._unread = reader.take(self._unread)
+        events.append(ResponseStarted(self._stream, opening.head, reader.ended, content))
+        if reader.ended:
             self._end_response()
 
     def _body(self, opening: ResponseOpening) -> BodyReader:
@@ -331,14 +336,14 @@ def _target(head: RequestHead) -> bytes:
 
 def _with_host(head: RequestHead) -> Headers:
     """Put a Host in front when there is none, as from HTTP/2; it may be empty but not absent (RFC 9112, 3.2)."""
-    if b"host" in head.headers:
+    if b"host" in head.headers.by_name():
         return head.headers
     return Headers(((b"Host", head.authority), *head.headers))
 
 
 def _options(head: RequestHead) -> tuple[Field, ...]:
     """Return the fields about this connection; TE must be named as one of them (RFC 9110, 10.1.4)."""
-    te = b"te" in head.headers
+    te = b"te" in head.headers.by_name()
     if not head.upgrade:
         return ((b"Connection", b"TE"),) if te else ()
     options = b"Upgrade, TE" if te else b"Upgrade"

@@ -13,7 +13,7 @@ import msgspec
 
 from tproxy.codec.h1_line import HTTP10, HTTP11, RequestLine, StatusLine
 from tproxy.codec.h1_parser import HeadParser, Malformed
-from tproxy.codec.headers import length_of, valid_host, valid_token
+from tproxy.codec.headers import NO_OPTIONS, length_of, valid_host, valid_token
 from tproxy.model.http import Field, Headers, HttpVersion, RequestHead, ResponseHead
 
 _CHUNKED_LINE = re.compile(rb"\r\ntransfer-encoding: *chunked *\r\n", re.IGNORECASE)
@@ -37,12 +37,14 @@ def parse_request(line: RequestLine, block: bytes, parser: HeadParser) -> Reques
     fields = parser.request(block)
     version, here = line.version, fields.here
     host = here.get(b"host")
-    _check_coding(here)
     if host is None or b"," in host:
         _check_hosts(host, fields.onward, version)
-    length = _length(here, block, version) or 0
-    options = fields.options()
-    upgrade = _upgrade(line, length, here, options)
+    length, options, upgrade = 0, NO_OPTIONS, b""
+    if len(here) > 1 or host is None:  # most say nothing but whom they are for
+        _check_coding(here)
+        length = _length(here, block, version) or 0
+        options = fields.options()
+        upgrade = _upgrade(line, length, here, options)
     authority = _authority(line, host)
     headers = fields.end_to_end(options)
     head = RequestHead(

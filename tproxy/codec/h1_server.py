@@ -160,6 +160,8 @@ class Http1Server:
 
     def outbox(self) -> bytes:
         """Take what is to be written."""
+        if not self._out:
+            return b""
         written = b"".join(self._out)
         self._out.clear()
         return written

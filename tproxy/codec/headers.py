@@ -26,7 +26,7 @@ Proxy-Authenticate and Proxy-Authorization are not among them: nobody addresses 
 for an explicit one that the application dials through us.
 """
 
-_NONE: frozenset[bytes] = frozenset()
+NO_OPTIONS: frozenset[bytes] = frozenset()
 
 _END_TO_END = frozenset(
     {
@@ -182,7 +182,7 @@ def valid_path(path: bytes) -> bool:
 def list_of(value: bytes | None) -> frozenset[bytes]:
     """Return the members of a comma-separated list of tokens, in lower case."""
     if not value:
-        return _NONE
+        return NO_OPTIONS
     members = value.lower().split(b",")
     return frozenset([each for member in members if (each := member.strip(b" \t"))])
 

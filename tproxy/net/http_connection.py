@@ -387,7 +387,7 @@ class HttpConnection:
                     pass  # the codec is no longer reusable, and that is all there is to know
                 case Room(stream=0):
                     for stream in self._streams.values():
-                        stream.room_bell.ring()
+                        stream.roomier()
                 case _:
                     self._tell(event)
 

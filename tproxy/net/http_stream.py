@@ -61,7 +61,8 @@ class HttpStream:
     ) -> None:
         self.number = number
         self.bell = Bell()
-        self.room_bell = Bell()
+        self.room_bell: Bell | None = None
+        """Of whoever waits for room, which few do."""
         self.size = 0
         self.trailers: Headers = NO_HEADERS
         self._connection = connection
@@ -126,17 +127,19 @@ class HttpStream:
             case ResponseStarted():
                 self._response, self._ended = event.head, event.ended
                 self._moved += 1
+                if event.content:
+                    self._parts.append(Data(self.number, event.content, 0))
                 self._note_tunnel(event.head)
             case Informed():
                 self._informed.append(event.head)
                 self._moved += 1
             case Room():
-                self.room_bell.ring()
+                self.roomier()
                 return
             case Failed():
                 self.failure = event.error
                 self.bell.ring()
-                self.room_bell.ring()
+                self.roomier()
                 self.on_failure()
                 return
             case _:
@@ -190,6 +193,22 @@ class HttpStream:
             self._pulled = part.credit
         return part.data
 
+    def roomier(self) -> None:
+        """Wake whoever waits for room."""
+        if self.room_bell is not None:
+            self.room_bell.ring()
+
+    def whole(self, most: int) -> bytes | None:
+        """Pull all of the body, if it is one part of at most so many bytes and nobody waits for its credit; else None."""
+        parts = self._parts
+        if not self._ended or len(parts) != 1 or self.trailers or self._codec.multiplexed:
+            return None
+        if len(parts[0].data) > most:
+            return None
+        content = parts.popleft().data
+        self.passed(len(content))
+        return content
+
     def passed(self, size: int) -> None:
         """Count content of the peer's message that was not pulled but passed on."""
         self.size += size
@@ -200,7 +219,20 @@ class HttpStream:
     async def transmit(self, head: RequestHead | ResponseHead, body: Body) -> None:
         """Send a whole message at the pace of both `body` and the peer; what is at hand leaves in one write."""
         self.send_head(head, ended=body.ended)
-        await self.send_body(body)
+        if not (self._sent_end or self._codec.multiplexed) and isinstance(body, HttpStream):
+            self._send_whole(body)
+        if not (self._sent_end and self._connection.try_flush()):
+            await self.send_body(body)
+
+    def _send_whole(self, body: "HttpStream") -> None:
+        """Send a body that is all there, as most are, without a coroutine for each step."""
+        content = None if self.tunnel else body.whole(self._codec.room(self.number))
+        if content is not None:
+            self._raise_if_unheard()
+            self._moved += len(content)
+            self._codec.send_data(self.number, content)
+            self._codec.send_end(self.number, NO_HEADERS)
+            self._sent_end = True
 
     def send_head(self, head: RequestHead | ResponseHead, *, ended: bool) -> None:
         """Begin our message; it leaves with the next flush."""
@@ -223,7 +255,8 @@ class HttpStream:
 
     async def flush(self) -> None:
         """Write what was sent so far."""
-        await self._connection.flush()
+        if not self._connection.try_flush():
+            await self._connection.flush()
 
     async def send_body(self, body: Body) -> None:
         """Send what follows the head, if anything does, and write it all."""
@@ -275,6 +308,7 @@ class HttpStream:
                 part = part[room:]
             await self._connection.flush()
             if part:
+                self.room_bell = self.room_bell or Bell()
                 await self._connection.until(self.room_bell, self._has_room)
                 self._raise_if_unheard()
 

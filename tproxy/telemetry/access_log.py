@@ -56,7 +56,7 @@ class FlowFields(msgspec.Struct, frozen=True):
         )
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True):
     """One exchange that has ended, or one connection carried as bytes.
 
     A msgspec struct, since one is made for every request: a frozen dataclass of this size takes six times as long.
@@ -76,8 +76,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     """How often an upstream was asked, where that is counted."""
     details: str = ""
-    termination: str = ""
-    """Why the connection ended, when the proxy ended it."""
     cause: str = ""
     """The upstream transport's own words."""
     bytes_received: int = 0
@@ -97,6 +95,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     policy_generation: int = 0
     limits: tuple[Applied, ...] = ()
     """The rate limits that are about it, and what they said."""
+    termination: str = ""
+    """Why the connection ended, when the proxy ended it."""
 
 
 class _RateLimit(msgspec.Struct, frozen=True):

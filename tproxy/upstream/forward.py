@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Mapping
 from functools import partial
 
 import trio
@@ -128,12 +129,13 @@ def _response(
 
 def _authenticates(asked: Headers, answered: Headers) -> bool:
     """Whether the upstream may know the connection as one user's now: the next request could be another's."""
-    for names, headers in ((CREDENTIALS, asked.by_name()), (CHALLENGES, answered.by_name())):
-        if not names.isdisjoint(headers):
-            values = (headers[name] for name in names if name in headers)
-            if any(_OWN.search(value) for value in values):
-                return True
-    return False
+    return _names_own(CREDENTIALS, asked.by_name()) or _names_own(CHALLENGES, answered.by_name())
+
+
+def _names_own(names: frozenset[bytes], headers: Mapping[bytes, bytes]) -> bool:
+    if names.isdisjoint(headers):
+        return False
+    return any(_OWN.search(headers[name]) for name in names if name in headers)
 
 
 async def _upload(stream: HttpStream, body: Body) -> None:

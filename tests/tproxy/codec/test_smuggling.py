@@ -18,6 +18,7 @@ from fakes.readers import (
     python_responses,
     sloppy_responses,
 )
+from fakes.wire import joined
 from tproxy.codec.events import (
     Data,
     Ended,
@@ -705,7 +706,7 @@ class Answered:
         return self.server.outbox()
 
     def _tell(self, events: list[Event]) -> None:
-        for event in events:
+        for event in joined(events):
             self._take(event)
 
     def _take(self, event: Event) -> None:
