@@ -94,21 +94,6 @@ def test_an_edit_of_the_config_map_is_in_force_without_a_restart(pair: Cluster) 
     assert {each["restartCount"] for each in containers(pair.pod("httpbin")).values()} == {0}
 
 
-def test_the_documented_questions_are_answered_in_the_pod(pair: Cluster) -> None:
-    *_, asked = documented("Troubleshooting")
-    assert pair.ask(f"{URL}/why").status == 200
-    (logged,) = [each for each in pair.access_log("httpbin") if each["path"] == "/why"]
-    pod = pair.pod("httpbin")["metadata"]["name"]
-    answered = pair.shell(
-        asked.replace("POD", pod).replace("REQUEST-ID", logged["request_id"])
-    ).stdout
-    assert "ok: IPv4 inbound reaches the proxy" in answered
-    assert f"request {logged['request_id']}: ALLOW" in answered
-    looked = pair.kubectl("exec", pod, "--container=tproxy", "--", "tproxy", "doctor").stdout
-    assert re.search(r"^ok +sidecar +ready$", looked, re.MULTILINE)
-    assert "FAIL" not in looked
-
-
 def test_a_sidecar_that_is_killed_is_started_again_beside_the_same_application(
     pair: Cluster,
 ) -> None:
