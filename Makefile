@@ -14,7 +14,7 @@ help:
 	@echo "make demo    captured pods on this machine, real clients, and an account of what passed (root)"
 	@echo "make test    everything the gate runs: format, lint, types, floors, tests (root)"
 	@echo "make test-admission   the webhook, asked by a real API server, which it builds from source first: six minutes (root)"
-	@echo "make test-cluster  docs/deploy.md's commands on a Kubernetes of one node, which it builds from source first: half an hour (root)"
+	@echo "make test-cluster  docs/deploy.md's commands on a Kubernetes of one node, which it builds from source first: twenty minutes (root)"
 	@echo "make check   the quick half: format, lint, types, floors"
 	@echo "make images  the container images tproxy and tproxy-init: OFFLINE=1 ENGINE=podman"
 	@echo "make test-pods  the images, built offline, as pods of podman: init container, sidecar, application (root)"

@@ -47,7 +47,7 @@ def costs(runtime: Runtime) -> Iterator[TcpCost]:
     carried(runtime, MANY)  # caches fill
     through, directly = partial(carried, runtime), carried_directly
     yield TcpCost("TCP connection", (_more_talks(through) - _more_talks(directly)), 690)
-    yield TcpCost("TCP word, and its answer", (_more_words(through) - _more_words(directly)), 165)
+    yield TcpCost("TCP word, and its answer", (_more_words(through) - _more_words(directly)), 180)
 
 
 def carried(runtime: Runtime, talks: int, words: int = 1) -> None:

@@ -1,5 +1,6 @@
 """A worker's life: take its sockets, carry, drain, exit."""
 
+import gc
 import logging
 import os
 import random
@@ -205,6 +206,8 @@ class App:
                 self._settings.parser.name,
                 self._settings.engine.name,
             )
+            # What is loaded now stays: looking through it again and again for garbage would make peers wait.
+            gc.freeze()
             await self._leaving.wait()
             await self._drain(inbound, outbound)
             nursery.cancel_scope.cancel()

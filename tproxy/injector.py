@@ -7,7 +7,6 @@ from pathlib import Path
 from time import perf_counter
 
 import trio
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from tproxy.admin import Reply, respond
 from tproxy.codec.h1 import Http1Server
@@ -28,6 +27,9 @@ from tproxy.proxy.http_server import HttpServer
 from tproxy.proxy.register import Register
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.watch import watch
+from tproxy.telemetry.process import process_lines
+from tproxy.telemetry.registry import Registry
+from tproxy.telemetry.series import Histogram, histogram_family
 from tproxy.tls.documents import BadCertificate
 from tproxy.tls.reasons import NotSecured
 from tproxy.tls.server import ServerCertificate
@@ -43,6 +45,8 @@ CONNECTIONS = 256
 SILENT = CONNECTIONS // 2
 """Handshakes, and likewise connections that are kept: one more ends the oldest that says nothing, lest any pod that can reach
 us keep the API server out by silence."""
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bounds of a histogram: an API server waits ten seconds unless it is told otherwise."""
 DESK_CONNECTIONS = 32
 """Of their own: an injector that is flooded is not one that has to be started again."""
 LIMITS = Limits(idle_seconds=180.0, stream_idle_seconds=30.0, drain_least_seconds=3.0)
@@ -92,32 +96,31 @@ class _Counts:
     """What the injector tells Prometheus."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.reviews = Counter(
-            "tproxy_injections",
-            "Reviews, by what came of them.",
-            ["result"],
-            registry=self._registry,
+        self._registry = Registry()
+        self.reviews = self._registry.counter(
+            "tproxy_injections", "Reviews, by what came of them.", ["result"]
         )
         for result in Result:
             self.reviews.labels(result)
-        self.seconds = Histogram(
-            "tproxy_injection_seconds", "How long an answer took.", registry=self._registry
-        )
-        self.expires = Gauge(
+        self.seconds = Histogram(SECONDS)
+        self.expires = self._registry.gauge(
             "tproxy_injector_cert_expiration_timestamp_seconds",
             "When the webhook's own certificate ends.",
-            registry=self._registry,
-        )
-        self.sound = Gauge(
+        ).labels()
+        self.sound = self._registry.gauge(
             "tproxy_injector_last_reload_successful",
             "Whether the files that were read last are in force.",
-            registry=self._registry,
-        )
+        ).labels()
 
     def exposition(self) -> bytes:
         """Write them as Prometheus reads them."""
-        return generate_latest(self._registry)
+        took = [("", self.seconds)]
+        lines = [
+            *self._registry.write(),
+            *histogram_family("tproxy_injection_seconds", "How long an answer took.", took),
+            *process_lines(),
+        ]
+        return "".join(lines).encode()
 
 
 class Injector:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from functools import partial
+from importlib import import_module
 
 import trio
 
@@ -15,6 +16,9 @@ from tproxy.net.sockets import DeskSockets, WorkerSockets, open_carriers, open_d
 from tproxy.settings import Settings, User
 
 LOG = logging.getLogger(__name__)
+
+LOADED_WHEN_ASKED = ("tproxy.policy.account", "tproxy.policy.explain")
+"""What every administration may be asked for, and is loaded then: `stores.decisions`."""
 
 
 def launch(settings: Settings, sources: Sources) -> int:
@@ -94,6 +98,9 @@ def become(user: User | None) -> None:
     """Give up root for good: groups first, as only root may. PermissionError for anybody else but that user."""
     if user is None or (os.getuid(), os.getgid()) == (user.uid, user.gid):
         return
+    # Later they could not be had where only root can read this installation, as in a checkout of root's own.
+    for module in LOADED_WHEN_ASKED:
+        import_module(module)
     try:
         os.setgroups([])
         os.setgid(user.gid)

@@ -190,6 +190,19 @@ def test_a_pod_that_is_deleted_answers_what_it_has_begun_and_ends(pods: Cluster)
         pods.kubectl("patch", "pod", "deleted", "--type=merge", f"--patch={free}")
 
 
+def test_services_of_unlucky_names_do_no_harm(pods: Cluster) -> None:
+    for word in ("tproxy", "tproxy-inbound", "tproxy-outbound", "tproxy-dns", "tproxy-admin"):
+        pods.kubectl("create", "service", "clusterip", word, "--tcp=80:80")
+    pods.inject(serving("unlucky"), "--policies=none")
+    pods.kubectl("wait", "--for=condition=Ready", "pod/unlucky", "--timeout=120s")
+    variables = pods.within("unlucky", "tproxy", "env").splitlines()
+    assert "TPROXY_ADMIN_PORT=15000" in variables
+    assert any(each.startswith("TPROXY_PORT=tcp://") for each in variables)
+    address = pods.get("pod", "unlucky")["status"]["podIP"]
+    assert pods.ask(f"http://{address}:8000/unlucky", "outsider/app").status == 200
+    assert "/unlucky" in {each["path"] for each in pods.access_log("unlucky")}
+
+
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
 def test_other_controllers_pods_are_served_by_their_sidecars(pods: Cluster, kind: str) -> None:
     name = kind.lower()

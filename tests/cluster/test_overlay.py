@@ -1,5 +1,6 @@
 """Kustomize: the overlay of ordinary sidecars, applied as docs/deploy.md says it."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -36,3 +37,18 @@ def test_who_reads_is_served_through_both_sidecars(pair: Cluster) -> None:
 def test_who_writes_is_denied_by_the_overlays_policy(pair: Cluster) -> None:
     pod = pair.pod("sleep")["metadata"]["name"]
     assert pair.within(pod, "sleep", PYTHON, "-c", POST) == "403 RBAC: access denied\n"
+
+
+def test_the_documented_questions_are_answered_in_the_pod(pair: Cluster) -> None:
+    *_, asked = documented("Troubleshooting")
+    assert pair.ask(f"{URL}/why").status == 200
+    (logged,) = [each for each in pair.access_log("httpbin") if each["path"] == "/why"]
+    pod = pair.pod("httpbin")["metadata"]["name"]
+    answered = pair.shell(
+        asked.replace("POD", pod).replace("REQUEST-ID", logged["request_id"])
+    ).stdout
+    assert "ok: IPv4 inbound reaches the proxy" in answered
+    assert f"request {logged['request_id']}: ALLOW" in answered
+    looked = pair.kubectl("exec", pod, "--container=tproxy", "--", "tproxy", "doctor").stdout
+    assert re.search(r"^ok +sidecar +ready$", looked, re.MULTILINE)
+    assert "FAIL" not in looked

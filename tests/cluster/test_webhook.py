@@ -60,7 +60,7 @@ def test_a_job_is_denied_and_its_events_say_why(meshed: Cluster) -> None:
         found = meshed.get("events", "--field-selector=involvedObject.name=work")["items"]
         return " ".join(each["message"] for each in found)
 
-    until(lambda: "would never end" in told(), expected=True, seconds=60)
+    until(lambda: "never ends" in told(), expected=True, seconds=60)
     assert "admission webhook" in told()
     meshed.kubectl("delete", "job", "work")
 
@@ -87,6 +87,15 @@ def test_an_upgrade_loses_no_request_and_keeps_the_certificate(meshed: Cluster) 
         statuses = Counter(asking.communicate(timeout=60)[0].split())
     assert set(statuses) == {"200"}, statuses
     assert trusted() == before
+
+
+def test_a_workload_that_declines_comes_back_as_it_was(meshed: Cluster) -> None:
+    declined = (
+        '{"spec": {"template": {"metadata": {"annotations": {"tproxy.io/inject": "false"}}}}}'
+    )
+    meshed.kubectl("patch", "deployment", "sleep", f"--patch={declined}")
+    meshed.available("sleep")
+    assert in_pod(meshed, "sleep") == ["sleep"]
 
 
 def test_without_the_chart_workloads_come_back_as_they_were(meshed: Cluster) -> None:

@@ -14,7 +14,7 @@ import click
 
 from tproxy.cli.label_options import pairs
 from tproxy.doctor.checks import Check, Verdict, examine
-from tproxy.doctor.gather import Asked, gather
+from tproxy.doctor.gather import OF_A_SERVICE, Asked, gather
 from tproxy.model.identity import UNKNOWN, Workload
 from tproxy.model.limits import Limits
 from tproxy.model.ports import Ports
@@ -24,6 +24,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 SICK = 1
 UNITS_SETTINGS = (Path("/etc/tproxy/tproxy.env"), Path("/etc/tproxy/init.env"))
 """What systemd's units of ours take their options from, where there are any."""
+
+
+def _port(ctx: click.Context, param: click.Parameter, given: str) -> int:
+    """Read a port; what Kubernetes has put in its place is among what is judged, and no reason not to look."""
+    read: Any = param.get_default(ctx) if given.startswith(OF_A_SERVICE) else given
+    return click.INT.convert(read, param, ctx)
 
 
 def _take_settings(_ctx: click.Context, _param: click.Parameter, given: tuple[Path, ...]) -> None:
@@ -56,7 +62,10 @@ def _run_options(command: F) -> F:
         command = click.option(f"--{name}", default=UNKNOWN, help=as_run)(command)
     for name in ("outbound", "inbound", "admin", "metrics", "health"):
         port = getattr(usual, name)
-        command = click.option(f"--{name}-port", type=int, default=port, help=as_run)(command)
+        option = click.option(
+            f"--{name}-port", default=str(port), callback=_port, metavar="INTEGER", help=as_run
+        )
+        command = option(command)
     for option in (
         click.option(
             "--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help=as_run

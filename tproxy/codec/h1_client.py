@@ -89,7 +89,7 @@ class Http1Client:
             return reader.owed
         return 0
 
-    def skip(self, size: int) -> Ended | None:
+    def skip_received(self, size: int) -> Ended | None:
         """Count content, at most what is owed, that was passed on without being received here; tell of its end."""
         assert isinstance(self._reader, CountedReader), "some is owed"
         self._reader.skip(size)
@@ -129,6 +129,19 @@ class Http1Client:
             self._out.append(self._writer.end(trailers))
             self._request = DONE
             self._settle()
+
+    @property
+    def owing(self) -> int:
+        """Bytes of content that the request's head has promised, with nothing to be written before them."""
+        writer = self._writer
+        if self._request is BODY and not (self._out or self._finished):
+            return writer.owing if isinstance(writer, CountedWriter) else 0
+        return 0
+
+    def skip_sent(self, size: int) -> None:
+        """Count content, at most what is owing, that does not leave by the outbox."""
+        assert isinstance(self._writer, CountedWriter), "some is owing"
+        self._writer.skip(size)
 
     def send_reset(self, stream: int, *, refused: bool = False) -> None:  # noqa: ARG002  (the interface's)
         """End the connection: HTTP/1 knows no other way to give a request up."""

@@ -72,6 +72,20 @@ class Http1Server:
         self._input_ended = not data
         return self._read()
 
+    @property
+    def owed(self) -> int:
+        """Bytes that can be nothing but content of the request, whatever they are; 0 where only reading tells."""
+        reader = self._reader
+        if self._request is BODY and not self._unread and isinstance(reader, CountedReader):
+            return reader.owed
+        return 0
+
+    def skip_received(self, size: int) -> Ended | None:
+        """Count content, at most what is owed, that was passed on without being received here; tell of its end."""
+        assert isinstance(self._reader, CountedReader), "some is owed"
+        self._reader.skip(size)
+        return self._end_request() if self._reader.ended else None
+
     def resume(self) -> list[Event]:
         """Tell what waited: a pipelined request, or what came early through a tunnel. Raises as `receive` does."""
         return self._read() if self._unread else []
@@ -106,7 +120,7 @@ class Http1Server:
             return writer.owing if isinstance(writer, CountedWriter) else 0
         return 0
 
-    def skip(self, size: int) -> None:
+    def skip_sent(self, size: int) -> None:
         """Count content, at most what is owing, that does not leave by the outbox."""
         assert isinstance(self._writer, CountedWriter), "some is owing"
         self._writer.skip(size)
@@ -207,24 +221,24 @@ class Http1Server:
         if content:
             events.append(Data(self._stream, content, len(content)))
         if self._reader.ended:
-            self._end_request(events)
+            events.append(self._end_request())
 
     def _read_end(self, events: list[Event]) -> None:
         """Settle what the end of the downstream's stream means for what it was saying."""
         if self._request is HEAD:
             self._finished = True
         elif self._request is BODY and self._reader.ends_with_stream:
-            self._end_request(events)
+            events.append(self._end_request())
         elif self._request is DONE:
             self._persistent = self._persistent and bool(self._unread)
         else:
             self._finished = True
             events.append(Failed(self._stream, downstream_gone()))
 
-    def _end_request(self, events: list[Event]) -> None:
-        events.append(Ended(self._stream, self._reader.trailers))
+    def _end_request(self) -> Ended:
         self._request = DONE
         self._settle()
+        return Ended(self._stream, self._reader.trailers)
 
     def _refuse(self, error: Malformed) -> DownstreamError:
         self._say_refusal(error.status, error.details)

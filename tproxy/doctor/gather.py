@@ -5,7 +5,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,10 @@ from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
 
 STATUS_SECONDS = 20.0
 """How long the init step may take to look at the kernel's tables."""
+PORT_VARIABLES = tuple(f"TPROXY_{each.name.upper()}_PORT" for each in fields(Ports))
+"""Options that a Service's name can be mistaken for: Kubernetes sets variables after it in each container beside it."""
+OF_A_SERVICE = "tcp://"
+"""How Kubernetes' values of these begin."""
 SHOWN_PACKAGES = ("tproxy", "trio", "cryptography", "httptools")
 
 
@@ -70,9 +74,7 @@ def gather(asked: Asked, environment: Mapping[str, str]) -> Facts:
         wanted_descriptors=2 * asked.connections,
         memory=machine.memory(pid),
         misled=tuple(
-            name
-            for name, value in sorted(environment.items())
-            if name.startswith("TPROXY_") and value.startswith("tcp://")
+            name for name in PORT_VARIABLES if environment.get(name, "").startswith(OF_A_SERVICE)
         ),
         units=machine.units(),
     )

@@ -5,6 +5,7 @@ read from the sidecars' access logs and metrics.
 """
 
 import json
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -16,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
-from prometheus_client.parser import text_string_to_metric_families
 
 from tproxy.lab.identity import issue_identity, utc_now
 from tproxy.lab.lifecycle import open_pod
@@ -438,11 +438,15 @@ async def metrics(pod: Pod) -> list[str]:
     return [f"{name} {value}" for name, value in _telling(scraped.stdout).items()]
 
 
+_COUNTED = re.compile(r"^(\w+)_total\{(.*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
 def _telling(text: str) -> Counter[str]:
     sums: Counter[str] = Counter()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if family.name in METRICS and sample.value and sample.name.endswith("_total"):
-                labels = [f"{key}={sample.labels[key]}" for key in LABELS if key in sample.labels]
-                sums[f"{sample.name}{{{', '.join(labels)}}}"] += int(sample.value)
+    for name, labels, value in _COUNTED.findall(text):
+        if name in METRICS and float(value):
+            said = dict(_LABEL.findall(labels))
+            telling = [f"{key}={said[key]}" for key in LABELS if key in said]
+            sums[f"{name}_total{{{', '.join(telling)}}}"] += int(float(value))
     return sums

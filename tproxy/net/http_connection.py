@@ -59,7 +59,7 @@ class HttpConnection:
         self.transport = transport
         self.codec = codec
         self.pipes: Pipes | None = None
-        """Where content may pass inside the kernel, as nobody else has to see it."""
+        """Through what content may pass inside the kernel, in either direction; None where it does not (server side)."""
         self._limits = limits
         self._streams: dict[int, HttpStream] = {}
         self._opened: deque[HttpStream] = deque()

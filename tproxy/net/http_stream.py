@@ -287,9 +287,10 @@ class HttpStream:
 
     async def _pass_on(self, body: Body) -> None:
         """Have what nobody has to see pass inside the kernel."""
-        pipes = self._connection.pipes
-        if pipes is not None and isinstance(body, HttpStream):
-            await pass_content(body, self, pipes)
+        if isinstance(body, HttpStream) and not self._codec.multiplexed:
+            pipes = self._connection.pipes or body.connection.pipes
+            if pipes is not None:
+                await pass_content(body, self, pipes)
 
     def sent(self, size: int) -> None:
         """Count content of our message that was written by somebody else."""

@@ -1,4 +1,4 @@
-"""Pass the content of large HTTP/1 responses on inside the kernel, from socket to socket through a pipe.
+"""Pass large content of HTTP/1 messages on inside the kernel, from socket to socket through a pipe.
 
 The rule that must not be broken: **a pipe is empty before anything else is read from its source or written to its
 sink**. What is in one counts as pulled. Only what is known to be content passes here: heads, framing, ends and failures
@@ -22,6 +22,9 @@ LEAST_BYTES = 131072
 EAGER_MOVES = 4
 """Pipes filled in a row before other tasks get a turn."""
 
+Counted = Http1Client | Http1Server
+"""Codecs whose content stands apart from its framing."""
+
 
 async def pass_content(source: "HttpStream", sink: "HttpStream", pipes: Pipes) -> None:
     """Pass on what can be of the content that `source` is owed, at the pace of both, as if `sink` had pulled it."""
@@ -34,35 +37,33 @@ async def pass_content(source: "HttpStream", sink: "HttpStream", pipes: Pipes) -
 
 
 class Passage:
-    """The way of one response's content. What changes: how far it is, in the codecs at both ends."""
+    """The way of one message's content. What changes: how far it is, in the codecs at both ends."""
 
-    __slots__ = ("_asked", "_far", "_given", "_near", "_sink", "_source")
+    __slots__ = ("_from", "_reader", "_sink", "_source", "_to", "_writer")
 
     def __init__(
         self,
         source: "HttpStream",
         sink: "HttpStream",
         *,
-        far: tuple[TcpStream, Http1Client],
-        near: tuple[TcpStream, Http1Server],
+        reading: tuple[TcpStream, Counted],
+        writing: tuple[TcpStream, Counted],
     ) -> None:
         self._source = source
         self._sink = sink
-        self._far, self._asked = far
-        self._near, self._given = near
+        self._from, self._reader = reading
+        self._to, self._writer = writing
 
     @classmethod
     def between(cls, source: "HttpStream", sink: "HttpStream") -> "Passage | None":
         """Find the way between two streams; None where there is none, or little is left."""
-        match source.connection.transport, source.connection.codec:
-            case TcpStream() as far, Http1Client() as asked if asked.owed >= LEAST_BYTES:
-                pass
-            case _:
-                return None
-        match sink.connection.transport, sink.connection.codec:
-            case TcpStream() as near, Http1Server() as given if given.owing == asked.owed:
-                return cls(source, sink, far=(far, asked), near=(near, given))
-        return None
+        reading, writing = _counted(source), _counted(sink)
+        if reading is None or writing is None:
+            return None
+        owed = reading[1].owed
+        if owed < LEAST_BYTES or writing[1].owing != owed:
+            return None
+        return cls(source, sink, reading=reading, writing=writing)
 
     async def run(self, pipes: Pipes) -> None:
         """Pass on until all has passed, or it takes reading to go on; what breaks the sink is raised."""
@@ -72,7 +73,7 @@ class Passage:
             # Told of something that does not move: urgent data, at which splice(2) stops for ever.
             if moves is None or (told and not moves):
                 return
-            self._far.exhausted()
+            self._from.exhausted()
             await self._source.connection.arrived()
             if self._failed:
                 return
@@ -85,9 +86,9 @@ class Passage:
         """
         with pipes.lent() as pipe:
             moves = 0
-            while pipe is not None and (owed := self._asked.owed):
+            while pipe is not None and (owed := self._reader.owed):
                 try:
-                    moved = self._far.try_splice_to(pipe.write_end, min(owed, pipe.size))
+                    moved = self._from.try_splice_to(pipe.write_end, min(owed, pipe.size))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return None
                 except OSError:  # this kernel does not splice sockets
@@ -104,11 +105,11 @@ class Passage:
     async def _drain(self, pipe: Pipe, held: int) -> None:
         """Write what the pipe holds."""
         self._source.passed(held)
-        end = self._asked.skip(held)
+        end = self._reader.skip_received(held)
         while held:
-            moved = self._near.try_splice_from(pipe.read_end, held)
+            moved = self._to.try_splice_from(pipe.read_end, held)
             held -= moved
-            self._given.skip(moved)
+            self._writer.skip_sent(moved)
             self._sink.sent(moved)
             if not moved:
                 await self._sink.connection.roomy()
@@ -120,3 +121,11 @@ class Passage:
         """Whether either end has."""
         ends = self._source, self._sink
         return any(each.failure is not None or each.connection.ended for each in ends)
+
+
+def _counted(stream: "HttpStream") -> tuple[TcpStream, Counted] | None:
+    """Give the socket and the codec of a stream whose content could be told from its framing."""
+    match stream.connection.transport, stream.connection.codec:
+        case TcpStream() as transport, (Http1Client() | Http1Server()) as codec:
+            return transport, codec
+    return None

@@ -25,6 +25,9 @@ OPTIONS = (
     | SSL.OP_NO_TICKET
     | SSL.OP_CIPHER_SERVER_PREFERENCE
 )
+NO_AUTO_CHAIN = 0x8
+"""SSL_MODE_NO_AUTO_CHAIN of <openssl/ssl.h>, part of its ABI; pyOpenSSL has no name for it. Without it OpenSSL looks in every
+handshake for what leads from our own certificate to a root, verifies that, and sends the root along."""
 MOST_JUDGES = 1024
 """Sets of accepted upstreams that are remembered: as many as there are destinations, mostly."""
 
@@ -88,7 +91,7 @@ def bare_context() -> SSL.Context:
     context.set_options(OPTIONS)
     # A session that is resumed proves nothing anew: whoever was revoked or renamed meanwhile would go on.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | NO_AUTO_CHAIN)
     return context
 
 

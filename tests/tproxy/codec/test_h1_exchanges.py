@@ -12,6 +12,7 @@ from fakes.engines import CLIENTS, SERVERS
 from fakes.wire import feed, joined
 from tproxy.codec.codec import Codec
 from tproxy.codec.events import Data, Ended, Event, Failed, RequestStarted, ResponseStarted, Room
+from tproxy.codec.h1 import Http1Client, Http1Server
 from tproxy.codec.h2_client import Http2Client
 from tproxy.model.http import NO_HEADERS, Headers, HttpVersion, RequestHead, ResponseHead
 from tproxy.model.limits import Limits
@@ -632,3 +633,80 @@ def test_a_request_on_its_way_is_no_head(server: Server) -> None:
     assert not codec.reading_head
     answer(codec, response(204), ended=True)
     assert codec.reading_head
+
+
+def test_content_that_goes_past_a_server_counts_as_sent() -> None:
+    server = Http1Server(Limits())
+    assert server.owing == 0
+    server.receive(GET)
+    server.send_head(1, response(200, LENGTH), ended=False)
+    assert server.owing == 0, "the head is to be written first"
+    server.outbox()
+    assert server.owing == 5
+    server.send_data(1, b"12")
+    server.outbox()
+    server.skip_sent(3)
+    assert server.owing == 0
+    server.send_end(1, NO_HEADERS)
+    assert server.reusable
+    assert not server.finished
+
+
+def test_content_that_goes_past_a_client_counts_as_received() -> None:
+    client = Http1Client(Limits())
+    assert client.owed == 0
+    client.send_head(1, RequestHead(b"GET", b"http", b"a", b"/", NO_HEADERS, HttpVersion.HTTP11), ended=True)  # fmt: skip
+    client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n1")
+    assert client.owed == 4
+    assert client.skip_received(3) is None
+    assert client.skip_received(1) == Ended(1, NO_HEADERS)
+    assert client.owed == 0
+    assert client.reusable
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n5\r\n", id="chunks"),
+        pytest.param(b"\r\n", id="until the end of the stream"),
+    ],
+)
+def test_content_of_no_declared_length_is_not_let_past(content: bytes) -> None:
+    client, server = Http1Client(Limits()), Http1Server(Limits())
+    client.send_head(1, RequestHead(b"GET", b"http", b"a", b"/", NO_HEADERS, HttpVersion.HTTP11), ended=True)  # fmt: skip
+    client.receive(b"HTTP/1.1 200 OK\r\n" + content)
+    assert client.owed == 0
+    server.receive(GET)
+    server.send_head(1, response(200), ended=False)
+    server.outbox()
+    assert server.owing == 0
+
+
+def test_content_of_requests_goes_past_alike() -> None:
+    server, client = Http1Server(Limits()), Http1Client(Limits())
+    assert server.owed == client.owing == 0
+    (begun,) = server.receive(POST)
+    assert isinstance(begun, RequestStarted)
+    assert server.owed == 5
+    client.send_head(1, begun.head, ended=False)
+    assert client.owing == 0, "the head is to be written first"
+    client.outbox()
+    assert client.owing == 5
+    assert server.skip_received(2) is None
+    client.skip_sent(2)
+    assert server.skip_received(3) == Ended(1, NO_HEADERS)
+    client.skip_sent(3)
+    client.send_end(1, NO_HEADERS)
+    client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert client.reusable
+    answer(server, response(200), ended=True)
+    assert server.reusable
+
+
+def test_chunks_of_requests_are_not_let_past() -> None:
+    server, client = Http1Server(Limits()), Http1Client(Limits())
+    (begun,) = server.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert isinstance(begun, RequestStarted)
+    client.send_head(1, begun.head, ended=False)
+    client.outbox()
+    assert server.owed == client.owing == 0

@@ -56,8 +56,8 @@ class Between:
         assert asked is not None
         self.answered = answering = self.far.open()
         try:
-            answering.send_head(asked.request, ended=True)
-            await answering.flush()
+            answering.send_head(asked.request, ended=asked.ended)
+            await answering.send_body(asked)
             head = await answering.response(nobody_informed)
             await asked.transmit(head, answering)
         finally:
@@ -328,3 +328,50 @@ async def test_a_client_of_http2_gets_it_copied() -> None:
         await stream._pass_on(answering)
         await stream._pass_on(Content(b"ours"))
         assert not at.spliced
+
+
+def posted(content: bytes) -> bytes:
+    """A request of declared length."""
+    return b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content)
+
+
+async def test_large_content_of_requests_passes_alike() -> None:
+    async with between() as at:
+        for content in (LARGE, LARGE[::-1]):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(at.carry)
+                nursery.start_soon(at.client.send_all, posted(content))
+                assert await read(at.origin, len(posted(content))) == posted(content)
+                await at.origin.send_all(counted(b"thanks"))
+                assert await read(at.client, len(counted(b"thanks"))) == counted(b"thanks")
+            assert at.given is not None
+            assert at.given.size == len(content)
+            assert at.given.complete
+            assert at.far.reusable
+        assert at.spliced
+
+
+@pytest.mark.parametrize(
+    ("whose", "flag"),
+    [
+        pytest.param("client", ResponseFlag.DOWNSTREAM_GONE, id="downstream"),
+        pytest.param("origin", ResponseFlag.UPSTREAM_CLOSED, id="upstream"),
+    ],
+)
+async def test_who_is_gone_before_all_of_a_request_has_passed_is_told(
+    whose: str, flag: ResponseFlag
+) -> None:
+    told: list[ProxyError] = []
+    async with between() as at, trio.open_nursery() as nursery:
+        nursery.start_soon(refused, at.carry, told)
+        await at.client.send_all(posted(LARGE)[: 1 << 20])
+        await read(at.origin, 1 << 20)
+        await wait_all_tasks_blocked()
+        getattr(at, whose).reset()
+        if whose == "origin":
+            await wait_all_tasks_blocked(0.01)
+            nursery.start_soon(at.client.send_all, posted(LARGE)[1 << 20 :])
+        while not told:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert [each.flag for each in told] == [flag]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from cryptography import x509
 from OpenSSL import SSL
 
 from fakes.ca import BAD, WEB, FakeCa, Leaf, Papers
@@ -114,6 +115,38 @@ def test_of_what_both_know_the_least_costly_is_spoken() -> None:
     context = stranger(MESH.ca.issue())
     outcome(MESH.server.accept, context, accepts=True, prepare=client.append)
     assert client[0].get_cipher_name() == "TLS_AES_128_GCM_SHA256"
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["accepting", "connecting"])
+@pytest.mark.parametrize(
+    "signer",
+    [pytest.param(MESH.ca, id="a root"), pytest.param(MESH.ca.below(), id="an intermediate")],
+)
+def test_our_chain_is_shown_as_it_is_without_a_root(signer: FakeCa, *, accepts: bool) -> None:
+    papers = signer.issue()
+    ours = Credentials(papers.identity())
+    begin = ours.accept if accepts else partial(ours.connect, how=MUTUAL, offers=[b"istio"])
+    peer: list[SSL.Connection] = []
+    outcome(begin, asking(MESH.ca.issue()), accepts=accepts, prepare=peer.append)
+    assert shown_to(peer[0]) == x509.load_pem_x509_certificates(papers.certificate)
+
+
+def shown_to(connection: SSL.Connection) -> list[x509.Certificate]:
+    """List what the peer has shown, its own first: OpenSSL has that apart, and on one side only there."""
+    own = connection.get_peer_certificate(as_cryptography=True)
+    chain = connection.get_peer_cert_chain(as_cryptography=True) or []
+    assert own is not None
+    return [own, *(each for each in chain if each != own)]
+
+
+def asking(papers: Papers) -> SSL.Context:
+    """Make the context of somebody who has the peer show a certificate, whichever, before the handshake ends."""
+
+    def configure(context: SSL.Context) -> None:
+        context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+
+    return stranger(papers, configure)
 
 
 @pytest.mark.parametrize(
