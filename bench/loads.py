@@ -103,12 +103,13 @@ def _found(pattern: str, output: str) -> Sequence[str]:
     return match.groups()
 
 
-def http1(connections: int, path: str = "/1k", *, headers: int = 0) -> Load:
-    """HTTP/1.1 keep-alive, with so many bytes of further header fields."""
+def http1(connections: int, path: str = "/1k", *, headers: int = 0, host: str = "") -> Load:
+    """HTTP/1.1 keep-alive, with so many bytes of further header fields; of a host by its name, if it is to have one."""
+    named = ["-H", f"Host: {host}"] if host else []
 
     def argv(address: str, seconds: float) -> Sequence[str]:
         size = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
-        return ["wrk", *size, *_padding(headers), f"http://{address}:8080{path}"]
+        return ["wrk", *size, *named, *_padding(headers), f"http://{address}:8080{path}"]
 
     return Load("request", argv, read_wrk)
 

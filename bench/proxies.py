@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from bench.many_policies import many
+from bench.many import many_policies, many_routes
 from tproxy.lab import User
 
 HERE = Path(__file__).parent
@@ -27,10 +27,10 @@ class Proxy:
 
     name: str
     argv: Argv | None
-    """None is no proxy and no capture."""
+    """None is no proxy and no capture of the server's pod."""
     user: User = PROXY
     at_client: Argv | None = None
-    """Another one, which the client's pod has: between the two there is mutual TLS."""
+    """One that the client's pod has: between two there is mutual TLS."""
     counters: tuple[str, str] = ("", "")
     """Port and path in its pod where it says what it has counted."""
 
@@ -54,13 +54,11 @@ def _tproxy_mutual(side: str) -> Argv:
     return lambda directory: [*plain(directory), "--certificates", str(directory / IDENTITY)]
 
 
-def _generated(count: int) -> Callable[[Path], Path]:
-    """So many policies, of which the last one allows what the loads ask."""
-
+def _generated(documents: Sequence[str]) -> Callable[[Path], Path]:
     def written(directory: Path) -> Path:
         into = directory / "policies"
         into.mkdir(exist_ok=True)
-        (into / "server.yaml").write_text("---\n".join(many(count)))
+        (into / "generated.yaml").write_text("---\n".join(documents))
         return into
 
     return written
@@ -102,8 +100,15 @@ def _mitmproxy(directory: Path) -> Sequence[str]:
 
 
 OURS = Proxy("tproxy", _tproxy(lambda _: HERE / "policies"), ROOT)
-OURS_1 = Proxy("tproxy_1", _tproxy(_generated(1)), ROOT)
-OURS_1000 = Proxy("tproxy_1000", _tproxy(_generated(1000)), ROOT)
+OURS_1 = Proxy("tproxy_1", _tproxy(_generated(many_policies(1))), ROOT)
+OURS_1000 = Proxy("tproxy_1000", _tproxy(_generated(many_policies(1000))), ROOT)
+OURS_ROUTED = {
+    count: Proxy(
+        f"tproxy_routes_{count}", None, ROOT, at_client=_tproxy(_generated(many_routes(count)))
+    )
+    for count in (1000, 100, 1)
+}
+"""The client's alone, since routes are what it chooses by."""
 ENVOY_EQUAL = Proxy("envoy_equal", _envoy("envoy_equal.yaml"))
 OURS_MUTUAL = Proxy(
     name="tproxy_mutual",

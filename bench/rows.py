@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.loads import Load, bodies, bulk, connections, grpc, http1, http2, pings
+from bench.many import HOST
 from bench.options import Options
 from bench.proxies import (
     ENVOY_BARE,
@@ -19,6 +20,7 @@ from bench.proxies import (
     OURS_1,
     OURS_1000,
     OURS_MUTUAL,
+    OURS_ROUTED,
     Proxy,
 )
 from bench.turns import Entry, Row, Work
@@ -135,6 +137,11 @@ def _growth(options: Options) -> Iterator[Row]:
         "h1_policies",
         "policies in force",
         {"1000": (OURS_1000, http1(32)), "1": (OURS_1, http1(32))},
+    )
+    yield row(
+        "h1_routes",
+        "routes of a host",
+        {str(count): (proxy, http1(32, host=HOST)) for count, proxy in OURS_ROUTED.items()},
     )
     yield row(
         "h1_headers",

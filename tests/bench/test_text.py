@@ -1,10 +1,11 @@
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from bench.chart import Panel, svg
 from bench.figures import rounded, told
-from bench.many_policies import many
+from bench.many import HOST, many_policies, many_routes
 from bench.measure import rolled_up
 from bench.options import read
 from bench.proxies import HERE
@@ -44,8 +45,18 @@ def test_memory_is_read_from_the_kernels_account() -> None:
 
 
 def test_policies_are_as_many_as_asked_and_have_names_of_their_own() -> None:
-    policies = many(1000)
+    policies = many_policies(1000)
     assert len({policy.splitlines()[2] for policy in policies}) == 1000
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_routes_are_as_many_as_asked_and_the_last_takes_what_is_asked(count: int) -> None:
+    entry, service = map(yaml.safe_load, many_routes(count))
+    assert entry["spec"]["hosts"] == service["spec"]["hosts"] == [HOST]
+    *others, last = service["spec"]["http"]
+    assert len(others) == count - 1
+    assert all(not "/1k".startswith(other["match"][0]["uri"]["prefix"]) for other in others)
+    assert "match" not in last
 
 
 def test_options_come_from_the_environment_and_from_words() -> None:
