@@ -12,7 +12,7 @@ IPV6 = 6
 TRANSPARENT = frozenset(("CAP_NET_ADMIN", "CAP_NET_RAW"))
 """Either is enough for sockets that take over what was meant for other addresses."""
 LEAST_MEMORY = 96 * 1024 * 1024
-"""A sidecar takes some 45 MiB when idle, and 9 KiB for each connection."""
+"""A sidecar takes some 34 MiB when idle, 48 in mutual TLS, and 7 KiB for each TCP connection or more."""
 
 
 class Verdict(StrEnum):

@@ -187,8 +187,7 @@ class HttpStream:
             else:
                 await self._connection.until(self.bell, self._has_part)
         part = self._parts.popleft()
-        self.size += len(part.data)
-        self._moved += len(part.data)
+        self.passed(len(part.data))
         if self._codec.multiplexed:
             self._pulled = part.credit
         return part.data
@@ -210,7 +209,7 @@ class HttpStream:
         return content
 
     def passed(self, size: int) -> None:
-        """Count content of the peer's message that was not pulled but passed on."""
+        """Count content of the peer's message that was pulled, or passed on without."""
         self.size += size
         self._moved += size
 
