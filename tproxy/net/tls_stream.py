@@ -2,7 +2,7 @@
 ciphertext through memory.
 
 The rule that must not be broken: **a peer that is told of an end has been given everything before it**. So close_notify
-is not sent behind a record that the socket did not take whole, and an end without close_notify is a failure: anybody on
+is not sent behind bytes that the socket did not take whole, and an end without close_notify is a failure: anybody on
 the way can make one. And nothing is tried on a connection that was reset: once a write has failed OpenSSL reads nothing
 any more, be it an early response or the alert that says why.
 """
@@ -18,6 +18,9 @@ from tproxy.net.arrivals import Arrival
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.tls.steps import RECORD, Broken, Steps, Wait
+
+WRITE_BYTES = 4 * RECORD
+"""What OpenSSL is given at once: a call costs as much as encrypting a record. More of it gains nothing."""
 
 
 async def handshake(tcp: TcpStream, steps: Steps) -> "TlsStream":
@@ -63,9 +66,9 @@ class TlsStream(SocketStream):
         """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
         self._begun = b""
-        """What is in a record that was begun and is still to be sent whole."""
+        """What OpenSSL was given and has not sent whole: that comes before anything else."""
         self._left = False
-        """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
+        """Whether whoever has begun it was cancelled, and will not send it again."""
         self._read_wants_room = False
         self._sending = False
 
@@ -129,7 +132,7 @@ class TlsStream(SocketStream):
         return self._ahead[:max_bytes] if self._ahead else self._nothing_more()
 
     def try_send(self, data: bytes | bytearray | memoryview) -> int:
-        """Send the records that the kernel takes, without waiting."""
+        """Send what the kernel takes, without waiting; nearly WRITE_BYTES more than it says may be on their way."""
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         return self._send(memoryview(data))
@@ -242,6 +245,20 @@ class TlsStream(SocketStream):
             raise trio.BrokenResourceError(self._broken_by)
         return b"" if self._ended else None
 
+    def _take_into(self, room: memoryview) -> int | None:
+        if self._ahead:
+            size = min(len(self._ahead), len(room))
+            room[:size], self._ahead = self._ahead[:size], self._ahead[size:]
+            return size
+        self._check_open()
+        if not self._over:
+            size, why = self._steps.fill(room)
+            self._ended = why is None and size < len(room)
+            self._stopped_by(why)
+            if size:
+                return size
+        return None if self._nothing_more() is None else 0
+
     def _decrypt_ahead(self) -> bool:
         more = self._decrypted(self._peek_bytes - len(self._ahead))
         self._ahead += more
@@ -268,42 +285,53 @@ class TlsStream(SocketStream):
         try:
             piece = self._steps.read(max_bytes)
         except Broken as error:
-            self._broken_by = self._unsendable or str(error)
+            self._stopped_by(error)
             return b""
-        self._read_wants_room = piece is Wait.WRITABLE
         if isinstance(piece, Wait):
-            if piece is Wait.READABLE:
-                self._tcp.exhausted()
+            self._stopped_by(piece)
             return b""
+        self._read_wants_room = False
         self._ended = not piece
         return piece
+
+    def _stopped_by(self, why: Wait | Broken | None) -> None:
+        """Take note of what stopped reading."""
+        self._read_wants_room = why is Wait.WRITABLE
+        if why is Wait.READABLE:
+            self._tcp.exhausted()
+        elif isinstance(why, Broken):
+            self._broken_by = self._unsendable or str(why)
 
     def _send(self, rest: memoryview) -> int:
         self._check_open()
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
         self._heed_reset()
-        if self._left:
-            if isinstance(self._write(self._begun), Wait):
-                return 0
-            self._left = False
-        assert rest[: len(self._begun)] == self._begun, "a record that was begun is not another's"
         sent = 0
+        if begun := self._begun:
+            assert self._left or bytes(rest[: len(begun)]) == begun, (
+                "what was begun is not another's"
+            )
+            if not self._write(begun):
+                return 0
+            sent = 0 if self._left else len(begun)
+            self._left = False
         while sent < len(rest):
-            step = self._write(rest[sent : sent + RECORD])
-            if isinstance(step, Wait):
+            piece = rest[sent : sent + WRITE_BYTES]
+            if not self._write(piece):
                 break
-            sent += step
+            sent += len(piece)
         return sent
 
-    def _write(self, piece: bytes | memoryview) -> int | Wait:
+    def _write(self, piece: bytes | memoryview) -> bool:
+        """Write all of it, or say that it has to be tried again."""
         try:
-            step = self._steps.write(piece)
+            wait = self._steps.write(piece)
         except Broken as error:
             self._unsendable = str(error)
             self._break(error)
-        self._begun = (self._begun or bytes(piece)) if isinstance(step, Wait) else b""
-        return step
+        self._begun = b"" if wait is None else bytes(piece)
+        return wait is None
 
     def _heed_reset(self) -> None:
         """Fail on a connection that was reset; only where something has arrived that was not read can it have been.

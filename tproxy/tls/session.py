@@ -6,7 +6,7 @@ from OpenSSL import SSL
 
 from tproxy.model.identity import Peer, Proof
 from tproxy.tls.reasons import NotSecured, Reason
-from tproxy.tls.steps import Broken, Wait
+from tproxy.tls.steps import RECORD, Broken, Wait
 from tproxy.tls.verification import Verdict
 
 _ALERT = "alert "
@@ -90,12 +90,28 @@ class Session:
         except SSL.Error as error:
             return _waiting(error)
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
-        """Send at most one record, and say how many bytes of `piece` it holds."""
+    def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
+        """Take what there is into `room`: how many bytes, and why not more; None when it is full, or the peer has ended."""
+        receive = (
+            self._connection.recv_into
+        )  # for each record: a function around it would take as long as decrypting
+        size, most = 0, len(room)
         try:
-            return self._connection.send(piece)
+            while size < most:
+                size += receive(room[size : size + RECORD])
+        except SSL.ZeroReturnError:
+            return size, None
+        except SSL.Error as error:
+            return size, _wait(error) or Broken(_words(error))
+        return size, None
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
+        """Send all of `piece`; of one that has to wait some records may be on their way already."""
+        try:
+            self._connection.send(piece)
         except SSL.Error as error:
             return _waiting(error)
+        return None
 
     def end(self) -> Wait | None:
         """Tell the peer that nothing more comes from us (close_notify); it may go on."""

@@ -23,7 +23,7 @@ class Broken(Exception):
 class Steps(Protocol):
     """One TLS connection over a socket that does not block: each step answers, or says what it waits for.
 
-    A step of writing that has to wait is to be tried again with the same bytes, or more behind them: they are encrypted
+    A step of writing that has to wait is to be tried again with the same bytes, before any other: some are encrypted
     already. After the socket is closed no step may be tried, since its descriptor may be another's.
     """
 
@@ -44,8 +44,14 @@ class Steps(Protocol):
     def read(self, max_bytes: int) -> bytes | Wait:
         """Take what one record brings, `b""` once the peer has said that nothing more comes."""
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
-        """Send at most one record, and say how many bytes of `piece` it holds."""
+    def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
+        """Take what there is into `room`: how many bytes, and why not more.
+
+        The reason is None where `room` is full, and where it is not and the peer has said that nothing more comes.
+        """
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
+        """Send all of `piece`; of one that has to wait some records may be on their way already."""
 
     def end(self) -> Wait | None:
         """Tell the peer that nothing more comes from us (close_notify); it may go on."""
