@@ -25,7 +25,7 @@ from tproxy.net.tcp_stream import TcpStream
 from tproxy.resilience.bandwidth import Bandwidth
 
 COPY_BYTES = 65536
-TLS_BYTES = 1 << 17
+TLS_BYTES = 1 << 18
 """What is copied at once where splicing is out of the question."""
 PIPE_BYTES = 1 << 20
 FULL_READS = 4
