@@ -260,9 +260,16 @@ class PlayedTls:
         part = self._beneath.try_receive(max_bytes)
         return Wait.READABLE if part is None else part
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+    def fill(self, room: memoryview) -> tuple[int, Wait | None]:
+        """Give all that is due."""
+        size = len(part := self._beneath.try_receive(len(room)) or b"")
+        room[:size] = part
+        return size, Wait.READABLE
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
         """Take all of it."""
-        return self._beneath.try_send(bytes(piece))
+        self._beneath.try_send(bytes(piece))
+        return None
 
     def end(self) -> Wait | None:
         """End nothing."""

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from mmap import mmap
+from mmap import MAP_PRIVATE, mmap
 
 import msgspec
 import trio
@@ -122,7 +122,9 @@ class Pipes:
         self._left = most
         self._refused = False
         self._ready: list[Pipe] = []
-        self.buffer = memoryview(mmap(-1, TLS_BYTES))  # takes memory as it is written to
+        self.buffer = memoryview(
+            mmap(-1, TLS_BYTES, flags=MAP_PRIVATE)
+        )  # taken as it is written to
         """One for all connections: what is in it is passed on, or copied, before anybody waits."""
 
     @contextlib.contextmanager

@@ -65,10 +65,10 @@ class TlsStream(SocketStream):
         self._unsendable = ""
         """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
-        self._begun = 0
-        """Of how many bytes OpenSSL has sent some: they come again before any others."""
-        self._left = b""
-        """Those bytes, where whoever has begun them was cancelled, and will not send them again."""
+        self._begun = b""
+        """What OpenSSL was given and has not sent whole: that comes before anything else."""
+        self._left = False
+        """Whether whoever has begun it was cancelled, and will not send it again."""
         self._read_wants_room = False
         self._sending = False
 
@@ -151,11 +151,9 @@ class TlsStream(SocketStream):
                 rest = rest[sent:]
                 if rest:
                     await self._tcp.wait_send_all_might_not_block()
-        except trio.Cancelled:
-            self._left = self._left or bytes(rest[: self._begun])
-            raise
         finally:
             self._sending = False
+            self._left = bool(self._begun)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes bytes, or has an error to tell."""
@@ -309,13 +307,15 @@ class TlsStream(SocketStream):
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
         self._heed_reset()
-        if self._left:
-            if not self._write(self._left):
-                return 0
-            self._left = b""
         sent = 0
+        if begun := self._begun:
+            same = self._left or bytes(rest[: len(begun)]) == begun
+            assert same, "what was begun is not another's"
+            if not self._write(begun):
+                return 0
+            sent, self._left = 0 if self._left else len(begun), False
         while sent < len(rest):
-            piece = rest[sent : sent + (self._begun or WRITE_BYTES)]
+            piece = rest[sent : sent + WRITE_BYTES]
             if not self._write(piece):
                 break
             sent += len(piece)
@@ -328,7 +328,7 @@ class TlsStream(SocketStream):
         except Broken as error:
             self._unsendable = str(error)
             self._break(error)
-        self._begun = 0 if wait is None else len(piece)
+        self._begun = b"" if wait is None else bytes(piece)
         return wait is None
 
     def _heed_reset(self) -> None:

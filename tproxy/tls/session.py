@@ -9,6 +9,12 @@ from tproxy.tls.reasons import NotSecured, Reason
 from tproxy.tls.steps import RECORD, Broken, Wait
 from tproxy.tls.verification import Verdict
 
+try:
+    # OpenSSL as pyOpenSSL calls it, which promises nobody else these names.
+    from OpenSSL._util import ffi, lib
+except ImportError:
+    ffi = lib = None
+
 _ALERT = "alert "
 _REASONS = {
     "peer did not return a certificate": Reason.NO_CERTIFICATE,
@@ -91,19 +97,8 @@ class Session:
             return _waiting(error)
 
     def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
-        """Take what there is into `room`: how many bytes, and why not more; None when it is full, or the peer has ended."""
-        receive = (
-            self._connection.recv_into
-        )  # for each record: a function around it would take as long as decrypting
-        size, most = 0, len(room)
-        try:
-            while size < most:
-                size += receive(room[size : size + RECORD])
-        except SSL.ZeroReturnError:
-            return size, None
-        except SSL.Error as error:
-            return size, _wait(error) or Broken(_words(error))
-        return size, None
+        """Take what there is into `room`: how many bytes, and why not more; None where it is full, or the peer has ended."""
+        return fill(self._connection, room)
 
     def write(self, piece: bytes | memoryview) -> Wait | None:
         """Send all of `piece`; of one that has to wait some records may be on their way already."""
@@ -120,6 +115,47 @@ class Session:
         except SSL.Error as error:
             return _waiting(error)
         return None
+
+
+def fill(connection: SSL.Connection, room: memoryview) -> tuple[int, Wait | Broken | None]:
+    """Do what `Session.fill` promises, straight by OpenSSL: what pyOpenSSL does around a record takes as long as the record."""
+    if lib is None or not hasattr(connection, "_ssl"):
+        return fill_as_promised(connection, room)
+    ssl = connection._ssl  # noqa: SLF001  (as above)
+    start = ffi.from_buffer("char[]", room, require_writable=True)
+    size, most = 0, len(room)
+    while size < most:
+        taken = lib.SSL_read(ssl, start + size, most - size)
+        if taken <= 0:
+            return size, _why_not(connection, taken)
+        size += taken
+    return size, None
+
+
+def fill_as_promised(
+    connection: SSL.Connection, room: memoryview
+) -> tuple[int, Wait | Broken | None]:
+    """Do the same by what every pyOpenSSL can do."""
+    size = 0
+    try:
+        while size < len(room):
+            size += connection.recv_into(room[size:], RECORD)
+    except SSL.ZeroReturnError:
+        return size, None
+    except SSL.Error as error:
+        return size, _wait(error) or Broken(_words(error))
+    return size, None
+
+
+def _why_not(connection: SSL.Connection, result: int) -> Wait | Broken | None:
+    """Have pyOpenSSL tell what OpenSSL has to say; None where the peer has ended."""
+    try:
+        connection._raise_ssl_error(connection._ssl, result)  # noqa: SLF001  (as above)
+    except SSL.ZeroReturnError:
+        return None
+    except SSL.Error as error:
+        return _wait(error) or Broken(_words(error))
+    raise AssertionError("a call that has failed has a reason")
 
 
 def _wait(error: SSL.Error) -> Wait | None:
