@@ -37,9 +37,9 @@ class TlsStream(SocketStream):
         "_ahead",
         "_begun",
         "_broken_by",
-        "_ended",
         "_eof_sent",
         "_left",
+        "_over",
         "_peek_bytes",
         "_read_wants_room",
         "_sending",
@@ -57,8 +57,9 @@ class TlsStream(SocketStream):
         self._ahead = b""
         """Decrypted to be looked at, and not taken yet."""
         self._peek_bytes = RECORD
-        self._ended = False
         self._broken_by = ""
+        self._over = False
+        """Whether it has ended, or broken: then nothing more is read."""
         self._unsendable = ""
         """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
@@ -102,7 +103,7 @@ class TlsStream(SocketStream):
     @property
     def expectant(self) -> bool:
         """Whether something may have arrived, or was decrypted already."""
-        return bool(self._ahead) or self._over or self._tcp.expectant
+        return self._over or self._tcp.expectant or bool(self._ahead)
 
     def arrival(self) -> Arrival:
         """Return what is known of ciphertext that arrives."""
@@ -218,10 +219,6 @@ class TlsStream(SocketStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    @property
-    def _over(self) -> bool:
-        return self._ended or bool(self._broken_by)
-
     async def _wait_for_bytes(self) -> None:
         if self._ahead or self._over:
             await trio.lowlevel.checkpoint()
@@ -240,7 +237,7 @@ class TlsStream(SocketStream):
         """Answer for a stream of which nothing is at hand."""
         if self._broken_by:
             raise trio.BrokenResourceError(self._broken_by)
-        return b"" if self._ended else None
+        return b"" if self._over else None
 
     def _decrypt_ahead(self) -> bool:
         more = self._decrypted(self._peek_bytes - len(self._ahead))
@@ -269,13 +266,14 @@ class TlsStream(SocketStream):
             piece = self._steps.read(max_bytes)
         except Broken as error:
             self._broken_by = self._unsendable or str(error)
+            self._over = True
             return b""
         self._read_wants_room = piece is Wait.WRITABLE
         if isinstance(piece, Wait):
             if piece is Wait.READABLE:
                 self._tcp.exhausted()
             return b""
-        self._ended = not piece
+        self._over = not piece
         return piece
 
     def _send(self, rest: memoryview) -> int:
@@ -317,5 +315,5 @@ class TlsStream(SocketStream):
         raise trio.BrokenResourceError(str(error)) from error
 
     def _check_open(self) -> None:
-        if self.fileno() == -1:
+        if self._tcp.fileno() == -1:
             raise trio.ClosedResourceError("this stream was closed")
