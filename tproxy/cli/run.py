@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,6 +39,9 @@ CANNOT_START = 3
 BAD_IDENTITY = 4
 
 ENGINES = ("own", "h2")
+
+OPENSSL = Path(__file__).parents[1] / "tls" / "openssl.cnf"
+"""Read by OpenSSL as it is loaded, unless an operator has settings of his own for it."""
 
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
@@ -273,6 +277,7 @@ def _identities(certificates: Path | None) -> "IdentityLoader | None":
     if certificates is None:
         LOG.info("no --certificates: nobody is proven to be anybody, connections go as they are")
         return None
+    os.environ.setdefault("OPENSSL_CONF", str(OPENSSL))
     # cryptography's OpenSSL takes 11 MiB; Python's would take 3 more, for key identifiers that an authority makes.
     with uncalled("hashlib", "hmac"):
         from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415

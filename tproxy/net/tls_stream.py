@@ -40,9 +40,9 @@ class TlsStream(SocketStream):
         "_ahead",
         "_begun",
         "_broken_by",
-        "_ended",
         "_eof_sent",
         "_left",
+        "_over",
         "_peek_bytes",
         "_read_wants_room",
         "_sending",
@@ -60,8 +60,9 @@ class TlsStream(SocketStream):
         self._ahead = b""
         """Decrypted to be looked at, and not taken yet."""
         self._peek_bytes = RECORD
-        self._ended = False
         self._broken_by = ""
+        self._over = False
+        """Whether it has ended, or broken: then nothing more is read."""
         self._unsendable = ""
         """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
@@ -105,7 +106,7 @@ class TlsStream(SocketStream):
     @property
     def expectant(self) -> bool:
         """Whether something may have arrived, or was decrypted already."""
-        return bool(self._ahead) or self._over or self._tcp.expectant
+        return self._over or self._tcp.expectant or bool(self._ahead)
 
     def arrival(self) -> Arrival:
         """Return what is known of ciphertext that arrives."""
@@ -221,10 +222,6 @@ class TlsStream(SocketStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    @property
-    def _over(self) -> bool:
-        return self._ended or bool(self._broken_by)
-
     async def _wait_for_bytes(self) -> None:
         if self._ahead or self._over:
             await trio.lowlevel.checkpoint()
@@ -243,7 +240,7 @@ class TlsStream(SocketStream):
         """Answer for a stream of which nothing is at hand."""
         if self._broken_by:
             raise trio.BrokenResourceError(self._broken_by)
-        return b"" if self._ended else None
+        return b"" if self._over else None
 
     def _take_into(self, room: memoryview) -> int | None:
         if self._ahead:
@@ -253,7 +250,7 @@ class TlsStream(SocketStream):
         self._check_open()
         if not self._over:
             size, why = self._steps.fill(room)
-            self._ended = why is None and size < len(room)
+            self._over = why is None and size < len(room)
             self._stopped_by(why)
             if size:
                 return size
@@ -291,7 +288,7 @@ class TlsStream(SocketStream):
             self._stopped_by(piece)
             return b""
         self._read_wants_room = False
-        self._ended = not piece
+        self._over = not piece
         return piece
 
     def _stopped_by(self, why: Wait | Broken | None) -> None:
@@ -301,6 +298,7 @@ class TlsStream(SocketStream):
             self._tcp.exhausted()
         elif isinstance(why, Broken):
             self._broken_by = self._unsendable or str(why)
+            self._over = True
 
     def _send(self, rest: memoryview) -> int:
         self._check_open()
@@ -343,5 +341,5 @@ class TlsStream(SocketStream):
         raise trio.BrokenResourceError(str(error)) from error
 
     def _check_open(self) -> None:
-        if self.fileno() == -1:
+        if self._tcp.fileno() == -1:
             raise trio.ClosedResourceError("this stream was closed")
