@@ -1,8 +1,9 @@
 """One TLS connection over a socket that does not block: each step answers, or says what it waits for."""
 
+import contextlib
 from socket import socket
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from tproxy.model.identity import Peer, Proof
 from tproxy.tls.reasons import NotSecured, Reason
@@ -132,6 +133,16 @@ def _failure(error: SSL.Error) -> NotSecured:
 def _words(error: SSL.Error) -> str:
     """Say what OpenSSL says first: it led to the rest."""
     if isinstance(error, SSL.SysCallError):
+        _forget()
         return str(error.args[1])
     queue = error.args[0] if error.args else ()
     return str(queue[0][2]) if queue else "no reason given"
+
+
+def _forget() -> None:
+    """Have OpenSSL forget why a system call has failed: the thread's next step, be it another connection's, would fail by it.
+
+    pyOpenSSL leaves that where it is, and takes all there is with the next error of another kind.
+    """
+    with contextlib.suppress(crypto.Error):
+        crypto.load_privatekey(crypto.FILETYPE_PEM, b"")

@@ -289,6 +289,27 @@ async def test_a_reset_that_only_a_write_has_met_is_what_reads_fail_by(
         assert client.trouble == "ECONNRESET"
 
 
+@tellings
+async def test_what_one_connection_has_failed_by_is_not_told_of_another(
+    tell: Callable[[TlsStream], object],
+) -> None:
+    client, server = await MESH.pair()
+    dialled, accepted = tcp_pair()
+    other, _ = await secured(dialled, accepted, MESH)
+    async with client, other:
+        for each in (client, other):
+            with trio.move_on_after(0.01):
+                await each.receive_some(100)
+        server.reset()
+        with pytest.raises(trio.BrokenResourceError, match="ECONNRESET"):
+            tell(client)
+        other.expect()
+        assert other.try_receive(100) is None
+        accepted.close()
+        with pytest.raises(trio.BrokenResourceError, match="Unexpected EOF"):
+            await other.receive_some(100)
+
+
 async def test_no_end_is_told_behind_a_record_that_is_only_half_sent() -> None:
     client, server = await secured(*small(), MESH)
     async with server:
