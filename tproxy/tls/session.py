@@ -1,6 +1,7 @@
 """One TLS connection over a socket that does not block: each step answers, or says what it waits for."""
 
 import contextlib
+from functools import cache
 from socket import socket
 
 from OpenSSL import SSL, crypto
@@ -9,6 +10,10 @@ from tproxy.model.identity import Peer, Proof
 from tproxy.tls.reasons import NotSecured, Reason
 from tproxy.tls.steps import Broken, Wait
 from tproxy.tls.verification import Verdict
+
+MOST_STEPS = 1 << 15
+"""OpenSSL's, for what a peer says behind the handshake that carries nothing: keys to be changed, tickets. One read goes on as
+long as those come, and nobody else has a turn. A message takes four or so, and honest peers change keys once in many GiB."""
 
 _ALERT = "alert "
 _REASONS = {
@@ -60,6 +65,7 @@ class Session:
             if (wait := _wait(error)) is None:
                 raise self._verdict.failure or _failure(error) from error
             return wait
+        self._connection.set_context(_counting())
         return None
 
     @property
@@ -87,7 +93,7 @@ class Session:
         try:
             return self._connection.recv(max_bytes)
         except SSL.ZeroReturnError:
-            return b""
+            return self._ended()
         except SSL.Error as error:
             return _waiting(error)
 
@@ -105,6 +111,31 @@ class Session:
         except SSL.Error as error:
             return _waiting(error)
         return None
+
+    def _ended(self) -> bytes:
+        """Tell the peer's end from ours of one that said too much; Broken for that."""
+        if self._verdict.steps > MOST_STEPS:
+            raise Broken("too many messages that carry nothing")
+        return b""
+
+
+@cache
+def _counting() -> SSL.Context:
+    """Make the context of whatever is behind its handshake; during one, which has few steps, each call would be felt."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_info_callback(_count)
+    return context
+
+
+def _count(connection: SSL.Connection, where: int, result: int) -> None:
+    """Count a step, and have a read come to its end that has taken too many."""
+    del where, result
+    verdict = connection.get_app_data()
+    assert isinstance(verdict, Verdict), "whoever begins a handshake sets it"
+    verdict.steps += 1
+    if verdict.steps > MOST_STEPS:
+        connection.set_shutdown(connection.get_shutdown() | SSL.RECEIVED_SHUTDOWN)
 
 
 def _wait(error: SSL.Error) -> Wait | None:

@@ -8,6 +8,7 @@ import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from fakes.ca import FakeCa, Leaf, Papers
+from fakes.records import ALERT, ASKING, CLOSE_NOTIFY, DATA, written_to
 from fakes.secure import MUTUAL, OPAQUE_OFFER, SLEEP, Mesh, secured
 from fakes.sockets import fill, tcp_pair
 from tproxy.model.identity import Peer
@@ -15,6 +16,7 @@ from tproxy.net.tcp_stream import TcpStream
 from tproxy.net.tls_stream import TlsStream, handshake
 from tproxy.tls.credentials import Credentials
 from tproxy.tls.reasons import NotSecured
+from tproxy.tls.session import MOST_STEPS
 
 MESH = Mesh.new()
 STRANGER = FakeCa.new("stranger")
@@ -424,3 +426,25 @@ async def test_a_handshake_waits_for_room_too() -> None:
     assert client.identity == Peer("cluster.local", "default", "web")
     client.reset()
     accepted.reset()
+
+
+async def test_keys_change_between_any_two_records() -> None:
+    stream, writer = await written_to(MESH)
+    async with stream, writer.tcp:
+        records = writer.records
+        for piece in (b"one", b"two", b"three"):
+            await writer.send(records.update(), records.record(DATA, piece), records.update(ASKING))
+            assert await stream.receive_some(100) == piece
+            await stream.send_all(piece)
+        await writer.send(records.record(DATA, b""), records.record(ALERT, CLOSE_NOTIFY))
+        assert await stream.receive_some(100) == b""
+
+
+async def test_whoever_says_nothing_without_end_is_cut_off() -> None:
+    stream, writer = await written_to(MESH)
+    updates = [writer.records.update() for _ in range(MOST_STEPS // 3)]
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        nursery.start_soon(writer.send, *updates)
+        with pytest.raises(trio.BrokenResourceError, match="carry nothing"):
+            await stream.receive_some(100)
+        nursery.cancel_scope.cancel()
