@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from msgspec.structs import replace
 from OpenSSL import SSL, crypto
 
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
@@ -42,7 +43,9 @@ def originate(connected: socket, how: UpstreamTls, offers: list[bytes]) -> Sessi
     """Begin with whom we have dialled. NotSecured: what the files hold cannot be used."""
     roots = how.ca_certificates or _system_roots(how)
     files = (roots, how.ca_crl, how.client_certificate, how.private_key)
-    context = _context(how, roots, tuple(_version(file) for file in files if file))
+    # Whom an application asks for is its own choice, and the system's roots take a MiB.
+    anybody = replace(how, server_name="", subject_alt_names=())
+    context = _context(anybody, roots, tuple(_version(file) for file in files if file))
     session = Session.connect(context, connected, Verdict(_NamedJudge(how)), None)
     if how.server_name:
         session.ask_for(how.server_name)

@@ -1,5 +1,6 @@
 """TLS towards upstreams outside the mesh: whom we take them for, and what we show."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -152,6 +153,17 @@ def test_a_file_that_is_replaced_is_read_again(roots: str) -> None:
     draft.rename(roots)
     outcome(begin, stranger(others.issue(SHOP)), accepts=False)
     assert refusal(simple(roots), CA.issue(SHOP)).reason is Reason.UNTRUSTED
+
+
+def test_whatever_names_are_asked_for_a_file_is_read_once(roots: str) -> None:
+    papers = CA.issue(SHOP)
+    outcome(partial(originate, how=simple(roots), offers=[]), stranger(papers), accepts=False)
+    stood = os.stat(roots)
+    with open(roots, "r+b") as file:
+        file.write(bytes(stood.st_size))
+    os.utime(roots, ns=(stood.st_atime_ns, stood.st_mtime_ns))
+    how = simple(roots, "a.web.example")
+    outcome(partial(originate, how=how, offers=[]), stranger(papers), accepts=False)
 
 
 def test_a_file_that_is_no_certificate_is_named(roots: str) -> None:
