@@ -63,17 +63,19 @@ def _system_roots(how: UpstreamTls) -> str:
     return found
 
 
-def _version(file: str) -> tuple[int, int]:
-    """Tell two contents of a file apart, so that one that is replaced is read again."""
+def _version(file: str) -> tuple[int, int, int]:
+    """Tell two contents of a file apart, so that one that is replaced, or was half written, is read again."""
     try:
         stat = os.stat(file)
     except OSError as error:
         raise NotSecured(Reason.UNTRUSTED, f"cannot read {file}: {error.strerror}") from error
-    return stat.st_ino, stat.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=MOST_CONTEXTS)
-def _context(how: UpstreamTls, roots: str, _versions: tuple[tuple[int, int], ...]) -> SSL.Context:
+def _context(
+    how: UpstreamTls, roots: str, _versions: tuple[tuple[int, int, int], ...]
+) -> SSL.Context:
     context = bare_context()
     try:
         if roots:
