@@ -1,8 +1,10 @@
 """One TLS connection over a socket that does not block: each step answers, or says what it waits for."""
 
+import contextlib
+from functools import cache
 from socket import socket
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from tproxy.model.identity import Peer, Proof
 from tproxy.tls.reasons import NotSecured, Reason
@@ -14,6 +16,11 @@ try:
     from OpenSSL._util import ffi, lib
 except ImportError:
     ffi = lib = None
+
+MOST_STEPS = 1 << 15
+"""OpenSSL's, for what a peer says behind the handshake that carries nothing: keys to be changed, tickets. One read goes on as
+long as those come, and nobody else has a turn. A message takes four or so, and honest peers change keys once in many GiB."""
+TOO_MUCH = "too many messages that carry nothing"
 
 _ALERT = "alert "
 _REASONS = {
@@ -65,6 +72,7 @@ class Session:
             if (wait := _wait(error)) is None:
                 raise self._verdict.failure or _failure(error) from error
             return wait
+        self._connection.set_context(_counting())
         return None
 
     @property
@@ -92,13 +100,18 @@ class Session:
         try:
             return self._connection.recv(max_bytes)
         except SSL.ZeroReturnError:
+            if self._said_too_much:
+                raise Broken(TOO_MUCH) from None
             return b""
         except SSL.Error as error:
             return _waiting(error)
 
     def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
         """Take what there is into `room`: how many bytes, and why not more; None where it is full, or the peer has ended."""
-        return fill(self._connection, room)
+        size, why = fill(self._connection, room)
+        if why is None and size < len(room) and self._said_too_much:
+            why = Broken(TOO_MUCH)
+        return size, why
 
     def write(self, piece: bytes | memoryview) -> Wait | None:
         """Send all of `piece`; of one that has to wait some records may be on their way already."""
@@ -115,6 +128,30 @@ class Session:
         except SSL.Error as error:
             return _waiting(error)
         return None
+
+    @property
+    def _said_too_much(self) -> bool:
+        """Whether what looks like the peer's end is ours of one that has only talked."""
+        return self._verdict.steps > MOST_STEPS
+
+
+@cache
+def _counting() -> SSL.Context:
+    """Make the context of whatever is behind its handshake; during one, which has few steps, each call would be felt."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_info_callback(_count)
+    return context
+
+
+def _count(connection: SSL.Connection, where: int, result: int) -> None:
+    """Count a step, and have a read come to its end that has taken too many."""
+    del where, result
+    verdict = connection.get_app_data()
+    assert isinstance(verdict, Verdict), "whoever begins a handshake sets it"
+    verdict.steps += 1
+    if verdict.steps > MOST_STEPS:
+        connection.set_shutdown(connection.get_shutdown() | SSL.RECEIVED_SHUTDOWN)
 
 
 def fill(connection: SSL.Connection, room: memoryview) -> tuple[int, Wait | Broken | None]:
@@ -184,6 +221,16 @@ def _failure(error: SSL.Error) -> NotSecured:
 def _words(error: SSL.Error) -> str:
     """Say what OpenSSL says first: it led to the rest."""
     if isinstance(error, SSL.SysCallError):
+        _forget()
         return str(error.args[1])
     queue = error.args[0] if error.args else ()
     return str(queue[0][2]) if queue else "no reason given"
+
+
+def _forget() -> None:
+    """Have OpenSSL forget why a system call has failed: the thread's next step, be it another connection's, would fail by it.
+
+    pyOpenSSL leaves that where it is, and takes all there is with the next error of another kind.
+    """
+    with contextlib.suppress(crypto.Error):
+        crypto.load_privatekey(crypto.FILETYPE_PEM, b"")

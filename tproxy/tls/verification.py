@@ -51,6 +51,8 @@ class Verdict:
     """SHA-256 of the peer's certificate, in hexadecimal."""
     failure: NotSecured | None = None
     root: bytes = b""
+    steps: int = 0
+    """Those that OpenSSL has taken since, for messages that carry nothing."""
 
 
 def verify(

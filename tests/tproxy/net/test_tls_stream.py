@@ -7,12 +7,14 @@ import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from fakes.ca import FakeCa, Leaf, Papers
+from fakes.records import ALERT, ASKING, CLOSE_NOTIFY, DATA, written_to
 from fakes.secure import MUTUAL, OPAQUE_OFFER, SLEEP, Mesh, secured
 from fakes.sockets import fill, small_pair, tcp_pair
 from tproxy.model.identity import Peer
 from tproxy.net.tls_stream import WRITE_BYTES, TlsStream, handshake
 from tproxy.tls.credentials import Credentials
 from tproxy.tls.reasons import NotSecured
+from tproxy.tls.session import MOST_STEPS
 
 MESH = Mesh.new()
 STRANGER = FakeCa.new("stranger")
@@ -353,6 +355,27 @@ async def test_a_reset_that_only_a_write_has_met_is_what_reads_fail_by(
         assert client.trouble == "ECONNRESET"
 
 
+@tellings
+async def test_what_one_connection_has_failed_by_is_not_told_of_another(
+    tell: Callable[[TlsStream], object],
+) -> None:
+    client, server = await MESH.pair()
+    dialled, accepted = tcp_pair()
+    other, _ = await secured(dialled, accepted, MESH)
+    async with client, other:
+        for each in (client, other):
+            with trio.move_on_after(0.01):
+                await each.receive_some(100)
+        server.reset()
+        with pytest.raises(trio.BrokenResourceError, match="ECONNRESET"):
+            tell(client)
+        other.expect()
+        assert other.try_receive(100) is None
+        accepted.close()
+        with pytest.raises(trio.BrokenResourceError, match="Unexpected EOF"):
+            await other.receive_some(100)
+
+
 async def test_no_end_is_told_behind_what_is_only_half_sent() -> None:
     client, server = await secured(*small_pair(), MESH)
     async with server:
@@ -473,3 +496,25 @@ async def test_a_handshake_waits_for_room_too() -> None:
     assert client.identity == Peer("cluster.local", "default", "web")
     client.reset()
     accepted.reset()
+
+
+async def test_keys_change_between_any_two_records() -> None:
+    stream, writer = await written_to(MESH)
+    async with stream, writer.tcp:
+        records = writer.records
+        for piece in (b"one", b"two", b"three"):
+            await writer.send(records.update(), records.record(DATA, piece), records.update(ASKING))
+            assert await stream.receive_some(100) == piece
+            await stream.send_all(piece)
+        await writer.send(records.record(DATA, b""), records.record(ALERT, CLOSE_NOTIFY))
+        assert await stream.receive_some(100) == b""
+
+
+async def test_whoever_says_nothing_without_end_is_cut_off() -> None:
+    stream, writer = await written_to(MESH)
+    updates = [writer.records.update() for _ in range(MOST_STEPS // 3)]
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        nursery.start_soon(writer.send, *updates)
+        with pytest.raises(trio.BrokenResourceError, match="carry nothing"):
+            await stream.receive_some(100)
+        nursery.cancel_scope.cancel()
