@@ -1,6 +1,6 @@
 """TLS over real sockets, both ends ours: what a stream promises holds, and no end is taken for another."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -510,11 +510,28 @@ async def test_keys_change_between_any_two_records() -> None:
         assert await stream.receive_some(100) == b""
 
 
-async def test_whoever_says_nothing_without_end_is_cut_off() -> None:
+async def filled(stream: TlsStream) -> int:
+    """Wait for bytes, and have them read into a buffer."""
+    room = memoryview(bytearray(100))
+    while (size := stream.try_receive_into(room)) is None:
+        await stream.wait_for_bytes()
+    return size
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        pytest.param(TlsStream.receive_some, id="bytes"),
+        pytest.param(filled, id="into a buffer"),
+    ],
+)
+async def test_whoever_says_nothing_without_end_is_cut_off(
+    receive: Callable[[TlsStream], Awaitable[object]],
+) -> None:
     stream, writer = await written_to(MESH)
     updates = [writer.records.update() for _ in range(MOST_STEPS // 3)]
     async with stream, writer.tcp, trio.open_nursery() as nursery:
         nursery.start_soon(writer.send, *updates)
         with pytest.raises(trio.BrokenResourceError, match="carry nothing"):
-            await stream.receive_some(100)
+            await receive(stream)
         nursery.cancel_scope.cancel()
