@@ -333,7 +333,7 @@ CASES = (
     Case("HTTP/1.1, no policies", LLHTTP, 437, policies=b""),
     Case("HTTP/1.1, authorized", LLHTTP, 482),
     Case("HTTP/1.1 read by h11, authorized", H11, 821),
-    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 515, policies=PROVEN, mutual=True),
+    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 510, policies=PROVEN, mutual=True),
     Case("HTTP/1.1, limited twice", LLHTTP, 532, policies=LIMITED),
     Case("HTTP/1.1 to a service", LLHTTP, 577, policies=ENTRY, flow=LEAVING),
     Case("HTTP/1.1 to a share of a service", LLHTTP, 715, policies=STEERED, flow=LEAVING),
