@@ -27,6 +27,8 @@ class Session:
 
     def __init__(self, connection: SSL.Connection, verdict: Verdict, own: Peer | None) -> None:
         self._connection = connection
+        # Its callbacks may not go before the connection does, which is given another once it is secured.
+        self._context = connection.get_context()
         self._verdict = verdict
         self._own = own
         connection.set_app_data(verdict)
