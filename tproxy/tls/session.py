@@ -34,6 +34,8 @@ class Session:
 
     def __init__(self, connection: SSL.Connection, verdict: Verdict, own: Peer | None) -> None:
         self._connection = connection
+        # Its callbacks may not go before the connection does, which is given another once it is secured.
+        self._context = connection.get_context()
         self._verdict = verdict
         self._own = own
         connection.set_app_data(verdict)
@@ -224,7 +226,8 @@ def _words(error: SSL.Error) -> str:
         _forget()
         return str(error.args[1])
     queue = error.args[0] if error.args else ()
-    return str(queue[0][2]) if queue else "no reason given"
+    # OpenSSL has no words for what a system call has failed by, wherever that stood in the queue.
+    return next((str(each[2]) for each in queue if each[2]), "no reason given")
 
 
 def _forget() -> None:
