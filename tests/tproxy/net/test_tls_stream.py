@@ -1,6 +1,6 @@
 """TLS over real sockets, both ends ours: what a stream promises holds, and no end is taken for another."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 import pytest
@@ -8,7 +8,7 @@ import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from fakes.ca import FakeCa, Leaf, Papers
-from fakes.records import ALERT, ASKING, CLOSE_NOTIFY, DATA, written_to
+from fakes.records import ALERT, ASKING, CLOSE_NOTIFY, DATA, HANDSHAKE, KEY_UPDATE, written_to
 from fakes.secure import MUTUAL, OPAQUE_OFFER, SLEEP, Mesh, secured
 from fakes.sockets import fill, tcp_pair
 from tproxy.model.identity import Peer
@@ -448,3 +448,56 @@ async def test_whoever_says_nothing_without_end_is_cut_off() -> None:
         with pytest.raises(trio.BrokenResourceError, match="carry nothing"):
             await stream.receive_some(100)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["read by another task", "read by nobody"])
+@pytest.mark.parametrize(
+    "say",
+    [
+        pytest.param(lambda stream: stream.send_all(b"answer"), id="bytes"),
+        pytest.param(TlsStream.send_eof, id="an end"),
+    ],
+)
+async def test_what_is_said_while_a_message_is_only_begun_waits_for_the_rest(
+    say: Callable[[TlsStream], Awaitable[None]], *, reads: bool
+) -> None:
+    stream, writer = await written_to(MESH)
+    records = writer.records
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        await writer.send(records.record(HANDSHAKE, KEY_UPDATE[:4]))
+        with trio.move_on_after(0.01):
+            await stream.receive_some(100)
+        nursery.start_soon(say, stream)
+        if reads:
+            nursery.start_soon(stream.receive_some, 100)
+        with trio.fail_after(2):
+            await wait_all_tasks_blocked()
+            await writer.send(records.update(KEY_UPDATE[4:]), records.record(DATA, b"more"))
+            while nursery.child_tasks:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_a_change_of_keys_that_finds_no_room_has_one_task_wait_for_it() -> None:
+    ours, theirs = tcp_pair()
+    stream, writer = await written_to(MESH, (ours, theirs))
+    records = writer.records
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        await writer.send(records.update(ASKING), records.record(DATA, b"asked"))
+        assert await stream.receive_some(100) == b"asked"
+        await fill(ours)
+        nursery.start_soon(stream.send_all, b"answer")
+        nursery.start_soon(stream.receive_some, 100)
+        await wait_all_tasks_blocked()
+        await writer.data(b"more")
+        await wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_read_takes_only_so_many_records_however_small() -> None:
+    stream, writer = await written_to(MESH)
+    async with stream, writer.tcp:
+        await writer.send(*(writer.records.record(DATA, b"x") for _ in range(2000)))
+        await stream.wait_readable()
+        taken = stream.try_receive(65536)
+        assert taken is not None
+        assert len(taken) < 2000
