@@ -14,10 +14,11 @@ import trio
 
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
-from tproxy.net.arrivals import Arrival
+from tproxy.net.arrivals import Arrival, Hearer
+from tproxy.net.bell import Bell
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.tls.steps import RECORD, Broken, Steps, Wait
+from tproxy.tls.steps import MOST_RECORDS, RECORD, Broken, Ended, Steps, Wait
 
 WRITE_BYTES = 4 * RECORD
 """What OpenSSL is given at once: a call costs as much as encrypting a record. More of it gains nothing."""
@@ -33,18 +34,39 @@ async def handshake(tcp: TcpStream, steps: Steps) -> "TlsStream":
     return TlsStream(tcp, steps)
 
 
+class _Both:
+    """Two who hear of the same arrivals."""
+
+    def __init__(self, first: Hearer, second: Hearer) -> None:
+        self._hearers = first, second
+
+    def ring(self) -> None:
+        """Tell both that something may have arrived."""
+        for hearer in self._hearers:
+            hearer.ring()
+
+    def fail(self, error: Exception) -> None:
+        """Tell both that nobody may wait any more."""
+        for hearer in self._hearers:
+            hearer.fail(error)
+
+
 class TlsStream(SocketStream):
     """One secured connection. What changes: what was decrypted and not taken, and whether it ended, broke or was closed."""
 
     __slots__ = (
         "_ahead",
+        "_awaits_room",
         "_begun",
         "_broken_by",
         "_eof_sent",
         "_left",
+        "_message",
         "_over",
         "_peek_bytes",
         "_read_wants_room",
+        "_room",
+        "_send_wants_bytes",
         "_sending",
         "_steps",
         "_tcp",
@@ -71,6 +93,14 @@ class TlsStream(SocketStream):
         self._left = False
         """Whether whoever has begun it was cancelled, and will not send it again."""
         self._read_wants_room = False
+        self._send_wants_bytes = False
+        """Whether TLS has to read something before it sends: a message of its own that the peer has only begun."""
+        self._awaits_room = False
+        """Whether whoever sends waits until he can."""
+        self._room: Bell | None = None
+        """For whoever waits for room beside another who does."""
+        self._message: Bell | None = None
+        """For whoever waits to send until such a message has been read, be it by another."""
         self._sending = False
 
     @property
@@ -151,21 +181,30 @@ class TlsStream(SocketStream):
                 sent = self._send(rest)
                 rest = rest[sent:]
                 if rest:
-                    await self._tcp.wait_send_all_might_not_block()
+                    await self.wait_send_all_might_not_block()
         finally:
             self._sending = False
             self._left = bool(self._begun)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until the kernel takes bytes, or has an error to tell."""
-        await self._tcp.wait_send_all_might_not_block()
+        """Wait until the kernel takes bytes, or has an error to tell, and TLS has read what it must before."""
+        if self._awaits_room:
+            raise trio.BusyResourceError("another task is waiting to send on this stream")
+        self._awaits_room = True
+        try:
+            if self._send_wants_bytes:
+                await self._wait_for_message()
+            else:
+                await self._wait_for_room()
+        finally:
+            self._awaits_room = False
 
     async def wait_readable(self) -> None:
         """Wait until there is more to look at than at the last `try_peek`, an end or an error."""
         seen = len(self._ahead)
         while len(self._ahead) == seen < self._peek_bytes and not self._over:
             if self._read_wants_room:
-                await self._tcp.wait_send_all_might_not_block()
+                await self._wait_for_room()
             else:
                 await self._tcp.wait_readable()
             self._decrypt_ahead()
@@ -180,18 +219,20 @@ class TlsStream(SocketStream):
         self._check_open()
         await trio.lowlevel.checkpoint()
         while not self.end():
-            await self._tcp.wait_send_all_might_not_block()
+            await self.wait_send_all_might_not_block()
 
     def end(self) -> bool:
-        """End our direction; where the kernel has no room even for that, `send_eof` has to wait for it."""
+        """End our direction; where TLS cannot say so yet, `send_eof` has to wait for it."""
         self._check_open()
         if not self._eof_sent:
             self._heed_reset()
             try:
-                self._eof_sent = self._steps.end() is None
+                wait = self._steps.end()
             except Broken as error:
                 self._unsendable = str(error)
                 self._break(error)
+            self._eof_sent = wait is None
+            self._send_wants_bytes = wait is Wait.READABLE
         return self._eof_sent
 
     async def wait_all_sent(self) -> None:
@@ -226,9 +267,31 @@ class TlsStream(SocketStream):
         if self._ahead or self._over:
             await trio.lowlevel.checkpoint()
         elif self._read_wants_room:
-            await self._tcp.wait_send_all_might_not_block()
+            await self._wait_for_room()
         else:
             await self._tcp.arrival().wait()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the kernel takes bytes: one task for both, where reading has to wait for that, too."""
+        if self._room is not None:
+            await self._room.rung()
+            return
+        self._room = bell = Bell()
+        try:
+            await self._tcp.wait_send_all_might_not_block()
+        finally:
+            self._room = None
+            bell.ring()
+
+    async def _wait_for_message(self) -> None:
+        """Wait until bytes arrive, or another has read some."""
+        arrival = self._tcp.arrival()
+        hearer, self._message = arrival.hearer, Bell()
+        arrival.hearer = _Both(self._message, hearer)
+        try:
+            await self._message.rung()
+        finally:
+            arrival.hearer, self._message = hearer, None
 
     def _take(self, max_bytes: int) -> bytes | None:
         if self._ahead:
@@ -250,7 +313,6 @@ class TlsStream(SocketStream):
         self._check_open()
         if not self._over:
             size, why = self._steps.fill(room)
-            self._over = why is None and size < len(room)
             self._stopped_by(why)
             if size:
                 return size
@@ -264,8 +326,8 @@ class TlsStream(SocketStream):
     def _decrypted(self, room: int) -> bytes:
         """Decrypt what has arrived, of at most `room` bytes; what ended the stream behind it is told the next time."""
         self._check_open()
-        pieces = []
-        while room and not self._over:
+        pieces: list[bytes] = []
+        while room and len(pieces) < MOST_RECORDS and not self._over:
             wanted = min(room, RECORD)
             piece = self._read(wanted)
             if not piece:
@@ -287,18 +349,21 @@ class TlsStream(SocketStream):
         if isinstance(piece, Wait):
             self._stopped_by(piece)
             return b""
-        self._read_wants_room = False
-        self._over = not piece
+        self._stopped_by(None if piece else Ended.ENDED)
         return piece
 
-    def _stopped_by(self, why: Wait | Broken | None) -> None:
-        """Take note of what stopped reading."""
+    def _stopped_by(self, why: Wait | Ended | Broken | None) -> None:
+        """Take note of what stopped reading; None where nothing has."""
         self._read_wants_room = why is Wait.WRITABLE
         if why is Wait.READABLE:
             self._tcp.exhausted()
         elif isinstance(why, Broken):
             self._broken_by = self._unsendable or str(why)
             self._over = True
+        elif why is Ended.ENDED:
+            self._over = True
+        if self._message is not None:
+            self._message.ring()
 
     def _send(self, rest: memoryview) -> int:
         self._check_open()
@@ -327,6 +392,7 @@ class TlsStream(SocketStream):
             self._unsendable = str(error)
             self._break(error)
         self._begun = b"" if wait is None else bytes(piece)
+        self._send_wants_bytes = wait is Wait.READABLE
         return wait is None
 
     def _heed_reset(self) -> None:

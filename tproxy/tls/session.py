@@ -8,7 +8,7 @@ from OpenSSL import SSL, crypto
 
 from tproxy.model.identity import Peer, Proof
 from tproxy.tls.reasons import NotSecured, Reason
-from tproxy.tls.steps import RECORD, Broken, Wait
+from tproxy.tls.steps import MOST_RECORDS, RECORD, Broken, Ended, Filled, Wait
 from tproxy.tls.verification import Verdict
 
 try:
@@ -23,6 +23,8 @@ long as those come, and nobody else has a turn. A message takes four or so, and 
 TOO_MUCH = "too many messages that carry nothing"
 
 _ALERT = "alert "
+_IN_MESSAGE = "shutdown while in init"
+"""The peer has begun a message of TLS itself, and not told all of it."""
 _REASONS = {
     "peer did not return a certificate": Reason.NO_CERTIFICATE,
     "certificate verify failed": Reason.BAD_CERTIFICATE,
@@ -108,10 +110,10 @@ class Session:
         except SSL.Error as error:
             return _waiting(error)
 
-    def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
-        """Take what there is into `room`: how many bytes, and why not more; None where it is full, or the peer has ended."""
+    def fill(self, room: memoryview) -> Filled:
+        """Take what there is into `room`, of MOST_RECORDS at most: how many bytes, and why not more; None where more may be there."""
         size, why = fill(self._connection, room)
-        if why is None and size < len(room) and self._said_too_much:
+        if why is Ended.ENDED and self._said_too_much:
             why = Broken(TOO_MUCH)
         return size, why
 
@@ -128,8 +130,16 @@ class Session:
         try:
             self._connection.shutdown()
         except SSL.Error as error:
-            return _waiting(error)
+            return self._message_read() if _words(error) == _IN_MESSAGE else _waiting(error)
         return None
+
+    def _message_read(self) -> Wait | None:
+        """End once a message that was begun has been read."""
+        try:
+            self._connection.do_handshake()
+        except SSL.Error as error:
+            return _waiting(error)
+        return self.end()
 
     @property
     def _said_too_much(self) -> bool:
@@ -156,42 +166,43 @@ def _count(connection: SSL.Connection, where: int, result: int) -> None:
         connection.set_shutdown(connection.get_shutdown() | SSL.RECEIVED_SHUTDOWN)
 
 
-def fill(connection: SSL.Connection, room: memoryview) -> tuple[int, Wait | Broken | None]:
-    """Do what `Session.fill` promises, straight by OpenSSL: what pyOpenSSL does around a record takes as long as the record."""
+def fill(connection: SSL.Connection, room: memoryview) -> Filled:
+    """Do what `Session.fill` does, straight by OpenSSL: what pyOpenSSL does around a record takes as long as the record."""
     if lib is None or not hasattr(connection, "_ssl"):
         return fill_as_promised(connection, room)
     ssl = connection._ssl  # noqa: SLF001  (as above)
     start = ffi.from_buffer("char[]", room, require_writable=True)
     size, most = 0, len(room)
-    while size < most:
+    for _ in range(MOST_RECORDS):
         taken = lib.SSL_read(ssl, start + size, most - size)
         if taken <= 0:
             return size, _why_not(connection, taken)
         size += taken
+        if size == most:
+            break
     return size, None
 
 
-def fill_as_promised(
-    connection: SSL.Connection, room: memoryview
-) -> tuple[int, Wait | Broken | None]:
+def fill_as_promised(connection: SSL.Connection, room: memoryview) -> Filled:
     """Do the same by what every pyOpenSSL can do."""
-    size = 0
+    size, records = 0, 0
     try:
-        while size < len(room):
+        while size < len(room) and records < MOST_RECORDS:
             size += connection.recv_into(room[size:], RECORD)
+            records += 1
     except SSL.ZeroReturnError:
-        return size, None
+        return size, Ended.ENDED
     except SSL.Error as error:
         return size, _wait(error) or Broken(_words(error))
     return size, None
 
 
-def _why_not(connection: SSL.Connection, result: int) -> Wait | Broken | None:
-    """Have pyOpenSSL tell what OpenSSL has to say; None where the peer has ended."""
+def _why_not(connection: SSL.Connection, result: int) -> Wait | Ended | Broken:
+    """Have pyOpenSSL tell what OpenSSL has to say."""
     try:
         connection._raise_ssl_error(connection._ssl, result)  # noqa: SLF001  (as above)
     except SSL.ZeroReturnError:
-        return None
+        return Ended.ENDED
     except SSL.Error as error:
         return _wait(error) or Broken(_words(error))
     raise AssertionError("a call that has failed has a reason")

@@ -7,6 +7,8 @@ from tproxy.model.identity import Peer, Proof
 
 RECORD = 16384
 """Bytes of one record at most (RFC 8446, 5.1)."""
+MOST_RECORDS = 64
+"""Read in a row: a record may be a single byte, and takes as long as a large one."""
 
 
 class Wait(Enum):
@@ -16,8 +18,17 @@ class Wait(Enum):
     WRITABLE = "writable"
 
 
+class Ended(Enum):
+    """The peer has said that nothing more comes."""
+
+    ENDED = "ended"
+
+
 class Broken(Exception):
     """The connection has failed, in OpenSSL's words; no step will answer any more."""
+
+
+Filled = tuple[int, Wait | Ended | Broken | None]
 
 
 class Steps(Protocol):
@@ -44,11 +55,8 @@ class Steps(Protocol):
     def read(self, max_bytes: int) -> bytes | Wait:
         """Take what one record brings, `b""` once the peer has said that nothing more comes."""
 
-    def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
-        """Take what there is into `room`: how many bytes, and why not more.
-
-        The reason is None where `room` is full, and where it is not and the peer has said that nothing more comes.
-        """
+    def fill(self, room: memoryview) -> Filled:
+        """Take what there is into `room`, of MOST_RECORDS at most: how many bytes, and why not more; None where more may be there."""
 
     def write(self, piece: bytes | memoryview) -> Wait | None:
         """Send all of `piece`; of one that has to wait some records may be on their way already."""

@@ -19,7 +19,7 @@ from tproxy.model.limits import Limits
 from tproxy.net.pump import Conduit, Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump
 from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tls_stream import TlsStream
-from tproxy.tls.steps import Broken, Wait
+from tproxy.tls.steps import Ended, Filled, Wait
 
 MESH = Mesh.new()
 LIMITS = replace(Limits(), close_seconds=0.2)
@@ -466,9 +466,11 @@ class Answering:
         """Give what comes next."""
         return self.reads.pop(0)
 
-    def fill(self, room: memoryview) -> tuple[int, Wait | Broken | None]:
+    def fill(self, room: memoryview) -> Filled:
         """Give what comes next."""
         match self.reads.pop(0):
+            case b"":
+                return 0, Ended.ENDED
             case bytes(part):
                 room[: len(part)] = part
                 return len(part), None

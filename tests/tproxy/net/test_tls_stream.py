@@ -7,7 +7,7 @@ import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from fakes.ca import FakeCa, Leaf, Papers
-from fakes.records import ALERT, ASKING, CLOSE_NOTIFY, DATA, written_to
+from fakes.records import ALERT, ASKING, CLOSE_NOTIFY, DATA, HANDSHAKE, KEY_UPDATE, written_to
 from fakes.secure import MUTUAL, OPAQUE_OFFER, SLEEP, Mesh, secured
 from fakes.sockets import fill, small_pair, tcp_pair
 from tproxy.model.identity import Peer
@@ -535,3 +535,69 @@ async def test_whoever_says_nothing_without_end_is_cut_off(
         with pytest.raises(trio.BrokenResourceError, match="carry nothing"):
             await receive(stream)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["read by another task", "read by nobody"])
+@pytest.mark.parametrize(
+    "say",
+    [
+        pytest.param(lambda stream: stream.send_all(b"answer"), id="bytes"),
+        pytest.param(TlsStream.send_eof, id="an end"),
+    ],
+)
+async def test_what_is_said_while_a_message_is_only_begun_waits_for_the_rest(
+    say: Callable[[TlsStream], Awaitable[None]], *, reads: bool
+) -> None:
+    stream, writer = await written_to(MESH)
+    records = writer.records
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        await writer.send(records.record(HANDSHAKE, KEY_UPDATE[:4]))
+        with trio.move_on_after(0.01):
+            await stream.receive_some(100)
+        nursery.start_soon(say, stream)
+        if reads:
+            nursery.start_soon(stream.receive_some, 100)
+        with trio.fail_after(2):
+            await wait_all_tasks_blocked()
+            await writer.send(records.update(KEY_UPDATE[4:]), records.record(DATA, b"more"))
+            while nursery.child_tasks:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_a_change_of_keys_that_finds_no_room_has_one_task_wait_for_it() -> None:
+    ours, theirs = tcp_pair()
+    stream, writer = await written_to(MESH, (ours, theirs))
+    records = writer.records
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        await writer.send(records.update(ASKING), records.record(DATA, b"asked"))
+        assert await stream.receive_some(100) == b"asked"
+        await fill(ours)
+        nursery.start_soon(stream.send_all, b"answer")
+        nursery.start_soon(stream.receive_some, 100)
+        await wait_all_tasks_blocked()
+        await writer.data(b"more")
+        await wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        pytest.param(lambda stream: len(stream.try_receive(65536)), id="bytes"),
+        pytest.param(
+            lambda stream: stream.try_receive_into(memoryview(bytearray(65536))),
+            id="into a buffer",
+        ),
+    ],
+)
+async def test_one_read_takes_only_so_many_records_however_small(
+    receive: Callable[[TlsStream], int],
+) -> None:
+    stream, writer = await written_to(MESH)
+    async with stream, writer.tcp:
+        await writer.send(*(writer.records.record(DATA, b"x") for _ in range(200)))
+        await stream.wait_for_bytes()
+        assert [receive(stream) for _ in range(4)] == [64, 64, 64, 8]
+        await writer.data(b"more")
+        await stream.wait_for_bytes()
+        assert receive(stream) == 4

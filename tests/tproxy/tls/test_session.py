@@ -11,12 +11,12 @@ from OpenSSL import SSL
 from fakes.handshakes import connected
 from fakes.secure import MUTUAL, OPAQUE_OFFER, Mesh
 from tproxy.tls.session import fill, fill_as_promised
-from tproxy.tls.steps import RECORD, Broken, Wait
+from tproxy.tls.steps import RECORD, Broken, Ended, Filled, Wait
 
 MESH = Mesh.new()
 GARBAGE = b"\x17\x03\x03\x00\x20" + bytes(32)
 
-Fill = Callable[[SSL.Connection, memoryview], tuple[int, Wait | Broken | None]]
+Fill = Callable[[SSL.Connection, memoryview], Filled]
 ways = pytest.mark.parametrize(
     "way",
     [pytest.param(fill, id="straight"), pytest.param(fill_as_promised, id="as promised")],
@@ -59,7 +59,7 @@ def pair() -> Iterator[Pair]:
         yield Pair(ours, theirs)
 
 
-def told(why: Wait | Broken | None) -> Wait | str | None:
+def told(why: Wait | Ended | Broken | None) -> Wait | Ended | str | None:
     """What can be compared."""
     return str(why) if isinstance(why, Broken) else why
 
@@ -72,8 +72,10 @@ def told(why: Wait | Broken | None) -> Wait | str | None:
         pytest.param(lambda pair: pair.tell(100), (100, Wait.READABLE), id="less than a record"),
         pytest.param(lambda pair: pair.tell(RECORD + 5), (RECORD + 5, Wait.READABLE), id="records"),
         pytest.param(lambda pair: pair.tell(3 * RECORD), (2 * RECORD, None), id="more than room"),
-        pytest.param(lambda pair: (pair.tell(9), pair.end()), (9, None), id="bytes and the end"),
-        pytest.param(Pair.end, (0, None), id="the end"),
+        pytest.param(
+            lambda pair: (pair.tell(9), pair.end()), (9, Ended.ENDED), id="bytes and the end"
+        ),
+        pytest.param(Pair.end, (0, Ended.ENDED), id="the end"),
         pytest.param(
             lambda pair: (pair.tell(9), pair.spoil()),
             (9, "decryption failed or bad record mac"),
@@ -85,7 +87,10 @@ def told(why: Wait | Broken | None) -> Wait | str | None:
     ],
 )
 def test_room_is_filled_with_what_there_is(
-    way: Fill, pair: Pair, tell: Callable[[Pair], object], taken: tuple[int, Wait | str | None]
+    way: Fill,
+    pair: Pair,
+    tell: Callable[[Pair], object],
+    taken: tuple[int, Wait | Ended | str | None],
 ) -> None:
     tell(pair)
     room = memoryview(bytearray(2 * RECORD))
