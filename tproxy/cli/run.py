@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +27,7 @@ from tproxy.model.ports import Ports
 from tproxy.settings import Settings, User
 from tproxy.stores.identity_store import BadIdentity
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
+from tproxy.tls.library import settle
 
 if TYPE_CHECKING:
     from tproxy.stores.identity_loader import IdentityLoader
@@ -39,9 +39,6 @@ CANNOT_START = 3
 BAD_IDENTITY = 4
 
 ENGINES = ("own", "h2")
-
-OPENSSL = Path(__file__).parents[1] / "tls" / "openssl.cnf"
-"""Read by OpenSSL as it is loaded, unless an operator has settings of his own for it."""
 
 PORT = click.IntRange(1, 65535)
 PORTS = Ports()
@@ -277,7 +274,7 @@ def _identities(certificates: Path | None) -> "IdentityLoader | None":
     if certificates is None:
         LOG.info("no --certificates: nobody is proven to be anybody, connections go as they are")
         return None
-    os.environ.setdefault("OPENSSL_CONF", str(OPENSSL))
+    settle()
     # cryptography's OpenSSL takes 11 MiB; Python's would take 3 more, for key identifiers that an authority makes.
     with uncalled("hashlib", "hmac"):
         from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415
