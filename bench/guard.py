@@ -2,7 +2,7 @@
 
     python bench/guard.py            # the table; exit code 1 if a bound is broken
     python bench/guard.py profile    # where the time goes, by cProfile; `profile 6`: on another of its lines, from 0;
-                                     # `profile tcp`: on TCP connections
+                                     # `profile tcp`: on TCP connections; `profile mtls`: on those in mutual TLS
 
 The path is the real one, from the first byte to the access-log line. Only the sockets are played, by streams that have
 everything at hand: so nothing waits, and every run makes the same calls.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import cast
 
@@ -25,7 +26,7 @@ import trio
 from msgspec.structs import replace
 
 from bench.counting import calls_of
-from bench.guard_tcp import carried, costs
+from bench.guard_tcp import Sidecar, Way, carried, costs
 from tproxy.codec.h1 import Http1Client
 from tproxy.codec.h1_h11 import H11
 from tproxy.codec.h1_llhttp import LLHTTP
@@ -51,10 +52,16 @@ from tproxy.proxy.register import Register
 from tproxy.proxy.runtime import Runtime
 from tproxy.proxy.sweeper import Sweeper
 from tproxy.stores.clusters import Clusters
+from tproxy.stores.identity_store import IdentityStore
 from tproxy.stores.journal import Journal
 from tproxy.stores.limits import OwnLedger
 from tproxy.stores.policy_store import PolicyStore
 from tproxy.telemetry.metrics import Metrics
+from tproxy.tls.authority import Authority
+from tproxy.tls.credentials import Credentials
+from tproxy.tls.documents import read_identity
+from tproxy.tls.identity import Identity
+from tproxy.tls.root import ROOT_LIFETIME, TTL
 from tproxy.tls.steps import Wait
 from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
@@ -146,6 +153,26 @@ spec:
   - {name: per-caller, key: source.ip, algorithm: SLIDING_WINDOW, requests: 1000000, window: 1s}
 """
 """Nothing that is measured here is over a limit."""
+MUTUAL = b"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: everything, namespace: shop}
+spec:
+  host: "*"
+  trafficPolicy:
+    tls: {mode: ISTIO_MUTUAL, subjectAltNames: ["spiffe://cluster.local/ns/shop/sa/web"]}
+"""
+STRICT = b"""
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict, namespace: shop}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: tills, namespace: shop}
+spec: {rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/till]}}]}]}
+"""
 LIMITS = Limits()
 HERE, THERE = Address("192.0.2.1", 8080), Address("192.0.2.2", 40000)
 FLOW = Flow(Direction.INBOUND, THERE, HERE, HERE, Sniffed(Protocol.HTTP1, Detection.HTTP11))
@@ -260,9 +287,16 @@ class PlayedTls:
         part = self._beneath.try_receive(max_bytes)
         return Wait.READABLE if part is None else part
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+    def fill(self, room: memoryview) -> tuple[int, Wait | None]:
+        """Give all that is due."""
+        size = len(part := self._beneath.try_receive(len(room)) or b"")
+        room[:size] = part
+        return size, Wait.READABLE
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
         """Take all of it."""
-        return self._beneath.try_send(bytes(piece))
+        self._beneath.try_send(bytes(piece))
+        return None
 
     def end(self) -> Wait | None:
         """End nothing."""
@@ -299,7 +333,7 @@ CASES = (
     Case("HTTP/1.1, no policies", LLHTTP, 437, policies=b""),
     Case("HTTP/1.1, authorized", LLHTTP, 482),
     Case("HTTP/1.1 read by h11, authorized", H11, 821),
-    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 515, policies=PROVEN, mutual=True),
+    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 510, policies=PROVEN, mutual=True),
     Case("HTTP/1.1, limited twice", LLHTTP, 532, policies=LIMITED),
     Case("HTTP/1.1 to a service", LLHTTP, 577, policies=ENTRY, flow=LEAVING),
     Case("HTTP/1.1 to a share of a service", LLHTTP, 715, policies=STEERED, flow=LEAVING),
@@ -309,8 +343,9 @@ CASES = (
 class Bench:
     """The proxy with played peers. What changes: what it has counted."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, identity: Identity | None = None) -> None:
         self._case = case
+        identities = None if identity is None else IdentityStore(Credentials(identity))
         snapshot: Snapshot | tuple[object, ...] = Snapshot(1)
         if case.policies:
             files = [SourceFile("bench.yaml", case.policies)]
@@ -329,7 +364,7 @@ class Bench:
             return cast("TcpStream", self._upstream)
 
         drawn = random.Random(1).random  # noqa: S311 - every run draws the same
-        connector, clusters = Connector(LIMITS), Clusters(drawn)
+        connector, clusters = Connector(LIMITS, identities), Clusters(drawn)
         pool = Pool(dial, lambda _: Http1Client(LIMITS, case.parser), LIMITS)
         ledger = OwnLedger(store)
         features = metrics.own.features
@@ -357,6 +392,7 @@ class Bench:
             ledger=ledger,
             own_ports=frozenset(),
             parser=case.parser,
+            identities=identities,
         )
 
     @property
@@ -439,18 +475,36 @@ def main() -> int:
             f"{'ok ' if held else 'NOT'} {case.name:34} {cost.calls:6.1f} calls (<= {case.most_calls}),"
             f" {cost.reads:.2f} reads, {cost.writes:.2f} writes, {cost.kept:5.1f} bytes kept; {cost.microseconds:6.1f} us here"
         )
-    for each in costs(Bench(CASES[0]).captured):
+    for each in costs(plain_way(), mutual_way()):
         broken += not each.held
         print(each)
     return 1 if broken else 0
 
 
-def profile_tcp() -> None:
+def plain_way() -> Way:
+    """Capture connections before their origin."""
+    return (Sidecar(Bench(CASES[0]).captured),)
+
+
+def mutual_way() -> Way:
+    """Capture connections behind their client, too, and have both sides prove who they are."""
+    now = datetime.now(UTC)
+    authority = Authority.create(OWN.trust_domain, lifetime=ROOT_LIFETIME, now=now)
+
+    def side(own: Peer, policies: bytes, direction: Direction) -> Sidecar:
+        svid, _ = authority.issue(own, ttl=TTL, now=now)
+        identity = read_identity(svid.certificate, svid.key, authority.bundle, now=now)
+        case = Case(own.service_account, LLHTTP, 0, policies=policies)
+        return Sidecar(Bench(case, identity).captured, direction)
+
+    return side(TILL, MUTUAL, Direction.OUTBOUND), side(OWN, STRICT, Direction.INBOUND)
+
+
+def profile_connections(way: Way) -> None:
     """Print where the time of TCP connections goes."""
-    runtime = Bench(CASES[0]).captured
-    carried(runtime, 500)
+    carried(way, 500)
     profiler = cProfile.Profile()
-    profiler.runcall(carried, runtime, 2000)
+    profiler.runcall(carried, way, 2000)
     pstats.Stats(profiler).sort_stats("tottime").print_stats(60)
 
 
@@ -465,7 +519,9 @@ def profile(case: Case) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["profile", "tcp"]:
-        profile_tcp()
+        profile_connections(plain_way())
+    elif sys.argv[1:] == ["profile", "mtls"]:
+        profile_connections(mutual_way())
     elif sys.argv[1:2] == ["profile"]:
         profile(CASES[int(sys.argv[2]) if sys.argv[2:] else 1])
     else:

@@ -1,11 +1,14 @@
 """Count what a TCP connection calls, from accept to the access-log line: a word each way, then the end.
 
-The sockets are real, on loopback, and only the redirect is played. Client and origin take their steps in the proxy's own
-thread, so that what happens next never depends on a race; what they call is counted without the proxy, and taken off.
+In mutual TLS it passes two sidecars, its client's and its server's, and both are counted together. OpenSSL is as it comes:
+with the tickets that no sidecar sends.
+
+The sockets are real, on loopback, and only the redirect is played. Client and origin take their steps in the proxies' own
+thread, so that what happens next never depends on a race; what they call is counted without a proxy, and taken off.
 """
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,22 +45,43 @@ class TcpCost:
         return f"{verdict} {self.name:34} {self.calls:6.1f} calls (<= {self.most_calls})"
 
 
-def costs(runtime: Runtime) -> Iterator[TcpCost]:
-    """Count one more connection, and one more word each way on a connection."""
-    carried(runtime, MANY)  # caches fill
-    through, directly = partial(carried, runtime), carried_directly
-    yield TcpCost("TCP connection", (_more_talks(through) - _more_talks(directly)), 690)
-    yield TcpCost("TCP word, and its answer", (_more_words(through) - _more_words(directly)), 180)
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """One of those that a connection passes, and which way."""
+
+    runtime: Runtime
+    direction: Direction = Direction.INBOUND
+
+    async def carry(self, asked: Address, stream: TcpStream) -> None:
+        """Carry a connection as where TPROXY has brought it."""
+        stream._local = asked  # noqa: SLF001
+        with self.runtime.register.connection(self.direction):
+            await carry(stream, self.direction, self.runtime)
 
 
-def carried(runtime: Runtime, talks: int, words: int = 1) -> None:
+Way = Sequence[Sidecar]
+"""Those between a client and its origin."""
+
+
+def costs(plain: Way, mutual: Way) -> Iterator[TcpCost]:
+    """Count one more connection, and one more word each way on a connection: in plaintext, and in mutual TLS."""
+    yield from _costs("TCP", plain, (690, 180))
+    yield from _costs("mutual TLS", mutual, (2400, 434))
+
+
+def carried(way: Way, talks: int, words: int = 1) -> None:
     """Carry so many connections, one after the other, with so many words each way."""
-    trio.run(_through, runtime, talks, words)
+    trio.run(_carried, way, talks, words)
 
 
-def carried_directly(talks: int, words: int = 1) -> None:
-    """Do the same without a proxy."""
-    trio.run(_directly, talks, words)
+def _costs(name: str, way: Way, most: tuple[int, int]) -> Iterator[TcpCost]:
+    carried(way, MANY)  # caches fill
+    through, directly = partial(carried, way), partial(carried, ())
+    talks = _more_talks(through) - _more_talks(directly)
+    yield TcpCost(f"{name} connection", talks, most[0])
+    yield TcpCost(
+        f"{name} word, and its answer", _more_words(through) - _more_words(directly), most[1]
+    )
 
 
 def _more_talks(work: Callable[[int, int], None]) -> float:
@@ -68,23 +92,14 @@ def _more_words(work: Callable[[int, int], None]) -> float:
     return (calls_of(partial(work, 1, MANY)) - calls_of(partial(work, 1, FEW))) / (MANY - FEW)
 
 
-async def _directly(talks: int, words: int) -> None:
+async def _carried(way: Way, talks: int, words: int) -> None:
     with _listening() as origin:
-        await _talk(origin, origin, talks, words)
-
-
-async def _through(runtime: Runtime, talks: int, words: int) -> None:
-    front = _listening()
-    with _listening() as origin:
-        asked = Address(*origin.getsockname())
-
-        async def redirected(stream: TcpStream) -> None:
-            stream._local = asked  # noqa: SLF001 - as where TPROXY has brought it
-            with runtime.register.connection(Direction.INBOUND):
-                await carry(stream, Direction.INBOUND, runtime)
-
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Listener([front], redirected, slots=Slots(9)).serve)
+            front = origin
+            for sidecar in reversed(way):
+                asked, front = Address(*front.getsockname()), _listening()
+                listener = Listener([front], partial(sidecar.carry, asked), slots=Slots(9))
+                nursery.start_soon(listener.serve)
             await _talk(front, origin, talks, words)
             nursery.cancel_scope.cancel()
 

@@ -27,7 +27,7 @@ def launch(settings: Settings, sources: Sources) -> int:
     OSError: a port is taken or not allowed, or the user cannot be had.
     """
     if sources.identities is not None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the key
+        _dump_nothing()
     limits = _affordable(settings.limits)
     carriers = open_carriers(
         settings.ports, transparent=settings.tproxy_inbound, workers=settings.workers
@@ -39,6 +39,17 @@ def launch(settings: Settings, sources: Sources) -> int:
     become(settings.user)
     trio.run(app.run)
     return 0
+
+
+def _dump_nothing() -> None:
+    """Have the kernel keep no image of our memory, which holds the key.
+
+    With 0 it would write no file, but still feed a program that `core_pattern` names (core(5)); 1 is less than any image,
+    and what it takes for neither.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    most = 1 if hard else 0  # to raise it again is not for everybody
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 
 
 def _supervise(

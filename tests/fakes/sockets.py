@@ -17,6 +17,15 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[TcpStream, TcpStream]:
     return TcpStream(dialled, peers[0]), TcpStream(accepted, peers[1])
 
 
+def small_pair(size: int = 16384) -> tuple[TcpStream, TcpStream]:
+    """Connect two streams for which the kernel holds little, and never more."""
+    ends = tcp_pair()
+    for end in ends:
+        end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    return ends
+
+
 def socket_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     """Connect two blocking sockets to each other."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
+from fakes.footprint import sidecar_pids
 from fakes.mesh import APPS, ROOT
 from fakes.mutual import MARKER, SERVICE, Mutual, Tap, mode, plaintext_to, tapped
 from fakes.two_ways import python
@@ -207,3 +209,13 @@ async def test_a_pod_that_calls_itself_needs_no_proof(mutual: Mutual, family: st
     done = await mutual.mesh.run("curl", "-sS", family, "-w", " %{http_code}", url)
     assert done.stdout.endswith(" 200"), done.stderr
     await mutual.proven()
+
+
+async def test_no_image_of_a_sidecar_that_holds_a_key_is_kept(mutual: Mutual) -> None:
+    pids = sidecar_pids(mutual.server)
+    assert pids
+    for pid in pids:
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        (core,) = (line.split() for line in limits if line.startswith("Max core file size"))
+        # With 0 the kernel would still feed a program that `core_pattern` names.
+        assert core[-3:-1] == ["1", "1"]

@@ -5,6 +5,7 @@ No filter of a pipeline, since policies read requests before any: `proxy/connect
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 from msgspec.structs import replace
 
@@ -13,6 +14,10 @@ from tproxy.model.http import Request
 from tproxy.model.peer_metadata import PEER_METADATA
 
 FORWARDED_CLIENT_CERT = b"x-forwarded-client-cert"
+SPELLINGS = frozenset(
+    b"x%cforwarded%cclient%ccert" % between for between in product(b"-_", repeat=3)
+)
+"""What an application may take for it: in the variables of CGI and WSGI both characters are an underscore."""
 
 CONTROLS = frozenset(
     {
@@ -42,9 +47,9 @@ What gateways tell applications passes, as x-forwarded-for does: x-envoy-externa
 """
 
 FORGED = {
-    Direction.INBOUND: CONTROLS | PEER_METADATA | {FORWARDED_CLIENT_CERT},
+    Direction.INBOUND: CONTROLS | PEER_METADATA | SPELLINGS,
     # The application may steer whoever carries its requests.
-    Direction.OUTBOUND: PEER_METADATA | {FORWARDED_CLIENT_CERT},
+    Direction.OUTBOUND: PEER_METADATA | SPELLINGS,
 }
 """What no request may say by itself, in lower case."""
 

@@ -1,7 +1,6 @@
 """Bound the TLS handshakes that are under way: each holds memory for somebody who is not known yet."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import trio
 
@@ -17,18 +16,42 @@ class Handshakes:
         self._most = most
         self._scopes: dict[trio.CancelScope, None] = {}
 
-    @contextmanager
-    def under_way(self, seconds: float) -> Iterator[trio.CancelScope]:
+    def under_way(self, seconds: float) -> "UnderWay":
         """Have a handshake end after `seconds`, or earlier for another's sake; the scope tells whether that happened."""
-        with trio.move_on_after(seconds) as scope:
-            if len(self._scopes) >= self._most:
-                self._evict(next(iter(self._scopes)))
-            self._scopes[scope] = None
-            try:
-                yield scope
-            finally:
-                self._scopes.pop(scope, None)
+        return UnderWay(self, trio.move_on_after(seconds))
 
-    def _evict(self, scope: trio.CancelScope) -> None:
-        del self._scopes[scope]
-        scope.cancel()
+    def begin(self, scope: trio.CancelScope) -> None:
+        """Make room for one, and take it in."""
+        if len(self._scopes) >= self._most:
+            oldest = next(iter(self._scopes))
+            del self._scopes[oldest]
+            oldest.cancel()
+        self._scopes[scope] = None
+
+    def end(self, scope: trio.CancelScope) -> None:
+        """Be done with one, if it was not ended already."""
+        self._scopes.pop(scope, None)
+
+
+class UnderWay:
+    """One handshake among those: a block of its own, since a generator's takes twice the calls."""
+
+    __slots__ = ("_handshakes", "_scope")
+
+    def __init__(self, handshakes: Handshakes, scope: trio.CancelScope) -> None:
+        self._handshakes = handshakes
+        self._scope = scope
+
+    def __enter__(self) -> trio.CancelScope:
+        scope = self._scope.__enter__()
+        self._handshakes.begin(scope)
+        return scope
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._handshakes.end(self._scope)
+        return self._scope.__exit__(kind, error, trace)

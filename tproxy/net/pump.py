@@ -3,15 +3,17 @@
 Small amounts are copied, which costs least until several reads in a row were full. Then the bytes stay in the kernel:
 splice(2) moves them through a pipe, as long as each move is large. The rule that must not be broken: **a pipe is empty
 before anything else is read from its source**, so bytes cannot overtake each other, and a pipe that would have to wait
-for its source holds none.
+for its source holds none. What TLS encrypts or decrypts is copied throughout, much at a time.
 """
 
 import contextlib
 import fcntl
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from mmap import MAP_PRIVATE, mmap
 
 import msgspec
 import trio
@@ -23,7 +25,11 @@ from tproxy.net.tcp_stream import TcpStream
 from tproxy.resilience.bandwidth import Bandwidth
 
 COPY_BYTES = 65536
+TLS_BYTES = 1 << 18
+"""What is copied at once where splicing is out of the question."""
 PIPE_BYTES = 1 << 20
+TURN_BYTES = 1 << 20
+"""What is copied in a row without waiting, at most, before other tasks get a turn: half a millisecond of them, with TLS."""
 FULL_READS = 4
 """Full reads in a row that make a transfer bulk."""
 SMALL_MOVE = 16384
@@ -109,7 +115,7 @@ class Pipe:
 
 
 class Pipes:
-    """Pipes for whoever moves much just now. What changes: which are lent and which lie ready.
+    """Pipes, and a buffer, for whoever moves much just now. What changes: which are lent and which lie ready.
 
     `most` bounds them, as each may hold a MiB of kernel memory; with 0 everything is copied.
     """
@@ -118,6 +124,10 @@ class Pipes:
         self._left = most
         self._refused = False
         self._ready: list[Pipe] = []
+        self.buffer = memoryview(
+            mmap(-1, TLS_BYTES, flags=MAP_PRIVATE)
+        )  # taken as it is written to
+        """One for all connections: what is in it is passed on, or copied, before anybody waits."""
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Pipe | None]:
@@ -174,7 +184,7 @@ class _SinkBroke(Exception):
 
 
 async def pump(
-    source: EagerStream, sink: EagerStream, *, meter: Meter, pipes: Pipes, rest: bytes = b""
+    source: SocketStream, sink: SocketStream, *, meter: Meter, pipes: Pipes, rest: bytes = b""
 ) -> Ending:
     """Carry `source`'s bytes and its end to `sink`, beginning with the `rest` that was received already.
 
@@ -188,12 +198,16 @@ async def pump(
             del rest
         if meter.pace is not None:
             # Copied throughout: what a pipe takes in at once would be more than the pace allows.
-            await _copy_paced(source, sink, meter, meter.pace)
-        else:
+            await _copy_paced(source, sink, meter, meter.pace, pipes.buffer)
+        elif isinstance(source, TcpStream) and isinstance(sink, TcpStream):
+            room = pipes.buffer[:COPY_BYTES]
             while not (
-                await _copy(source, sink, meter) or await _splice(source, sink, meter, pipes)
+                await _copy(source, sink, meter, room, most_full=FULL_READS)
+                or await _splice(source, sink, meter, pipes)
             ):
                 pass
+        else:
+            await _copy(source, sink, meter, pipes.buffer, most_full=math.inf)
         await _end(sink)
     except _SourceBroke:
         return Ending.SOURCE_BROKE
@@ -379,63 +393,66 @@ def _copied(lane: Lane) -> bool:
     return True
 
 
-async def _copy(source: EagerStream, sink: EagerStream, meter: Meter) -> bool:
-    """Copy until the source ends (True) or turns out to be bulk (False)."""
-    rounds = full_reads = 0
-    while full_reads < FULL_READS:
-        data = await _receive(source)
-        if not data:
+async def _copy(
+    source: SocketStream, sink: SocketStream, meter: Meter, room: memoryview, *, most_full: float
+) -> bool:
+    """Copy until the source ends (True) or so many reads in a row have filled `room` that it must be bulk (False)."""
+    reads = full_reads = 0
+    while full_reads < most_full:
+        size = await _receive(source, room)
+        if not size:
             return True
-        await _send(sink, data)
-        meter.bytes += len(data)
-        full_reads = full_reads + 1 if len(data) == COPY_BYTES else 0
-        rounds += 1
-        if rounds % EAGER_ROUNDS == 0:
+        await _send(sink, room[:size])
+        meter.bytes += size
+        full_reads = full_reads + 1 if size == len(room) else 0
+        reads += 1
+        if reads % (TURN_BYTES // len(room)) == 0:
             await trio.lowlevel.checkpoint()
     return False
 
 
-async def _copy_paced(source: EagerStream, sink: EagerStream, meter: Meter, pace: Pace) -> None:
+async def _copy_paced(
+    source: SocketStream, sink: SocketStream, meter: Meter, pace: Pace, room: memoryview
+) -> None:
     """Copy until the source ends, no faster than its pace."""
     while True:
-        data = await _receive(source, min(await pace.room(), COPY_BYTES))
-        if not data:
+        most = min(await pace.room(), COPY_BYTES)
+        size = await _receive(source, room[:most])
+        if not size:
             return
-        pace.used(len(data))
-        await _send(sink, data)
-        meter.bytes += len(data)
+        pace.used(size)
+        await _send(sink, room[:size])
+        meter.bytes += size
         await trio.lowlevel.checkpoint()
 
 
-async def _receive(source: EagerStream, most: int = COPY_BYTES) -> bytes:
+async def _receive(source: SocketStream, room: memoryview) -> int:
     try:
-        data = source.try_receive(most)
-        return bytes(await source.receive_some(most)) if data is None else data
+        while (size := source.try_receive_into(room)) is None:
+            await source.wait_for_bytes()
     except trio.BrokenResourceError as error:
         raise _SourceBroke from error
+    return size
 
 
-async def _send(sink: EagerStream, data: bytes) -> None:
+async def _send(sink: SocketStream, data: bytes | memoryview) -> None:
     try:
         sent = sink.try_send(data)
         if sent < len(data):
-            await sink.send_all(memoryview(data)[sent:])
+            await sink.send_all(bytes(data[sent:]))
     except trio.BrokenResourceError as error:
         raise _SinkBroke from error
 
 
-async def _end(sink: EagerStream) -> None:
+async def _end(sink: SocketStream) -> None:
     try:
         await sink.send_eof()
     except trio.BrokenResourceError as error:
         raise _SinkBroke from error
 
 
-async def _splice(source: EagerStream, sink: EagerStream, meter: Meter, pipes: Pipes) -> bool:
+async def _splice(source: TcpStream, sink: TcpStream, meter: Meter, pipes: Pipes) -> bool:
     """Splice until the source ends (True) or is better copied (False)."""
-    if not (isinstance(source, TcpStream) and isinstance(sink, TcpStream)):
-        await trio.lowlevel.checkpoint()
-        return False
     with pipes.lent() as pipe:
         if pipe is None:
             await trio.lowlevel.checkpoint()

@@ -79,6 +79,12 @@ class SocketStream(EagerStream):
             raise trio.BusyResourceError("another task is receiving from this stream")
         return self._take(max_bytes) if self.expectant else None
 
+    def try_receive_into(self, room: memoryview) -> int | None:
+        """Take what has arrived into `room`, as `try_receive` does, and say how many bytes that is: 0 at the end."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        return self._take_into(room) if self.expectant else None
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes, even where some have arrived: whoever is in a hurry has called `try_receive` before."""
         if max_bytes is None:
@@ -98,9 +104,24 @@ class SocketStream(EagerStream):
         finally:
             self._receiving = False
 
+    async def wait_for_bytes(self) -> None:
+        """Wait until there may be something to receive, and leave it there."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self.arrival()  # there is none of a stream that was closed
+        self._receiving = True
+        try:
+            await self._wait_for_bytes()
+        finally:
+            self._receiving = False
+
     @abstractmethod
     def _take(self, max_bytes: int) -> bytes | None:
         """Do what `try_receive` promises, whoever else receives."""
+
+    @abstractmethod
+    def _take_into(self, room: memoryview) -> int | None:
+        """Do what `try_receive_into` promises, whoever else receives."""
 
     @abstractmethod
     def _wait_for_bytes(self) -> Awaitable[None]:

@@ -1,7 +1,8 @@
 """A TCP connection that answers at once what it can, and waits only for what the kernel has not got.
 
 `socket.recv` itself is the receive buffer: it allocates, reads and gives back what it did not fill, and that measured
-faster than reading into a shared buffer and copying out of it. So an idle connection holds no buffer at all.
+faster than reading into a shared buffer and copying out of it. So an idle connection holds no buffer at all. Whoever
+passes on at once what arrives has it read into a buffer of his own, out of which nothing is copied.
 """
 
 import contextlib
@@ -291,6 +292,20 @@ class TcpStream(SocketStream):
                 # A read that is not full has taken all there was (epoll(7)), but for what stands apart.
                 arrival.exhausted()
         return data
+
+    def _take_into(self, room: memoryview) -> int | None:
+        try:
+            size = self.socket.recv_into(room)
+        except BlockingIOError:
+            self.exhausted()
+            return None
+        except OSError as error:
+            self._break(error)
+        if not size:
+            self._check_unbroken()
+        elif size < len(room) and self._arrival is not None:
+            self._arrival.exhausted()
+        return size
 
     def _read(self, max_bytes: int, flags: int) -> bytes | None:
         try:

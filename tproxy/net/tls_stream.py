@@ -2,7 +2,7 @@
 ciphertext through memory.
 
 The rule that must not be broken: **a peer that is told of an end has been given everything before it**. So close_notify
-is not sent behind a record that the socket did not take whole, and an end without close_notify is a failure: anybody on
+is not sent behind bytes that the socket did not take whole, and an end without close_notify is a failure: anybody on
 the way can make one. And nothing is tried on a connection that was reset: once a write has failed OpenSSL reads nothing
 any more, be it an early response or the alert that says why.
 """
@@ -14,10 +14,14 @@ import trio
 
 from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
-from tproxy.net.arrivals import Arrival
+from tproxy.net.arrivals import Arrival, Hearer
+from tproxy.net.bell import Bell
 from tproxy.net.stream import SocketStream
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.tls.steps import RECORD, Broken, Steps, Wait
+from tproxy.tls.steps import MOST_RECORDS, RECORD, Broken, Ended, Steps, Wait
+
+WRITE_BYTES = 4 * RECORD
+"""What OpenSSL is given at once: a call costs as much as encrypting a record. More of it gains nothing."""
 
 
 async def handshake(tcp: TcpStream, steps: Steps) -> "TlsStream":
@@ -30,18 +34,39 @@ async def handshake(tcp: TcpStream, steps: Steps) -> "TlsStream":
     return TlsStream(tcp, steps)
 
 
+class _Both:
+    """Two who hear of the same arrivals."""
+
+    def __init__(self, first: Hearer, second: Hearer) -> None:
+        self._hearers = first, second
+
+    def ring(self) -> None:
+        """Tell both that something may have arrived."""
+        for hearer in self._hearers:
+            hearer.ring()
+
+    def fail(self, error: Exception) -> None:
+        """Tell both that nobody may wait any more."""
+        for hearer in self._hearers:
+            hearer.fail(error)
+
+
 class TlsStream(SocketStream):
     """One secured connection. What changes: what was decrypted and not taken, and whether it ended, broke or was closed."""
 
     __slots__ = (
         "_ahead",
+        "_awaits_room",
         "_begun",
         "_broken_by",
-        "_ended",
         "_eof_sent",
         "_left",
+        "_message",
+        "_over",
         "_peek_bytes",
         "_read_wants_room",
+        "_room",
+        "_send_wants_bytes",
         "_sending",
         "_steps",
         "_tcp",
@@ -57,16 +82,25 @@ class TlsStream(SocketStream):
         self._ahead = b""
         """Decrypted to be looked at, and not taken yet."""
         self._peek_bytes = RECORD
-        self._ended = False
         self._broken_by = ""
+        self._over = False
+        """Whether it has ended, or broken: then nothing more is read."""
         self._unsendable = ""
         """What a write has failed by: no read after it tells more."""
         self._eof_sent = False
         self._begun = b""
-        """What is in a record that was begun and is still to be sent whole."""
+        """What OpenSSL was given and has not sent whole: that comes before anything else."""
         self._left = False
-        """Whether whoever has begun it was cancelled: then it goes first, whatever else is sent."""
+        """Whether whoever has begun it was cancelled, and will not send it again."""
         self._read_wants_room = False
+        self._send_wants_bytes = False
+        """Whether TLS has to read something before it sends: a message of its own that the peer has only begun."""
+        self._awaits_room = False
+        """Whether whoever sends waits until he can."""
+        self._room: Bell | None = None
+        """For whoever waits for room beside another who does."""
+        self._message: Bell | None = None
+        """For whoever waits to send until such a message has been read, be it by another."""
         self._sending = False
 
     @property
@@ -102,7 +136,7 @@ class TlsStream(SocketStream):
     @property
     def expectant(self) -> bool:
         """Whether something may have arrived, or was decrypted already."""
-        return bool(self._ahead) or self._over or self._tcp.expectant
+        return self._over or self._tcp.expectant or bool(self._ahead)
 
     def arrival(self) -> Arrival:
         """Return what is known of ciphertext that arrives."""
@@ -129,7 +163,7 @@ class TlsStream(SocketStream):
         return self._ahead[:max_bytes] if self._ahead else self._nothing_more()
 
     def try_send(self, data: bytes | bytearray | memoryview) -> int:
-        """Send the records that the kernel takes, without waiting."""
+        """Send what the kernel takes, without waiting; nearly WRITE_BYTES more than it says may be on their way."""
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         return self._send(memoryview(data))
@@ -147,21 +181,30 @@ class TlsStream(SocketStream):
                 sent = self._send(rest)
                 rest = rest[sent:]
                 if rest:
-                    await self._tcp.wait_send_all_might_not_block()
+                    await self.wait_send_all_might_not_block()
         finally:
             self._sending = False
             self._left = bool(self._begun)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until the kernel takes bytes, or has an error to tell."""
-        await self._tcp.wait_send_all_might_not_block()
+        """Wait until the kernel takes bytes, or has an error to tell, and TLS has read what it must before."""
+        if self._awaits_room:
+            raise trio.BusyResourceError("another task is waiting to send on this stream")
+        self._awaits_room = True
+        try:
+            if self._send_wants_bytes:
+                await self._wait_for_message()
+            else:
+                await self._wait_for_room()
+        finally:
+            self._awaits_room = False
 
     async def wait_readable(self) -> None:
         """Wait until there is more to look at than at the last `try_peek`, an end or an error."""
         seen = len(self._ahead)
         while len(self._ahead) == seen < self._peek_bytes and not self._over:
             if self._read_wants_room:
-                await self._tcp.wait_send_all_might_not_block()
+                await self._wait_for_room()
             else:
                 await self._tcp.wait_readable()
             self._decrypt_ahead()
@@ -176,18 +219,20 @@ class TlsStream(SocketStream):
         self._check_open()
         await trio.lowlevel.checkpoint()
         while not self.end():
-            await self._tcp.wait_send_all_might_not_block()
+            await self.wait_send_all_might_not_block()
 
     def end(self) -> bool:
-        """End our direction; where the kernel has no room even for that, `send_eof` has to wait for it."""
+        """End our direction; where TLS cannot say so yet, `send_eof` has to wait for it."""
         self._check_open()
         if not self._eof_sent:
             self._heed_reset()
             try:
-                self._eof_sent = self._steps.end() is None
+                wait = self._steps.end()
             except Broken as error:
                 self._unsendable = str(error)
                 self._break(error)
+            self._eof_sent = wait is None
+            self._send_wants_bytes = wait is Wait.READABLE
         return self._eof_sent
 
     async def wait_all_sent(self) -> None:
@@ -218,17 +263,35 @@ class TlsStream(SocketStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    @property
-    def _over(self) -> bool:
-        return self._ended or bool(self._broken_by)
-
     async def _wait_for_bytes(self) -> None:
         if self._ahead or self._over:
             await trio.lowlevel.checkpoint()
         elif self._read_wants_room:
-            await self._tcp.wait_send_all_might_not_block()
+            await self._wait_for_room()
         else:
             await self._tcp.arrival().wait()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the kernel takes bytes: one task for both, where reading has to wait for that, too."""
+        if self._room is not None:
+            await self._room.rung()
+            return
+        self._room = bell = Bell()
+        try:
+            await self._tcp.wait_send_all_might_not_block()
+        finally:
+            self._room = None
+            bell.ring()
+
+    async def _wait_for_message(self) -> None:
+        """Wait until bytes arrive, or another has read some."""
+        arrival = self._tcp.arrival()
+        hearer, self._message = arrival.hearer, Bell()
+        arrival.hearer = _Both(self._message, hearer)
+        try:
+            await self._message.rung()
+        finally:
+            arrival.hearer, self._message = hearer, None
 
     def _take(self, max_bytes: int) -> bytes | None:
         if self._ahead:
@@ -240,7 +303,20 @@ class TlsStream(SocketStream):
         """Answer for a stream of which nothing is at hand."""
         if self._broken_by:
             raise trio.BrokenResourceError(self._broken_by)
-        return b"" if self._ended else None
+        return b"" if self._over else None
+
+    def _take_into(self, room: memoryview) -> int | None:
+        if self._ahead:
+            size = min(len(self._ahead), len(room))
+            room[:size], self._ahead = self._ahead[:size], self._ahead[size:]
+            return size
+        self._check_open()
+        if not self._over:
+            size, why = self._steps.fill(room)
+            self._stopped_by(why)
+            if size:
+                return size
+        return None if self._nothing_more() is None else 0
 
     def _decrypt_ahead(self) -> bool:
         more = self._decrypted(self._peek_bytes - len(self._ahead))
@@ -250,8 +326,8 @@ class TlsStream(SocketStream):
     def _decrypted(self, room: int) -> bytes:
         """Decrypt what has arrived, of at most `room` bytes; what ended the stream behind it is told the next time."""
         self._check_open()
-        pieces = []
-        while room and not self._over:
+        pieces: list[bytes] = []
+        while room and len(pieces) < MOST_RECORDS and not self._over:
             wanted = min(room, RECORD)
             piece = self._read(wanted)
             if not piece:
@@ -268,42 +344,56 @@ class TlsStream(SocketStream):
         try:
             piece = self._steps.read(max_bytes)
         except Broken as error:
-            self._broken_by = self._unsendable or str(error)
+            self._stopped_by(error)
             return b""
-        self._read_wants_room = piece is Wait.WRITABLE
         if isinstance(piece, Wait):
-            if piece is Wait.READABLE:
-                self._tcp.exhausted()
+            self._stopped_by(piece)
             return b""
-        self._ended = not piece
+        self._stopped_by(None if piece else Ended.ENDED)
         return piece
+
+    def _stopped_by(self, why: Wait | Ended | Broken | None) -> None:
+        """Take note of what stopped reading; None where nothing has."""
+        self._read_wants_room = why is Wait.WRITABLE
+        if why is Wait.READABLE:
+            self._tcp.exhausted()
+        elif isinstance(why, Broken):
+            self._broken_by = self._unsendable or str(why)
+            self._over = True
+        elif why is Ended.ENDED:
+            self._over = True
+        if self._message is not None:
+            self._message.ring()
 
     def _send(self, rest: memoryview) -> int:
         self._check_open()
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
         self._heed_reset()
-        if self._left:
-            if isinstance(self._write(self._begun), Wait):
-                return 0
-            self._left = False
-        assert rest[: len(self._begun)] == self._begun, "a record that was begun is not another's"
         sent = 0
+        if begun := self._begun:
+            same = self._left or bytes(rest[: len(begun)]) == begun
+            assert same, "what was begun is not another's"
+            if not self._write(begun):
+                return 0
+            sent, self._left = 0 if self._left else len(begun), False
         while sent < len(rest):
-            step = self._write(rest[sent : sent + RECORD])
-            if isinstance(step, Wait):
+            piece = rest[sent : sent + WRITE_BYTES]
+            if not self._write(piece):
                 break
-            sent += step
+            sent += len(piece)
         return sent
 
-    def _write(self, piece: bytes | memoryview) -> int | Wait:
+    def _write(self, piece: bytes | memoryview) -> bool:
+        """Write all of it, or say that it has to be tried again."""
         try:
-            step = self._steps.write(piece)
+            wait = self._steps.write(piece)
         except Broken as error:
             self._unsendable = str(error)
             self._break(error)
-        self._begun = (self._begun or bytes(piece)) if isinstance(step, Wait) else b""
-        return step
+        self._begun = b"" if wait is None else bytes(piece)
+        self._send_wants_bytes = wait is Wait.READABLE
+        return wait is None
 
     def _heed_reset(self) -> None:
         """Fail on a connection that was reset; only where something has arrived that was not read can it have been.
@@ -317,5 +407,5 @@ class TlsStream(SocketStream):
         raise trio.BrokenResourceError(str(error)) from error
 
     def _check_open(self) -> None:
-        if self.fileno() == -1:
+        if self._tcp.fileno() == -1:
             raise trio.ClosedResourceError("this stream was closed")

@@ -6,9 +6,10 @@ The message may be cut into any number of records, and the records into any numb
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
+from struct import Struct
 
 CLIENT_HELLO = b"\x01"
 MAX_RECORD = 1 << 14
@@ -18,6 +19,9 @@ MAX_MESSAGE = 1 << 17
 SERVER_NAME = 0
 ALPN = 16
 HOST_NAME = 0
+
+_EXTENSION = Struct("!HH")
+"""Its kind and its length."""
 
 GREASE = frozenset(bytes((value, value)) for value in range(0x0A, 0x100, 0x10))
 """Protocol names that mean nothing (RFC 8701)."""
@@ -128,7 +132,8 @@ def _message_size(message: bytearray) -> int:
 
 
 def _parse(message: bytes, *, whole: bool) -> ClientHello:
-    hello = ClientHello()
+    server_name = ""
+    alpn: tuple[str, ...] = ()
     seen: set[int] = set()
     reader = _Reader(message, _Malformed if whole else _CutOff)
     with contextlib.suppress(_CutOff):  # the bound came first: what was read so far is known
@@ -137,10 +142,10 @@ def _parse(message: bytes, *, whole: bool) -> ClientHello:
                 raise _Malformed
             seen.add(kind)
             if kind == SERVER_NAME:
-                hello = replace(hello, server_name=_server_name(body))
+                server_name = _server_name(body)
             elif kind == ALPN:
-                hello = replace(hello, alpn=tuple(_protocols(body)))
-    return hello
+                alpn = tuple(_protocols(body))
+    return ClientHello(server_name, alpn)
 
 
 def _extensions(reader: _Reader, *, whole: bool) -> Iterator[tuple[int, bytes]]:
@@ -154,7 +159,8 @@ def _extensions(reader: _Reader, *, whole: bool) -> Iterator[tuple[int, bytes]]:
     if whole and size != len(reader.rest):
         raise _Malformed
     while reader.rest:
-        yield reader.number(2), reader.vector(2)
+        kind, length = _EXTENSION.unpack(reader.take(4))
+        yield kind, reader.take(length)
 
 
 def _server_name(body: bytes) -> str:

@@ -28,6 +28,8 @@ OPTIONS = (
 NO_AUTO_CHAIN = 0x8
 """SSL_MODE_NO_AUTO_CHAIN of <openssl/ssl.h>, part of its ABI; pyOpenSSL has no name for it. Without it OpenSSL looks in every
 handshake for what leads from our own certificate to a root, verifies that, and sends the root along."""
+PARTIAL_WRITE = 0x1
+"""SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets: one call would write one record."""
 MOST_JUDGES = 1024
 """Sets of accepted upstreams that are remembered: as many as there are destinations, mostly."""
 
@@ -92,6 +94,7 @@ def bare_context() -> SSL.Context:
     # A session that is resumed proves nothing anew: whoever was revoked or renamed meanwhile would go on.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | NO_AUTO_CHAIN)
+    context.clear_mode(PARTIAL_WRITE)
     return context
 
 

@@ -71,7 +71,11 @@ def read_identity(
     if ours.public_key() != leaf.public_key():
         raise BadCertificate(f"belongs to another certificate than that of {own.spiffe_id}", KEY)
     roots = _roots(bundle, BUNDLE)
-    chain = (leaf, *(each for each in intermediates if each not in roots))
+    # A root need not be shown; an intermediate must, as not everybody's bundle holds it.
+    chain = (
+        leaf,
+        *(each for each in intermediates if each not in roots or not _issued(each, each)),
+    )
     _refuse_broken(chain, roots, now)
     others = dict(_federated(federated, own.trust_domain))
     return Identity(own, chain, ours, MappingProxyType({own.trust_domain: roots} | others))
@@ -271,7 +275,9 @@ def _refuse_broken(
                 f"has a chain in the wrong order or with a gap: {named(signed)} is not signed by"
                 f" {named(signer)}; write each certificate before the one that has signed it"
             )
-    if not any(_issued(chain[-1], root) for root in roots):
+    if not (
+        any(each in roots for each in chain) or any(_issued(chain[-1], root) for root in roots)
+    ):
         raise BadCertificate(
             f"leads to no root of the bundle: {named(chain[-1])} is signed by"
             f" {_name(chain[-1].issuer)}; add the missing intermediates to the certificate, or"

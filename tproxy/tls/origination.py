@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from msgspec.structs import replace
 from OpenSSL import SSL, crypto
 
 from tproxy.model.upstream_tls import TlsMode, UpstreamTls
@@ -42,7 +43,9 @@ def originate(connected: socket, how: UpstreamTls, offers: list[bytes]) -> Sessi
     """Begin with whom we have dialled. NotSecured: what the files hold cannot be used."""
     roots = how.ca_certificates or _system_roots(how)
     files = (roots, how.ca_crl, how.client_certificate, how.private_key)
-    context = _context(how, roots, tuple(_version(file) for file in files if file))
+    # Whom an application asks for is its own choice, and the system's roots take a MiB.
+    anybody = replace(how, server_name="", subject_alt_names=())
+    context = _context(anybody, roots, tuple(_version(file) for file in files if file))
     session = Session.connect(context, connected, Verdict(_NamedJudge(how)), None)
     if how.server_name:
         session.ask_for(how.server_name)
@@ -60,17 +63,19 @@ def _system_roots(how: UpstreamTls) -> str:
     return found
 
 
-def _version(file: str) -> tuple[int, int]:
-    """Tell two contents of a file apart, so that one that is replaced is read again."""
+def _version(file: str) -> tuple[int, int, int]:
+    """Tell two contents of a file apart, so that one that is replaced, or was half written, is read again."""
     try:
         stat = os.stat(file)
     except OSError as error:
         raise NotSecured(Reason.UNTRUSTED, f"cannot read {file}: {error.strerror}") from error
-    return stat.st_ino, stat.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=MOST_CONTEXTS)
-def _context(how: UpstreamTls, roots: str, _versions: tuple[tuple[int, int], ...]) -> SSL.Context:
+def _context(
+    how: UpstreamTls, roots: str, _versions: tuple[tuple[int, int, int], ...]
+) -> SSL.Context:
     context = bare_context()
     try:
         if roots:

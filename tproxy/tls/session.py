@@ -1,15 +1,30 @@
 """One TLS connection over a socket that does not block: each step answers, or says what it waits for."""
 
+import contextlib
+from functools import cache
 from socket import socket
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from tproxy.model.identity import Peer, Proof
 from tproxy.tls.reasons import NotSecured, Reason
-from tproxy.tls.steps import Broken, Wait
+from tproxy.tls.steps import MOST_RECORDS, RECORD, Broken, Ended, Filled, Wait
 from tproxy.tls.verification import Verdict
 
+try:
+    # OpenSSL as pyOpenSSL calls it, which promises nobody else these names.
+    from OpenSSL._util import ffi, lib
+except ImportError:
+    ffi = lib = None
+
+MOST_STEPS = 1 << 15
+"""OpenSSL's, for what a peer says behind the handshake that carries nothing: keys to be changed, tickets. One read goes on as
+long as those come, and nobody else has a turn. A message takes four or so, and honest peers change keys once in many GiB."""
+TOO_MUCH = "too many messages that carry nothing"
+
 _ALERT = "alert "
+_IN_MESSAGE = "shutdown while in init"
+"""The peer has begun a message of TLS itself, and not told all of it."""
 _REASONS = {
     "peer did not return a certificate": Reason.NO_CERTIFICATE,
     "certificate verify failed": Reason.BAD_CERTIFICATE,
@@ -21,6 +36,8 @@ class Session:
 
     def __init__(self, connection: SSL.Connection, verdict: Verdict, own: Peer | None) -> None:
         self._connection = connection
+        # Its callbacks may not go before the connection does, which is given another once it is secured.
+        self._context = connection.get_context()
         self._verdict = verdict
         self._own = own
         connection.set_app_data(verdict)
@@ -59,6 +76,7 @@ class Session:
             if (wait := _wait(error)) is None:
                 raise self._verdict.failure or _failure(error) from error
             return wait
+        self._connection.set_context(_counting())
         return None
 
     @property
@@ -86,24 +104,108 @@ class Session:
         try:
             return self._connection.recv(max_bytes)
         except SSL.ZeroReturnError:
+            if self._said_too_much:
+                raise Broken(TOO_MUCH) from None
             return b""
         except SSL.Error as error:
             return _waiting(error)
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
-        """Send at most one record, and say how many bytes of `piece` it holds."""
+    def fill(self, room: memoryview) -> Filled:
+        """Take what there is into `room`, of MOST_RECORDS at most: how many bytes, and why not more; None where more may be there."""
+        size, why = fill(self._connection, room)
+        if why is Ended.ENDED and self._said_too_much:
+            why = Broken(TOO_MUCH)
+        return size, why
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
+        """Send all of `piece`; of one that has to wait some records may be on their way already."""
         try:
-            return self._connection.send(piece)
+            self._connection.send(piece)
         except SSL.Error as error:
             return _waiting(error)
+        return None
 
     def end(self) -> Wait | None:
         """Tell the peer that nothing more comes from us (close_notify); it may go on."""
         try:
             self._connection.shutdown()
         except SSL.Error as error:
-            return _waiting(error)
+            return self._message_read() if _words(error) == _IN_MESSAGE else _waiting(error)
         return None
+
+    def _message_read(self) -> Wait | None:
+        """End once a message that was begun has been read."""
+        try:
+            self._connection.do_handshake()
+        except SSL.Error as error:
+            return _waiting(error)
+        return self.end()
+
+    @property
+    def _said_too_much(self) -> bool:
+        """Whether what looks like the peer's end is ours of one that has only talked."""
+        return self._verdict.steps > MOST_STEPS
+
+
+@cache
+def _counting() -> SSL.Context:
+    """Make the context of whatever is behind its handshake; during one, which has few steps, each call would be felt."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_info_callback(_count)
+    return context
+
+
+def _count(connection: SSL.Connection, where: int, result: int) -> None:
+    """Count a step, and have a read come to its end that has taken too many."""
+    del where, result
+    verdict = connection.get_app_data()
+    assert isinstance(verdict, Verdict), "whoever begins a handshake sets it"
+    verdict.steps += 1
+    if verdict.steps > MOST_STEPS:
+        connection.set_shutdown(connection.get_shutdown() | SSL.RECEIVED_SHUTDOWN)
+
+
+def fill(connection: SSL.Connection, room: memoryview) -> Filled:
+    """Do what `Session.fill` does, straight by OpenSSL: what pyOpenSSL does around a record takes as long as the record."""
+    if lib is None or not hasattr(connection, "_ssl"):
+        return fill_as_promised(connection, room)
+    ssl = connection._ssl  # noqa: SLF001  (as above)
+    start = ffi.from_buffer("char[]", room, require_writable=True)
+    size, most = 0, len(room)
+    for _ in range(MOST_RECORDS):
+        taken = lib.SSL_read(ssl, start + size, most - size)
+        if taken <= 0:
+            return size, _why_not(connection, taken)
+        size += taken
+        if size == most:
+            break
+    return size, None
+
+
+def fill_as_promised(connection: SSL.Connection, room: memoryview) -> Filled:
+    """Do the same by what every pyOpenSSL can do."""
+    size, records = 0, 0
+    try:
+        while size < len(room) and records < MOST_RECORDS:
+            size += connection.recv_into(room[size:], RECORD)
+            records += 1
+    except SSL.ZeroReturnError:
+        return size, Ended.ENDED
+    except SSL.Error as error:
+        return size, _wait(error) or Broken(_words(error))
+    return size, None
+
+
+def _why_not(connection: SSL.Connection, result: int) -> Wait | Ended | Broken:
+    """Have pyOpenSSL tell what OpenSSL has to say."""
+    try:
+        connection._raise_ssl_error(connection._ssl, result)  # noqa: SLF001  (as above)
+    except SSL.ZeroReturnError:
+        return Ended.ENDED
+    except SSL.Error as error:
+        return _wait(error) or Broken(_words(error))
+    raise AssertionError("a call that has failed has a reason")
 
 
 def _wait(error: SSL.Error) -> Wait | None:
@@ -132,6 +234,17 @@ def _failure(error: SSL.Error) -> NotSecured:
 def _words(error: SSL.Error) -> str:
     """Say what OpenSSL says first: it led to the rest."""
     if isinstance(error, SSL.SysCallError):
+        _forget()
         return str(error.args[1])
     queue = error.args[0] if error.args else ()
-    return str(queue[0][2]) if queue else "no reason given"
+    # OpenSSL has no words for what a system call has failed by, wherever that stood in the queue.
+    return next((str(each[2]) for each in queue if each[2]), "no reason given")
+
+
+def _forget() -> None:
+    """Have OpenSSL forget why a system call has failed: the thread's next step, be it another connection's, would fail by it.
+
+    pyOpenSSL leaves that where it is, and takes all there is with the next error of another kind.
+    """
+    with contextlib.suppress(crypto.Error):
+        crypto.load_privatekey(crypto.FILETYPE_PEM, b"")

@@ -7,6 +7,8 @@ from tproxy.model.identity import Peer, Proof
 
 RECORD = 16384
 """Bytes of one record at most (RFC 8446, 5.1)."""
+MOST_RECORDS = 64
+"""Read in a row: a record may be a single byte, and takes as long as a large one."""
 
 
 class Wait(Enum):
@@ -16,14 +18,23 @@ class Wait(Enum):
     WRITABLE = "writable"
 
 
+class Ended(Enum):
+    """The peer has said that nothing more comes."""
+
+    ENDED = "ended"
+
+
 class Broken(Exception):
     """The connection has failed, in OpenSSL's words; no step will answer any more."""
+
+
+Filled = tuple[int, Wait | Ended | Broken | None]
 
 
 class Steps(Protocol):
     """One TLS connection over a socket that does not block: each step answers, or says what it waits for.
 
-    A step of writing that has to wait is to be tried again with the same bytes, or more behind them: they are encrypted
+    A step of writing that has to wait is to be tried again with the same bytes, before any other: some are encrypted
     already. After the socket is closed no step may be tried, since its descriptor may be another's.
     """
 
@@ -44,8 +55,11 @@ class Steps(Protocol):
     def read(self, max_bytes: int) -> bytes | Wait:
         """Take what one record brings, `b""` once the peer has said that nothing more comes."""
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
-        """Send at most one record, and say how many bytes of `piece` it holds."""
+    def fill(self, room: memoryview) -> Filled:
+        """Take what there is into `room`, of MOST_RECORDS at most: how many bytes, and why not more; None where more may be there."""
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
+        """Send all of `piece`; of one that has to wait some records may be on their way already."""
 
     def end(self) -> Wait | None:
         """Tell the peer that nothing more comes from us (close_notify); it may go on."""

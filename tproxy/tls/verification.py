@@ -51,6 +51,8 @@ class Verdict:
     """SHA-256 of the peer's certificate, in hexadecimal."""
     failure: NotSecured | None = None
     root: bytes = b""
+    steps: int = 0
+    """Those that OpenSSL has taken since, for messages that carry nothing."""
 
 
 def verify(
@@ -72,15 +74,16 @@ def verify(
     except NotSecured as failure:
         verdict.failure = failure
         return False
-    verdict.certificate = _sha256(der).hex()
+    verdict.certificate = _fingerprint(der)
     return True
 
 
-def _sha256(octets: bytes) -> bytes:
-    """Sum by the OpenSSL that is there: `hashlib` would load another."""
+@lru_cache(maxsize=1024)
+def _fingerprint(certificate: bytes) -> str:
+    """Sum by the OpenSSL that is there: `hashlib` would load another. The same few come again and again."""
     sha256 = Hash(SHA256())
-    sha256.update(octets)
-    return sha256.finalize()
+    sha256.update(certificate)
+    return sha256.finalize().hex()
 
 
 def _words(error: int) -> str:

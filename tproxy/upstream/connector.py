@@ -30,6 +30,8 @@ INBOUND_SOURCE = {False: Address("127.0.0.6", 0), True: Address("::6", 0)}
 
 NO_BOUNDS = Bounds()
 
+_OFFERS = {protocol: [name.encode() for name in names] for protocol, names in OFFERS.items()}
+
 
 def source_of(address: Address, direction: Direction) -> Address | None:
     """Choose what our end of the upstream connection is bound to, lest it be captured again."""
@@ -128,22 +130,21 @@ class Connector:
         return stream
 
     async def _secured(self, stream: TcpStream, target: Target, how: UpstreamTls) -> SocketStream:
+        seconds = self._limits.handshake_seconds
         try:
-            with trio.fail_after(self._limits.handshake_seconds):
+            with trio.move_on_after(seconds):
                 secured = await handshake(stream, self._steps(stream, target, how))
+                self._count(OK)
+                return secured
         except NotSecured as failure:
             self._count(failure.reason)
             raise _unreachable("connection_failure", f"TLS: {failure}") from failure
-        except trio.TooSlowError as slow:
-            self._count(Reason.TIMEOUT)
-            seconds = self._limits.handshake_seconds
-            cause = f"TLS: no handshake with {target.address} within {seconds:g} s"
-            raise _unreachable("connection_timeout", cause) from slow
-        self._count(OK)
-        return secured
+        self._count(Reason.TIMEOUT)
+        cause = f"TLS: no handshake with {target.address} within {seconds:g} s"
+        raise _unreachable("connection_timeout", cause)
 
     def _steps(self, stream: TcpStream, target: Target, how: UpstreamTls) -> Steps:
-        offers = [name.encode() for name in OFFERS[target.protocol]]
+        offers = _OFFERS[target.protocol]
         if how.mode is not TlsMode.ISTIO_MUTUAL:
             return _originated(stream, how, offers)
         if self._identities is None:

@@ -37,6 +37,8 @@ def left(flow: Flow, *fields: Field) -> tuple[Field, ...]:
     [
         pytest.param([(b"x-forwarded-client-cert", b"URI=spiffe://td/me")], id="as we write it"),
         pytest.param([(b"X-Forwarded-Client-CERT", b"URI=spiffe://td/me")], id="in another case"),
+        pytest.param([(b"X_Forwarded_Client_Cert", b"URI=spiffe://td/me")], id="as in CGI"),
+        pytest.param([(b"x-forwarded_client-cert", b"URI=spiffe://td/me")], id="partly so"),
         pytest.param([(b"x-forwarded-client-cert", b"")], id="empty"),
         pytest.param(
             [(b"x-forwarded-client-cert", b"a"), (b"X-Forwarded-Client-Cert", b"b")], id="twice"

@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from socket import MSG_OOB, SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import cast
 
@@ -12,14 +13,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from fakes.secure import Mesh, secured
-from fakes.sockets import fill, open_descriptors, tcp_pair
-from fakes.streams import memory_pair
+from fakes.sockets import fill, open_descriptors, small_pair, tcp_pair
 from tproxy.model.identity import Peer, Proof
 from tproxy.model.limits import Limits
 from tproxy.net.pump import Conduit, Ending, Meter, Pipe, Pipes, RelayEnd, Traffic, pump
 from tproxy.net.stream import EagerStream, SocketStream
 from tproxy.net.tls_stream import TlsStream
-from tproxy.tls.steps import Wait
+from tproxy.tls.steps import Ended, Filled, Wait
 
 MESH = Mesh.new()
 LIMITS = replace(Limits(), close_seconds=0.2)
@@ -49,12 +49,31 @@ async def read_until_broken(stream: EagerStream) -> bytes:
     return b"".join(parts)
 
 
+Ends = tuple[SocketStream, SocketStream]
+
+
+async def plain() -> Ends:
+    """Connect two streams without TLS."""
+    return tcp_pair()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [pytest.param(0, id="copied"), pytest.param(1, id="spliced")])
-async def test_bulk_arrives_whole_in_order_and_counted(most: int) -> None:
+@pytest.mark.parametrize(
+    ("most", "first", "second"),
+    [
+        pytest.param(0, plain, plain, id="copied"),
+        pytest.param(1, plain, plain, id="spliced"),
+        pytest.param(1, plain, MESH.pair, id="encrypted"),
+        pytest.param(1, MESH.pair, plain, id="decrypted"),
+        pytest.param(1, MESH.pair, MESH.pair, id="from TLS to TLS"),
+    ],
+)
+async def test_bulk_arrives_whole_in_order_and_counted(
+    most: int, first: Callable[[], Awaitable[Ends]], second: Callable[[], Awaitable[Ends]]
+) -> None:
     before = open_descriptors()
-    sender, source = tcp_pair()
-    sink, receiver = tcp_pair()
+    sender, source = await first()
+    sink, receiver = await second()
     meter, pool = Meter(), pipes(most)
     block = random.Random(0).randbytes(1 << 20)
     sent, received = hashlib.blake2b(), hashlib.blake2b()
@@ -80,10 +99,20 @@ async def test_bulk_arrives_whole_in_order_and_counted(most: int) -> None:
     assert open_descriptors() == before
 
 
-@pytest.mark.parametrize("most", [0, 1])
-async def test_sizes_of_every_kind_arrive_in_order(most: int) -> None:
-    sender, source = tcp_pair()
-    sink, receiver = tcp_pair()
+@pytest.mark.parametrize(
+    ("most", "first", "second"),
+    [
+        pytest.param(0, plain, plain, id="copied"),
+        pytest.param(1, plain, plain, id="spliced"),
+        pytest.param(1, plain, MESH.pair, id="encrypted"),
+        pytest.param(1, MESH.pair, plain, id="decrypted"),
+    ],
+)
+async def test_sizes_of_every_kind_arrive_in_order(
+    most: int, first: Callable[[], Awaitable[Ends]], second: Callable[[], Awaitable[Ends]]
+) -> None:
+    sender, source = await first()
+    sink, receiver = await second()
     dice = random.Random(1)
     pieces = [dice.randbytes(dice.choice([1, 700, 65536, 400_000])) for _ in range(80)]
     got: list[bytes] = []
@@ -179,17 +208,37 @@ async def test_pipes_are_bounded_and_used_again() -> None:
     pool.close()
 
 
-async def test_streams_without_sockets_are_copied() -> None:
-    (sender, source), (sink, receiver) = memory_pair(), memory_pair()
-    meter = Meter()
-    await sender.send_all(bytes(1 << 20))
-    await sender.send_eof()
-    assert await pump(source, sink, meter=meter, pipes=pipes(1)) is Ending.ENDED
-    assert await read_all(receiver) == bytes(1 << 20)
-    assert meter.bytes == 1 << 20
+def test_what_one_worker_carries_is_not_in_anothers_memory() -> None:
+    buffer = pipes(1).buffer
+    child = os.fork()
+    if not child:
+        buffer[:6] = b"secret"
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    assert bytes(buffer[:6]) == bytes(6)
 
 
-Ends = tuple[SocketStream, SocketStream]
+async def test_connections_that_move_much_at_the_same_time_keep_their_bytes_apart() -> None:
+    pool = pipes(1)
+    got: dict[int, set[int]] = {}
+
+    async def carry(mark: int) -> None:
+        sender, source = tcp_pair()
+        sink, receiver = await secured(*small_pair(65536), MESH)
+
+        async def send() -> None:
+            await sender.send_all(bytes((mark,)) * (4 << 20))
+            await sender.send_eof()
+
+        async with sender, source, sink, receiver, trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            nursery.start_soon(partial(pump, source, sink, meter=Meter(), pipes=pool))
+            got[mark] = set(await read_all(receiver))
+
+    async with trio.open_nursery() as nursery:
+        for mark in range(1, 5):
+            nursery.start_soon(carry, mark)
+    assert got == {mark: {mark} for mark in range(1, 5)}
 
 
 class Relayed:
@@ -417,9 +466,19 @@ class Answering:
         """Give what comes next."""
         return self.reads.pop(0)
 
-    def write(self, piece: bytes | bytearray | memoryview) -> int | Wait:
+    def fill(self, room: memoryview) -> Filled:
+        """Give what comes next."""
+        match self.reads.pop(0):
+            case b"":
+                return 0, Ended.ENDED
+            case bytes(part):
+                room[: len(part)] = part
+                return len(part), None
+            case wait:
+                return 0, wait
+
+    def write(self, piece: bytes | memoryview) -> Wait | None:
         """Take everything."""
-        return len(piece)
 
     def end(self) -> Wait | None:
         """Have told the end."""

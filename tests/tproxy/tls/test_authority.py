@@ -42,6 +42,12 @@ def test_what_it_signs_is_an_identity(authority: Authority) -> None:
     assert by_id[ExtensionOID.KEY_USAGE]
 
 
+def test_no_key_is_told_by_what_holds_it(authority: Authority) -> None:
+    svid, after = authority.issue(WEB, ttl=HOUR, now=NOW)
+    for holder in (svid, after, read_identity(svid.certificate, svid.key, after.bundle, now=NOW)):
+        assert "PRIVATE" not in repr(holder)
+
+
 def test_its_root_signs_leaves_of_its_trust_domain_and_no_authorities(authority: Authority) -> None:
     extensions = authority.signing.certificate.extensions
     constraints = extensions.get_extension_for_class(x509.BasicConstraints)

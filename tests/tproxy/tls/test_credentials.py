@@ -276,6 +276,26 @@ def test_a_session_is_never_resumed() -> None:
     assert steps.peer == WEB_PEER
 
 
+def test_a_ticket_is_good_for_nothing() -> None:
+    client = stranger(MESH.ca.issue())
+    with connected() as (ours, theirs):
+        steps, other = MESH.server.accept(ours), SSL.Connection(client, theirs)
+        other.set_connect_state()
+        with pytest.raises(SSL.WantReadError):
+            other.do_handshake()
+        steps.handshake()
+        other.do_handshake()
+        finish(steps)
+        with pytest.raises(SSL.WantReadError):
+            other.recv(1)
+        session = other.get_session()
+    assert session is not None
+    resumed = outcome(
+        MESH.server.accept, client, accepts=True, prepare=lambda each: each.set_session(session)
+    )
+    assert resumed.peer == WEB_PEER
+
+
 def finish(steps: Steps) -> None:
     """Go on until a handshake is over."""
     while steps.handshake() is not None:

@@ -239,12 +239,25 @@ def test_the_chain_is_kept_in_order_and_without_the_root(ca: FakeCa) -> None:
     assert identity.certificates[1:] == (lower.certificate, upper.certificate)
 
 
-def test_an_intermediate_may_be_what_is_trusted(ca: FakeCa) -> None:
-    below = ca.below()
-    papers = below.issue()
-    bundle = pem(below.certificate)
+@pytest.mark.parametrize(
+    "trusted",
+    [
+        pytest.param([1], id="the upper one"),
+        pytest.param([2], id="the lower one"),
+        pytest.param([1, 2], id="both"),
+        pytest.param([0, 1], id="the upper one and the root"),
+        pytest.param([0, 2], id="the lower one and the root"),
+        pytest.param([0, 1, 2], id="all"),
+    ],
+)
+def test_intermediates_are_shown_even_where_we_trust_them(ca: FakeCa, trusted: list[int]) -> None:
+    upper = ca.below()
+    lower = upper.below()
+    above = (ca.certificate, upper.certificate, lower.certificate)
+    papers = lower.issue()
+    bundle = pem(*(above[each] for each in trusted))
     identity = Papers(papers.certificate, papers.key, bundle).identity(NOW)
-    assert len(identity.certificates) == 1
+    assert identity.certificates[1:] == (lower.certificate, upper.certificate)
 
 
 def test_a_chain_in_another_order_is_refused(ca: FakeCa) -> None:

@@ -1,5 +1,6 @@
 """TLS towards upstreams outside the mesh: whom we take them for, and what we show."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -152,6 +153,29 @@ def test_a_file_that_is_replaced_is_read_again(roots: str) -> None:
     draft.rename(roots)
     outcome(begin, stranger(others.issue(SHOP)), accepts=False)
     assert refusal(simple(roots), CA.issue(SHOP)).reason is Reason.UNTRUSTED
+
+
+def test_a_file_that_was_half_written_is_read_again(roots: str) -> None:
+    others = FakeCa.new("others")
+    assert refusal(simple(roots), others.issue(SHOP)).reason is Reason.UNTRUSTED
+    stood = os.stat(roots)
+    with open(roots, "ab") as file:
+        file.write(others.bundle)
+    # The kernel's clock of files ticks only some hundred times in a second.
+    os.utime(roots, ns=(stood.st_atime_ns, stood.st_mtime_ns))
+    begin = partial(originate, how=simple(roots), offers=[])
+    outcome(begin, stranger(others.issue(SHOP)), accepts=False)
+
+
+def test_whatever_names_are_asked_for_a_file_is_read_once(roots: str) -> None:
+    papers = CA.issue(SHOP)
+    outcome(partial(originate, how=simple(roots), offers=[]), stranger(papers), accepts=False)
+    stood = os.stat(roots)
+    with open(roots, "r+b") as file:
+        file.write(bytes(stood.st_size))
+    os.utime(roots, ns=(stood.st_atime_ns, stood.st_mtime_ns))
+    how = simple(roots, "a.web.example")
+    outcome(partial(originate, how=how, offers=[]), stranger(papers), accepts=False)
 
 
 def test_a_file_that_is_no_certificate_is_named(roots: str) -> None:
