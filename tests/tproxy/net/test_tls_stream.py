@@ -564,6 +564,27 @@ async def test_what_is_said_while_a_message_is_only_begun_waits_for_the_rest(
                 await trio.lowlevel.checkpoint()
 
 
+async def test_nothing_is_said_twice_where_a_message_is_begun_while_much_is_half_said() -> None:
+    stream, writer = await written_to(MESH, small_pair(100000))
+    records, heard = writer.records, bytearray()
+
+    async def say() -> None:
+        await stream.send_all(PATTERN)
+        await stream.send_eof()
+
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        nursery.start_soon(say)
+        nursery.start_soon(stream.receive_some, 100)
+        await wait_all_tasks_blocked(0.01)
+        await writer.send(records.record(HANDSHAKE, KEY_UPDATE[:4]))
+        with trio.move_on_after(0.1):
+            await writer.hear(heard)
+        await writer.send(records.update(KEY_UPDATE[4:]), records.record(DATA, b"more"))
+        with trio.fail_after(5):
+            await writer.hear(heard)
+    assert heard == PATTERN
+
+
 async def test_a_change_of_keys_that_finds_no_room_has_one_task_wait_for_it() -> None:
     ours, theirs = tcp_pair()
     stream, writer = await written_to(MESH, (ours, theirs))
