@@ -62,6 +62,8 @@ class Writer:
 
     tcp: TcpStream
     records: Records
+    client: SSL.Connection
+    """Which reads; it may not write."""
 
     async def send(self, *records: bytes) -> None:
         """Send records, one behind the other."""
@@ -70,6 +72,16 @@ class Writer:
     async def data(self, content: bytes) -> None:
         """Send bytes for the application, in one record."""
         await self.send(self.records.record(DATA, content))
+
+    async def hear(self, heard: bytearray) -> None:
+        """Take all that is said until its end."""
+        while True:
+            try:
+                heard += self.client.recv(65536)
+            except SSL.WantReadError:
+                await self.tcp.wait_readable()
+            except SSL.ZeroReturnError:
+                return
 
 
 async def written_to(
@@ -99,4 +111,4 @@ async def written_to(
         nursery.start_soon(shake)
         stream = await handshake(ours, mesh.server.accept(ours.socket))
     (secret,) = (line.split()[2] for line in secrets if line.startswith(SECRET))
-    return stream, Writer(theirs, Records(bytes.fromhex(secret.decode())))
+    return stream, Writer(theirs, Records(bytes.fromhex(secret.decode())), client)

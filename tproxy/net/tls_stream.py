@@ -391,15 +391,22 @@ class TlsStream(SocketStream):
         except Broken as error:
             self._unsendable = str(error)
             self._break(error)
+        if wait is Wait.READABLE and len(self._begun) > RECORD and not self._send_wants_bytes:
+            # OpenSSL has met a message of its own that is only begun, and forgotten how many of the records it had sent:
+            # tried again it would send them twice.
+            self._unsendable = "a message of TLS was begun amid ours"
+            self._break(Broken(self._unsendable))
         self._begun = b"" if wait is None else bytes(piece)
         self._send_wants_bytes = wait is Wait.READABLE
         return wait is None
 
     def _heed_reset(self) -> None:
-        """Fail on a connection that was reset; only where something has arrived that was not read can it have been.
+        """Fail on a connection that takes no more, or was reset; only where something has arrived that was not read can it have been.
 
         A reset between this look and the write is the write's to meet, and what was not read then is lost.
         """
+        if self._unsendable:
+            self._break(Broken(self._unsendable))
         if self._tcp.expectant and self._tcp.reset_by_peer:
             self._break(Broken("the peer has reset the connection"))
 

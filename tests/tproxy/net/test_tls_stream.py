@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+from OpenSSL import SSL
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from fakes.ca import FakeCa, Leaf, Papers
@@ -562,6 +563,27 @@ async def test_what_is_said_while_a_message_is_only_begun_waits_for_the_rest(
             await writer.send(records.update(KEY_UPDATE[4:]), records.record(DATA, b"more"))
             while nursery.child_tasks:
                 await trio.lowlevel.checkpoint()
+
+
+async def test_nothing_is_said_twice_where_a_message_is_begun_while_much_is_half_said() -> None:
+    stream, writer = await written_to(MESH, small_pair(100000))
+    records, heard = writer.records, bytearray()
+
+    async def say() -> None:
+        with pytest.raises(trio.BrokenResourceError, match="begun amid ours"):
+            await stream.send_all(PATTERN)
+        with pytest.raises(trio.BrokenResourceError, match="begun amid ours"):
+            await stream.send_eof()
+        stream.close()
+
+    async with stream, writer.tcp, trio.open_nursery() as nursery:
+        nursery.start_soon(say)
+        await wait_all_tasks_blocked(0.01)
+        await writer.send(records.record(HANDSHAKE, KEY_UPDATE[:4]))
+        assert stream.try_receive(100) is None
+        with trio.fail_after(5), pytest.raises(SSL.SysCallError):
+            await writer.hear(heard)
+    assert PATTERN.startswith(heard)
 
 
 async def test_a_change_of_keys_that_finds_no_room_has_one_task_wait_for_it() -> None:
