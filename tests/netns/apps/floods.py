@@ -236,7 +236,10 @@ def crowd(opening: bytes, drip: bytes, target: Target) -> None:
     with selectors.DefaultSelector() as waiting, contextlib.ExitStack() as held:
         while not target.over:
             while len(waiting.get_map()) < CROWD and not target.over:
-                peer = held.enter_context(target.dial())
+                try:
+                    peer = held.enter_context(target.dial())
+                except TimeoutError:  # so many stand in the queue already
+                    continue
                 peer.setblocking(False)
                 peer.sendall(opening)
                 waiting.register(peer, selectors.EVENT_READ)
