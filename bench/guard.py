@@ -62,7 +62,7 @@ from tproxy.tls.credentials import Credentials
 from tproxy.tls.documents import read_identity
 from tproxy.tls.identity import Identity
 from tproxy.tls.root import ROOT_LIFETIME, TTL
-from tproxy.tls.steps import Wait
+from tproxy.tls.steps import Ended, Filled, Wait
 from tproxy.upstream.balance import Balance
 from tproxy.upstream.connector import Connector, Target
 from tproxy.upstream.forward import Forward
@@ -195,6 +195,11 @@ class Played(EagerStream):
         self.reads = 0
         self.writes = 0
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something left to say."""
+        return bool(self._left or self._due)
+
     def go_on(self, times: int) -> None:
         """Be ready to say it so many times more."""
         self._left += times
@@ -261,10 +266,6 @@ class Played(EagerStream):
     def exhausted(self) -> None:
         """Have told already that nothing is due."""
 
-    def emptied(self) -> bool:
-        """Whether nothing is due, not even the end."""
-        return bool(self._left) and not self._due
-
 
 class PlayedTls:
     """`Steps` without OpenSSL: what `Played` says and hears is what was decrypted and is to be encrypted."""
@@ -282,16 +283,11 @@ class PlayedTls:
     def handshake(self) -> Wait | None:
         """Have shaken hands."""
 
-    def read(self, max_bytes: int) -> bytes | Wait:
-        """Give all that is due."""
-        part = self._beneath.try_receive(max_bytes)
-        return Wait.READABLE if part is None else part
-
-    def fill(self, room: memoryview) -> tuple[int, Wait | None]:
-        """Give all that is due."""
-        size = len(part := self._beneath.try_receive(len(room)) or b"")
-        room[:size] = part
-        return size, Wait.READABLE
+    def fill(self, room: memoryview) -> Filled:
+        """Give all that is due, and the end with the last of it."""
+        part = self._beneath.try_receive(len(room)) or b""
+        room[: len(part)] = part
+        return len(part), Wait.READABLE if self._beneath.goes_on else Ended.ENDED
 
     def write(self, piece: bytes | memoryview) -> Wait | None:
         """Take all of it."""
@@ -333,7 +329,7 @@ CASES = (
     Case("HTTP/1.1, no policies", LLHTTP, 437, policies=b""),
     Case("HTTP/1.1, authorized", LLHTTP, 482),
     Case("HTTP/1.1 read by h11, authorized", H11, 821),
-    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 510, policies=PROVEN, mutual=True),
+    Case("HTTP/1.1 in mutual TLS, authorized", LLHTTP, 506, policies=PROVEN, mutual=True),
     Case("HTTP/1.1, limited twice", LLHTTP, 532, policies=LIMITED),
     Case("HTTP/1.1 to a service", LLHTTP, 577, policies=ENTRY, flow=LEAVING),
     Case("HTTP/1.1 to a share of a service", LLHTTP, 715, policies=STEERED, flow=LEAVING),

@@ -66,7 +66,7 @@ Way = Sequence[Sidecar]
 def costs(plain: Way, mutual: Way) -> Iterator[TcpCost]:
     """Count one more connection, and one more word each way on a connection: in plaintext, and in mutual TLS."""
     yield from _costs("TCP", plain, (690, 180))
-    yield from _costs("mutual TLS", mutual, (2400, 434))
+    yield from _costs("mutual TLS", mutual, (2370, 415))
 
 
 def carried(way: Way, talks: int, words: int = 1) -> None:

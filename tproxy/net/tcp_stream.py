@@ -7,11 +7,9 @@ passes on at once what arrives has it read into a buffer of his own, out of whic
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import struct
-import termios
 from collections.abc import Awaitable
 from typing import NoReturn
 
@@ -29,9 +27,6 @@ SPLICE_REFUSED = frozenset((errno.EINVAL, errno.ENOSYS, errno.EPERM))
 
 _TCP_CLOSE = 7
 """<net/tcp_states.h>"""
-
-_NONE = bytes(4)
-"""An int, as ioctl(2) tells how many bytes there are to read."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -109,14 +104,6 @@ class TcpStream(SocketStream):
         """Take note that a read, be it another's than ours, found that the kernel has no more."""
         if self._arrival is not None:
             self._arrival.possible = False
-
-    def emptied(self) -> bool:
-        """Whether the kernel has no more bytes, which it is then not asked for until it tells of some, or of an end."""
-        if fcntl.ioctl(self.socket, termios.FIONREAD, _NONE) != _NONE:
-            return False
-        if self._arrival is not None:
-            self._arrival.exhausted()
-        return True
 
     def fileno(self) -> int:
         """Return the descriptor; -1 when closed."""

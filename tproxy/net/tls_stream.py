@@ -8,6 +8,7 @@ any more, be it an early response or the alert that says why.
 """
 
 import contextlib
+from mmap import MAP_PRIVATE, mmap
 from typing import NoReturn
 
 import trio
@@ -16,12 +17,16 @@ from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
 from tproxy.net.arrivals import Arrival, Hearer
 from tproxy.net.bell import Bell
-from tproxy.net.stream import SocketStream
+from tproxy.net.stream import DEFAULT_RECEIVE_SIZE, SocketStream
 from tproxy.net.tcp_stream import TcpStream
-from tproxy.tls.steps import MOST_RECORDS, RECORD, Broken, Ended, Steps, Wait
+from tproxy.tls.steps import RECORD, Broken, Ended, Steps, Wait
 
 WRITE_BYTES = 4 * RECORD
 """What OpenSSL is given at once: a call costs as much as encrypting a record. More of it gains nothing."""
+
+
+SCRATCH = memoryview(mmap(-1, DEFAULT_RECEIVE_SIZE, flags=MAP_PRIVATE))
+"""Where OpenSSL decrypts what somebody wants as bytes: for all connections, as it is taken out at once."""
 
 
 async def handshake(tcp: TcpStream, steps: Steps) -> "TlsStream":
@@ -255,7 +260,7 @@ class TlsStream(SocketStream):
                     self._steps.end()
                 if not self._over:
                     # Session tickets that nobody has read would make the kernel reset what is still on its way.
-                    self._steps.read(1)
+                    self._steps.fill(SCRATCH[:1])
         self._tcp.close()
 
     async def aclose(self) -> None:
@@ -310,47 +315,25 @@ class TlsStream(SocketStream):
             size = min(len(self._ahead), len(room))
             room[:size], self._ahead = self._ahead[:size], self._ahead[size:]
             return size
-        self._check_open()
-        if not self._over:
-            size, why = self._steps.fill(room)
-            self._stopped_by(why)
-            if size:
-                return size
-        return None if self._nothing_more() is None else 0
+        return self._fill(room) or (None if self._nothing_more() is None else 0)
 
     def _decrypt_ahead(self) -> bool:
         more = self._decrypted(self._peek_bytes - len(self._ahead))
         self._ahead += more
         return bool(more)
 
-    def _decrypted(self, room: int) -> bytes:
-        """Decrypt what has arrived, of at most `room` bytes; what ended the stream behind it is told the next time."""
-        self._check_open()
-        pieces: list[bytes] = []
-        while room and len(pieces) < MOST_RECORDS and not self._over:
-            wanted = min(room, RECORD)
-            piece = self._read(wanted)
-            if not piece:
-                break
-            pieces.append(piece)
-            room -= len(piece)
-            # OpenSSL holds nothing behind a record that it gave whole; asking it where the kernel has no more costs an
-            # exception.
-            if len(piece) < wanted and self._tcp.emptied():
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def _decrypted(self, most: int) -> bytes:
+        room = SCRATCH[:most]
+        return bytes(room[: self._fill(room)])
 
-    def _read(self, max_bytes: int) -> bytes:
-        try:
-            piece = self._steps.read(max_bytes)
-        except Broken as error:
-            self._stopped_by(error)
-            return b""
-        if isinstance(piece, Wait):
-            self._stopped_by(piece)
-            return b""
-        self._stopped_by(None if piece else Ended.ENDED)
-        return piece
+    def _fill(self, room: memoryview) -> int:
+        """Decrypt into `room` what has arrived; what ended the stream behind it is told the next time."""
+        self._check_open()
+        if self._over:
+            return 0
+        size, why = self._steps.fill(room)
+        self._stopped_by(why)
+        return size
 
     def _stopped_by(self, why: Wait | Ended | Broken | None) -> None:
         """Take note of what stopped reading; None where nothing has."""

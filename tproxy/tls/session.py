@@ -99,17 +99,6 @@ class Session:
             self.alpn,
         )
 
-    def read(self, max_bytes: int) -> bytes | Wait:
-        """Take what one record brings, `b""` once the peer has said that nothing more comes."""
-        try:
-            return self._connection.recv(max_bytes)
-        except SSL.ZeroReturnError:
-            if self._said_too_much:
-                raise Broken(TOO_MUCH) from None
-            return b""
-        except SSL.Error as error:
-            return _waiting(error)
-
     def fill(self, room: memoryview) -> Filled:
         """Take what there is into `room`, of MOST_RECORDS at most: how many bytes, and why not more; None where more may be there."""
         size, why = fill(self._connection, room)
@@ -176,6 +165,8 @@ def fill(connection: SSL.Connection, room: memoryview) -> Filled:
     for _ in range(MOST_RECORDS):
         taken = lib.SSL_read(ssl, start + size, most - size)
         if taken <= 0:
+            if lib.SSL_get_error(ssl, taken) == lib.SSL_ERROR_WANT_READ:
+                return size, Wait.READABLE  # mostly, and an exception would cost more than a record
             return size, _why_not(connection, taken)
         size += taken
         if size == most:

@@ -52,9 +52,6 @@ class Steps(Protocol):
     def handshake(self) -> Wait | None:
         """Go on with the handshake; None once it is over. NotSecured: it has failed, and the peer was told."""
 
-    def read(self, max_bytes: int) -> bytes | Wait:
-        """Take what one record brings, `b""` once the peer has said that nothing more comes."""
-
     def fill(self, room: memoryview) -> Filled:
         """Take what there is into `room`, of MOST_RECORDS at most: how many bytes, and why not more; None where more may be there."""
 

@@ -462,10 +462,6 @@ class Answering:
     def handshake(self) -> Wait | None:
         """Have shaken hands."""
 
-    def read(self, _: int) -> bytes | Wait:
-        """Give what comes next."""
-        return self.reads.pop(0)
-
     def fill(self, room: memoryview) -> Filled:
         """Give what comes next."""
         match self.reads.pop(0):

@@ -28,20 +28,6 @@ async def clog(stream: TcpStream) -> None:
         full = waiting.cancelled_caught and not stream.try_send(b"x")
 
 
-async def test_whoever_finds_the_kernel_emptied_waits_to_be_told() -> None:
-    left, right = tcp_pair()
-    async with left, right:
-        assert right.emptied()
-        assert right.expectant, "it has never waited, so nobody would tell it"
-        right.arrival()
-        left.try_send(b"hello")
-        await right.wait_readable()
-        assert not right.emptied()
-        right.socket.recv(5)
-        assert right.emptied()
-        assert not right.expectant
-
-
 @pytest.mark.slow
 async def test_keeps_the_contract_of_trio_streams() -> None:
     async def pair() -> tuple[TcpStream, TcpStream]:

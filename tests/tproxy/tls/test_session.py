@@ -33,7 +33,7 @@ class Pair:
         waiting = [self.teller, self.reader]
         while waiting:
             waiting = [each for each in waiting if each.handshake() is not None]
-        self.teller.read(1)  # nothing but the tickets
+        self.teller.fill(memoryview(bytearray(1)))  # nothing but the tickets
 
     def tell(self, size: int) -> None:
         """Send that many bytes of a pattern."""
