@@ -27,7 +27,7 @@ from tproxy.model.ports import Ports
 from tproxy.settings import Settings, User
 from tproxy.stores.identity_store import BadIdentity
 from tproxy.stores.policy_loader import BadPolicies, PolicyLoader
-from tproxy.tls.library import settle
+from tproxy.tls.library import settle_openssl
 
 if TYPE_CHECKING:
     from tproxy.stores.identity_loader import IdentityLoader
@@ -274,7 +274,7 @@ def _identities(certificates: Path | None) -> "IdentityLoader | None":
     if certificates is None:
         LOG.info("no --certificates: nobody is proven to be anybody, connections go as they are")
         return None
-    settle()
+    settle_openssl()
     # cryptography's OpenSSL takes 11 MiB; Python's would take 3 more, for key identifiers that an authority makes.
     with uncalled("hashlib", "hmac"):
         from tproxy.stores.identity_files import IdentityFiles  # noqa: PLC0415

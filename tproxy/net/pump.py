@@ -13,14 +13,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from mmap import MAP_PRIVATE, mmap
 
 import msgspec
 import trio
 
 from tproxy.model.limits import Limits
 from tproxy.net.bell import Bell
-from tproxy.net.stream import EagerStream, SocketStream
+from tproxy.net.stream import EagerStream, SocketStream, private_room
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.resilience.bandwidth import Bandwidth
 
@@ -125,9 +124,7 @@ class Pipes:
         self._left = most
         self._refused = False
         self._ready: list[Pipe] = []
-        self.buffer = memoryview(
-            mmap(-1, TLS_BYTES, flags=MAP_PRIVATE)
-        )  # taken as it is written to
+        self.buffer = private_room(TLS_BYTES)
         """One for all connections: what is in it is passed on, or copied, before anybody waits."""
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import operator
 from abc import abstractmethod
 from collections.abc import Awaitable
+from mmap import MAP_PRIVATE, mmap
 
 import trio
 
@@ -61,6 +62,11 @@ class EagerStream(trio.abc.HalfCloseableStream):
 
 
 DEFAULT_RECEIVE_SIZE = 65536
+
+
+def private_room(size: int) -> memoryview:
+    """Make room for what arrives. It takes memory as it is written to, and a process that is forked has its own."""
+    return memoryview(mmap(-1, size, flags=MAP_PRIVATE))
 
 
 class SocketStream(EagerStream):

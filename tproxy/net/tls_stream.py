@@ -8,7 +8,6 @@ any more, be it an early response or the alert that says why.
 """
 
 import contextlib
-from mmap import MAP_PRIVATE, mmap
 from typing import NoReturn
 
 import trio
@@ -17,15 +16,13 @@ from tproxy.model.address import Address
 from tproxy.model.identity import Peer, Proof
 from tproxy.net.arrivals import Arrival, Hearer
 from tproxy.net.bell import Bell
-from tproxy.net.stream import DEFAULT_RECEIVE_SIZE, SocketStream
+from tproxy.net.stream import DEFAULT_RECEIVE_SIZE, SocketStream, private_room
 from tproxy.net.tcp_stream import TcpStream
 from tproxy.tls.steps import RECORD, Broken, Ended, Steps, Wait
 
 WRITE_BYTES = 4 * RECORD
 """What OpenSSL is given at once: a call costs as much as encrypting a record. More of it gains nothing."""
-
-
-SCRATCH = memoryview(mmap(-1, DEFAULT_RECEIVE_SIZE, flags=MAP_PRIVATE))
+SCRATCH = private_room(DEFAULT_RECEIVE_SIZE)
 """Where OpenSSL decrypts what somebody wants as bytes: for all connections, as it is taken out at once."""
 
 
@@ -230,7 +227,7 @@ class TlsStream(SocketStream):
         """End our direction; where TLS cannot say so yet, `send_eof` has to wait for it."""
         self._check_open()
         if not self._eof_sent:
-            self._heed_reset()
+            self._check_sendable()
             try:
                 wait = self._steps.end()
             except Broken as error:
@@ -352,7 +349,7 @@ class TlsStream(SocketStream):
         self._check_open()
         if self._eof_sent:
             raise trio.ClosedResourceError("cannot send after the end")
-        self._heed_reset()
+        self._check_sendable()
         sent = 0
         if begun := self._begun:
             same = self._left or bytes(rest[: len(begun)]) == begun
@@ -383,7 +380,7 @@ class TlsStream(SocketStream):
         self._send_wants_bytes = wait is Wait.READABLE
         return wait is None
 
-    def _heed_reset(self) -> None:
+    def _check_sendable(self) -> None:
         """Fail on a connection that takes no more, or was reset; only where something has arrived that was not read can it have been.
 
         A reset between this look and the write is the write's to meet, and what was not read then is lost.

@@ -9,7 +9,7 @@ WHEELS = ("manylinux", "musllinux")
 """What the tags of wheels begin with that bring an OpenSSL along."""
 
 
-def settle() -> None:
+def settle_openssl() -> None:
     """Have OpenSSL read our settings, unless an operator has some of his own, or the system whose OpenSSL it is."""
     if _brought_along():
         os.environ.setdefault("OPENSSL_CONF", str(SETTINGS))

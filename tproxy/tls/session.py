@@ -181,10 +181,8 @@ def fill_as_promised(connection: SSL.Connection, room: memoryview) -> Filled:
         while size < len(room) and records < MOST_RECORDS:
             size += connection.recv_into(room[size:], RECORD)
             records += 1
-    except SSL.ZeroReturnError:
-        return size, Ended.ENDED
     except SSL.Error as error:
-        return size, _wait(error) or Broken(_words(error))
+        return size, _why(error)
     return size, None
 
 
@@ -192,11 +190,16 @@ def _why_not(connection: SSL.Connection, result: int) -> Wait | Ended | Broken:
     """Have pyOpenSSL tell what OpenSSL has to say."""
     try:
         connection._raise_ssl_error(connection._ssl, result)  # noqa: SLF001  (as above)
-    except SSL.ZeroReturnError:
-        return Ended.ENDED
     except SSL.Error as error:
-        return _wait(error) or Broken(_words(error))
+        return _why(error)
     raise AssertionError("a call that has failed has a reason")
+
+
+def _why(error: SSL.Error) -> Wait | Ended | Broken:
+    """Tell what reading was stopped by."""
+    if isinstance(error, SSL.ZeroReturnError):
+        return Ended.ENDED
+    return _wait(error) or Broken(_words(error))
 
 
 def _wait(error: SSL.Error) -> Wait | None:

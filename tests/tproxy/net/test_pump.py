@@ -57,8 +57,7 @@ async def plain() -> Ends:
     return tcp_pair()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+ways = pytest.mark.parametrize(
     ("most", "first", "second"),
     [
         pytest.param(0, plain, plain, id="copied"),
@@ -68,6 +67,10 @@ async def plain() -> Ends:
         pytest.param(1, MESH.pair, MESH.pair, id="from TLS to TLS"),
     ],
 )
+
+
+@pytest.mark.slow
+@ways
 async def test_bulk_arrives_whole_in_order_and_counted(
     most: int, first: Callable[[], Awaitable[Ends]], second: Callable[[], Awaitable[Ends]]
 ) -> None:
@@ -99,15 +102,7 @@ async def test_bulk_arrives_whole_in_order_and_counted(
     assert open_descriptors() == before
 
 
-@pytest.mark.parametrize(
-    ("most", "first", "second"),
-    [
-        pytest.param(0, plain, plain, id="copied"),
-        pytest.param(1, plain, plain, id="spliced"),
-        pytest.param(1, plain, MESH.pair, id="encrypted"),
-        pytest.param(1, MESH.pair, plain, id="decrypted"),
-    ],
-)
+@ways
 async def test_sizes_of_every_kind_arrive_in_order(
     most: int, first: Callable[[], Awaitable[Ends]], second: Callable[[], Awaitable[Ends]]
 ) -> None:

@@ -63,8 +63,8 @@ def test_only_an_openssl_that_came_in_a_wheel_reads_our_settings(
         described.mkdir()
         (described / "WHEEL").write_text(f"Wheel-Version: 1.0\nTag: {tag}\n")
     script = (
-        "import os; from tproxy.tls.library import settle;"
-        " settle(); print(os.environ.get('OPENSSL_CONF', ''))"
+        "import os; from tproxy.tls.library import settle_openssl;"
+        " settle_openssl(); print(os.environ.get('OPENSSL_CONF', ''))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     environment.pop("OPENSSL_CONF", None)
